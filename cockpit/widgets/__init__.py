@@ -1,0 +1,1 @@
+"""Line-rendered widgets, one a file."""

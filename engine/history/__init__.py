@@ -1,0 +1,1 @@
+"""The DuckDB index over ledger, git and metrics, and SQL over it."""

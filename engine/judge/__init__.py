@@ -1,0 +1,1 @@
+"""Statistics and evidence: pure functions, no I/O."""

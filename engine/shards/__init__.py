@@ -1,0 +1,1 @@
+"""Training runs: the launcher that parents them, and the executors behind one Protocol."""

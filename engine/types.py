@@ -1,0 +1,304 @@
+"""The project's words as types, and the rows of the read model that clients see.
+
+Only the standard library is imported here: the terminal reads this module before its first paint.
+Values that cross a process border are plain JSON; enums are string enums, so that they are their own JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NotRequired, TypedDict
+
+PROTOCOL = 1
+"""Version of the socket protocol (docs/architecture.md). A client with another one is refused with both numbers."""
+
+Direction = Literal["min", "max"]
+Compare = Literal["tokens", "flops", "time"]
+Ask = Literal["always", "risky", "never"]
+
+
+class Category(StrEnum):
+    """What kind of change a proposal makes."""
+
+    ARCHITECTURE = "architecture"
+    OPTIMIZER = "optimizer"
+    SCHEDULE = "schedule"
+    INITIALISATION = "initialisation"
+    DATA_MIX = "data mix"
+    REGULARISATION = "regularisation"
+    SYSTEMS = "systems"
+    BUG_FIX = "bug fix"
+
+
+class ProposalState(StrEnum):
+    """Where a proposal stands. `REFUSED` means that the machine could not apply it; `DECLINED` that a person said no."""
+
+    WAITING = "waiting"
+    REFUSED = "refused"
+    DECLINED = "declined"
+    APPROVED = "approved"
+
+
+class ExperimentState(StrEnum):
+    """Where an experiment (or the trunk, as an arm of its own) stands."""
+
+    QUEUED = "queued"  # approved; its branch is being made or its shards wait for slots
+    RUNNING = "running"  # at least one shard was started and more evidence is wanted
+    JUDGED = "judged"  # it has a verdict other than undecided and wants no more shards
+    STOPPED = "stopped"  # a person stopped it
+    FAILED = "failed"  # no branch could be made from it
+    MERGED = "merged"  # signed off; its branch is in the trunk
+
+
+class ShardState(StrEnum):
+    QUEUED = "queued"  # intended in the ledger, not yet known to run
+    RUNNING = "running"
+    SCORING = "scoring"  # training ended; protected code is scoring the checkpoint
+    ENDED = "ended"
+
+
+class Outcome(StrEnum):
+    """How a shard ended. Only `FINISHED` has a metric; every other outcome has none (NULL, never 0 or 100)."""
+
+    FINISHED = "finished"
+    NONFINITE = "nonfinite"
+    DIVERGED = "diverged"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    WRONG_TREE = "wrong-tree"
+    KILLED = "killed"  # a person, or the machine, stopped it
+    LOST = "lost"  # it vanished without an exit record (reboot, launcher gone)
+
+    @property
+    def own_fault(self) -> bool:
+        """True when the code under test is to blame, so that the experiment is broken rather than unlucky."""
+        return self in _OWN_FAULT
+
+
+_OWN_FAULT = frozenset(
+    {Outcome.NONFINITE, Outcome.DIVERGED, Outcome.OOM, Outcome.TIMEOUT, Outcome.CRASHED, Outcome.WRONG_TREE}
+)
+
+
+class Verdict(StrEnum):
+    SOLID = "solid"
+    HARMFUL = "harmful"
+    NOT_SOLID = "not-solid"
+    BROKEN = "broken"
+    UNDECIDED = "undecided"
+
+
+class Refusal(StrEnum):
+    """Why the machine would not apply a proposal. Each is shown to the person as it is, with a sentence of detail."""
+
+    NO_HEADER = "no-header"
+    NO_BLOCKS = "no-blocks"
+    MALFORMED = "malformed"
+    NO_MATCH = "no-match"
+    AMBIGUOUS = "ambiguous"
+    OVERLAP = "overlap"
+    EMPTY_SEARCH = "empty-search"
+    NO_OP = "no-op"
+    PROTECTED = "protected"
+    OUTSIDE = "outside"
+    NOT_EDITABLE = "not-editable"
+    BINARY = "binary"
+    TOO_LARGE = "too-large"
+    MODE = "mode"
+    MISSING_FILE = "missing-file"
+    EXISTS = "exists"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+
+
+class Action(StrEnum):
+    """What a person, or a policy that a person set, decided."""
+
+    APPROVE = "approve"
+    DECLINE = "decline"
+    STOP = "stop"
+    SIGN = "sign"
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who decided: `kind` is "person" or "policy"; `name` the git identity or the policy's setting; `os_user@host`."""
+
+    kind: Literal["person", "policy"]
+    name: str
+    os_user: str
+    host: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"kind": self.kind, "name": self.name, "os_user": self.os_user, "host": self.host}
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of a diff: path in the lab, lines added and removed, status A, M or D."""
+
+    path: str
+    added: int
+    removed: int
+    status: Literal["A", "M", "D"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "added": self.added, "removed": self.removed, "status": self.status}
+
+
+# --- rows of the read model: what `pull` returns, one TypedDict a kind. Every row carries `kind`, `id` and `seq`,
+# --- the number of the ledger event that last changed it. Times are seconds since the epoch.
+
+
+class FileRow(TypedDict):
+    path: str
+    added: int
+    removed: int
+    status: str
+
+
+class LabRow(TypedDict):
+    """The lab itself; one row, id "lab"."""
+
+    kind: Literal["lab"]
+    id: str
+    seq: int
+    name: str
+    root: str
+    metric: str
+    direction: Direction
+    unit: str
+    compare: Compare
+    scored_by: str  # "referee" | "self-reported"
+    trunk: str  # commit
+    trunk_arm: str  # id of the experiment row that stands for the present trunk, e.g. "trunk-1"
+    rungs: list[str]
+    seeds: list[int]
+    slots: int
+    isolation: str  # shown on the status line, e.g. "limits only"
+    ask: Ask
+    proposer: str
+    phase: str  # "preparing data" | "running" | "idle" | "paused: …": one short sentence
+    config_error: str | None
+
+
+class ProposalRow(TypedDict):
+    kind: Literal["proposal"]
+    id: str  # "p0001"
+    seq: int
+    state: str  # ProposalState
+    hypothesis: str
+    mechanism: str
+    prediction: str
+    category: str
+    proposer: str
+    parent: str  # commit the diff applies to
+    diff_hash: str | None  # sha256 hex of the unified diff; None when nothing could be applied
+    files: list[FileRow]
+    risks: list[str]  # sentences; empty when no static rule spoke up
+    refusal: str | None  # Refusal
+    detail: str | None  # sentence of the refusal
+    why: str | None  # reason of the decision
+    decided_by: str | None
+    experiment: str | None
+    created: float
+
+
+class VerdictRow(TypedDict):
+    verdict: str  # Verdict
+    rung: str
+    effect: float | None  # > 0 is better than the trunk, in units of the metric
+    lo: float | None
+    hi: float | None
+    se: float | None
+    n: int  # pairs
+    sentence: str  # in words, for the screen
+
+
+class PairRow(TypedDict):
+    seed: int
+    trunk: float | None
+    candidate: float | None
+    difference: float | None  # > 0 is better
+
+
+class ExperimentRow(TypedDict):
+    """An experiment, or (role "trunk") the trunk at one commit as the arm that experiments are compared with."""
+
+    kind: Literal["experiment"]
+    id: str  # "0001" | "trunk-1"
+    seq: int
+    role: Literal["trunk", "experiment"]
+    state: str  # ExperimentState
+    hypothesis: str
+    category: str
+    proposal: str | None
+    branch: str
+    parent: str | None
+    baseline: str | None  # id of the trunk arm it is compared with
+    commit: str | None
+    tree: str | None
+    rung: str  # rung it is at
+    verdict: VerdictRow | None
+    pairs: list[PairRow]
+    why: str | None  # reason it failed or was stopped
+    created: float
+
+
+class ShardRow(TypedDict):
+    kind: Literal["shard"]
+    id: str  # "0001.screen.s0.a1"
+    seq: int
+    experiment: str
+    seed: int
+    rung: str
+    attempt: int
+    state: str  # ShardState
+    outcome: str | None  # Outcome
+    metric: float | None
+    reported: float | None  # what the shard said of itself
+    sources: dict[str, float]  # the metric per data source, where the referee gives it
+    slot: int | None
+    started: float | None
+    ended: float | None
+    detail: str | None  # why it failed: one line
+
+
+class DecisionRow(TypedDict):
+    kind: Literal["decision"]
+    id: str
+    seq: int
+    action: str
+    target: str  # proposal or experiment id
+    diff_hash: str | None
+    who: dict[str, str]
+    why: str
+    at: float
+
+
+class FindingRow(TypedDict):
+    kind: Literal["finding"]
+    id: str
+    seq: int
+    about: str  # experiment or shard id
+    rule: str
+    severity: Literal["note", "warning", "bars a keep"]
+    sentence: str
+    at: float
+
+
+Row = LabRow | ProposalRow | ExperimentRow | ShardRow | DecisionRow | FindingRow
+
+
+class LiveRow(TypedDict):
+    """Latest measurements of a running shard; not in the ledger, pushed at most four times a second."""
+
+    step: int
+    steps: int | None  # total, when the shard declared it
+    value: float | None  # latest training loss (or the metric, when it is streamed)
+    tokens_per_s: float | None
+    eta_s: float | None
+    points: list[tuple[int, float | None]]  # new (step, loss) since the last push; None is a non-finite value
+    dropped: NotRequired[int]  # garbage lines so far

@@ -1,0 +1,1 @@
+"""What is read off running shards: tailing and parsing of metrics."""
