@@ -1,0 +1,274 @@
+"""The shape of `cockpit.toml` as pydantic models: keys, types, defaults, and the sentence that documents each.
+
+Nothing beyond single values is checked here; what concerns several keys at once is in `engine.lab_parse`. pydantic stays in
+these two modules: everybody else sees the dataclasses of `engine.lab`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from engine.globs import glob_problem
+from engine.templates import has_stray_brace
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHELL = re.compile(r"[|&;<>`$*?~\n]")
+_SECRET = re.compile(r"ANTHROPIC_|COCKPIT_TOKEN", re.IGNORECASE)
+MAX_TIMEOUT_S = 366 * 86400.0
+RUNG_KEYS = ("budget", "timeout")
+
+
+def wrong(text: str, fix: str = "") -> PydanticCustomError:
+    """An error that carries its own sentence and fix to `engine.lab_parse`."""
+    return PydanticCustomError("lab", "{wrong}", {"wrong": text, "fix": fix})
+
+
+def toml_text(text: str) -> str:
+    """`text` as a TOML basic string, cut to a length that fits a message."""
+    return json.dumps(text if len(text) <= 200 else text[:200] + "…", ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_list(items: list[str]) -> str:
+    """`items` as a TOML array of strings."""
+    return "[" + ", ".join(toml_text(each) for each in items) + "]"
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, str):
+        seconds = _seconds(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = _finite(value)
+    else:
+        seconds = None
+    if seconds is None:
+        fix = 'seconds as a number, or a string with units (ms, s, m, h, d): timeout = "1h30m"'
+        raise wrong(f"must be a duration; got {shown(value)}", fix)
+    if not 0 < seconds <= MAX_TIMEOUT_S:
+        raise wrong(f"must lie above 0 and below a year; got {shown(value)}")
+    return seconds
+
+
+def _finite(value: int | float) -> float | None:
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _seconds(text: str) -> float | None:
+    total, at = 0.0, 0
+    for found in _DURATION.finditer(text.strip()):
+        if found.start() != at:
+            return None
+        total, at = total + float(found[1]) * _UNITS[found[2]], found.end()
+    return total if at == len(text.strip()) and at else None
+
+
+def shown(value: object) -> str:
+    """A value as the lab file would write it, short enough for a message."""
+    if isinstance(value, str):
+        return toml_text(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, int) and value.bit_length() > 100:
+        return "a very large number"
+    return str(value)[:80]
+
+
+def _command(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            argv = shlex.split(value)
+        except ValueError:
+            argv = value.split()
+        argv = ["bash", "-c", value] if _SHELL.search(value) else argv
+        hint = "" if argv[:1] != ["bash"] else " (better: a script of its own)"
+        raise wrong("must be a list of arguments, never a shell string", f"command = {toml_list(argv)}{hint}")
+    if isinstance(value, list):
+        if not value or value[0] == "":
+            raise wrong("must name a program", 'command = ["{python}", "train.py"]')
+        for part in value:
+            _check_text(part)
+    return value
+
+
+def _check_text(value: object) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise wrong("holds a NUL character", "take it out")
+        if has_stray_brace(value):
+            raise wrong(f"has a brace that is no placeholder: {shown(value)}", "write {{ and }} for braces")
+
+
+def _glob(value: object) -> object:
+    if isinstance(value, str) and (problem := glob_problem(value)):
+        raise wrong(problem, 'paths are relative to the lab, e.g. "train.py" or "src/**/*.py"')
+    return value
+
+
+def _variable(value: object) -> object:
+    if isinstance(value, str):
+        if not _VARIABLE.fullmatch(value):
+            raise wrong(f"is not the name of an environment variable: {shown(value)}", "letters, digits and _ only")
+        if _SECRET.match(value):
+            raise wrong(f"{value} is a secret of the cockpit, which never reaches a shard", "take it out")
+    return value
+
+
+def _env_value(value: object) -> object:
+    _check_text(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise wrong(f"must be a string; got {shown(value)}", f'put it in quotes: "{shown(value)}"')
+    return value
+
+
+def _line(value: object) -> object:
+    if isinstance(value, str) and (not value.strip() or not value.isprintable()):
+        raise wrong(f"must be one line of printable text; got {shown(value)}", "give it a name")
+    return value
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise wrong("must be a path", "name a directory")
+    return value
+
+
+def _slots(value: object) -> object:
+    if value == "auto":
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
+        return value
+    raise wrong(f'must be "auto" or a whole number from 1 to 1024; got {shown(value)}', 'slots = "auto"')
+
+
+def _parameter(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong(f"a rung's parameter must be a string or a number; got {shown(value)}", 'e.g. "true", 1 or 0.5')
+    if isinstance(value, str) and "\0" in value:
+        raise wrong("holds a NUL character", "take it out")
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise wrong("does not fit 64 bits", 'write it as a string, e.g. "1e30"')
+    return value
+
+
+Command = Annotated[list[str], BeforeValidator(_command), Field(min_length=1)]
+Duration = Annotated[float, BeforeValidator(_duration)]
+Glob = Annotated[str, BeforeValidator(_glob)]
+Line = Annotated[str, BeforeValidator(_line), Field(max_length=200)]
+FilePath = Annotated[str, BeforeValidator(_path)]
+Variable = Annotated[str, BeforeValidator(_variable)]
+EnvValue = Annotated[str, BeforeValidator(_env_value)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LabTable(_Table):
+    name: Line | None = Field(None, description="shown in the cockpit; left out: the directory's name")
+    command: Command = Field(
+        description="trains once: program and arguments, never a shell string; may carry placeholders"
+    )
+    python: FilePath | None = Field(
+        None, description="the interpreter that `{python}` stands for; left out: the one that runs the cockpit"
+    )
+    editable: list[Glob] = Field(min_length=1, description="globs of the files that a proposal may change")
+    protected: list[Glob] = Field([], description="globs that no proposal may touch; protected wins over editable")
+    env: dict[Variable, EnvValue] = Field({}, description="set for shards; values may carry placeholders")
+    env_pass: list[Variable] = Field([], description="names let through from your own environment")
+    mounts: list[FilePath] = Field([], description="directories that shards read: data, caches")
+
+
+class MetricTable(_Table):
+    name: Line = Field(description="the number that is judged, by the name that the training code prints")
+    direction: Literal["min", "max"] = Field("min", description="which way is better")
+    unit: Line | None = Field(None, description="shown beside the number")
+    source: Literal["jsonl", "summary", "regex"] = Field("jsonl", description="how a shard reports its measurements")
+    pattern: str | None = Field(
+        None, description='for source = "regex": a pattern with named groups, `step` among them'
+    )
+    loss: Line = Field("loss", description="the streamed training loss that the curves show")
+    compare: Literal["tokens", "flops", "time"] = Field("tokens", description="what is held equal between two runs")
+
+
+class PrepareTable(_Table):
+    command: Command = Field(description="makes `{data}` and `{held}`; runs once, before the first shard")
+    timeout: Duration = Field(600.0, description="after this long it is stopped")
+
+
+class ScoreTable(_Table):
+    command: Command = Field(description="scores a checkpoint and writes `{scores}`; its scripts are protected")
+    timeout: Duration = Field(120.0, description="after this long it is stopped")
+
+
+class RungTable(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_parameter)]]
+
+    budget: int = Field(
+        gt=0, lt=2**63, description="what `{budget}` stands for: steps, tokens or seconds, as the code has it"
+    )
+    timeout: Duration = Field(description="after this long a shard is stopped; its outcome is then `timeout`")
+
+
+class RunTable(_Table):
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+        [0, 1, 2], min_length=1, max_length=1000, description="each arm runs these, paired with the trunk's"
+    )
+    slots: Annotated[int, BeforeValidator(_slots)] = Field(
+        0, description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores'
+    )
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard")
+    nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
+    climb: list[str] | None = Field(
+        None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"
+    )
+
+
+class GatesTable(_Table):
+    ask: Literal["always", "risky", "never"] = Field("always", description="which diffs wait for a person's approval")
+
+
+class ProposerTable(_Table):
+    kind: Literal["none", "recording"] = Field("none", description="who proposes")
+    path: FilePath = Field("proposals", description='for kind = "recording": the directory of recorded proposals')
+    queue: int = Field(6, ge=0, le=1000, description="how many proposals are kept waiting for review")
+
+
+class StoreTable(_Table):
+    state_dir: FilePath = Field(".cockpit", description="where the engine keeps its state; a local disk, never NFS")
+
+
+class RetainTable(_Table):
+    checkpoints: Literal["unless-refereed", "all", "none"] = Field(
+        "unless-refereed",
+        description='"unless-refereed": until scored, after that only where the experiment is solid',
+    )
+
+
+class ConfigFile(_Table):
+    lab: LabTable = Field(description="the repository: what runs, what may change")
+    metric: MetricTable = Field(description="what is judged")
+    prepare: PrepareTable | None = Field(None, description="makes the data; left out: the repository needs none")
+    score: ScoreTable | None = Field(None, description="scores a checkpoint; left out: the metric is self-reported")
+    rungs: dict[str, RungTable] = Field(min_length=1, description="budget levels; the first is where experiments start")
+    run: RunTable = Field(RunTable(), description="how shards run")  # type: ignore[call-arg]
+    gates: GatesTable = Field(GatesTable(), description="what needs a person")  # type: ignore[call-arg]
+    proposer: ProposerTable = Field(ProposerTable(), description="where proposals come from")  # type: ignore[call-arg]
+    store: StoreTable = Field(StoreTable(), description="where state lies")  # type: ignore[call-arg]
+    retain: RetainTable = Field(RetainTable(), description="what is kept")  # type: ignore[call-arg]
