@@ -1,0 +1,158 @@
+"""The verdict on an experiment from its pairs: a mean difference, a t interval, and one sentence for the screen.
+
+Notable choices:
+- the interval is Student's t on the paired differences (W. S. Gosset, 1908, "The probable error of a mean"), which is
+  what `scipy.stats.ttest_rel` reports;
+- fewer than three pairs are always undecided: no experiment is kept on one lucky seed;
+- a broken experiment has no effect at all, since the mean over the seeds that survived would flatter it;
+- differences without any spread give an interval of no width, which the sentence calls suspicious.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+from engine.judge.pairs import Failure, Pair
+from engine.types import Verdict, VerdictRow
+
+LEAST_PAIRS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its evidence. `effect`, `lo`, `hi` and `se` are in the metric's unit; `effect` > 0 is better.
+
+    `n` counts pairs. `lo` and `hi` are None below three pairs, `se` below two; a broken experiment has none of them.
+    """
+
+    verdict: Verdict
+    effect: float | None
+    lo: float | None
+    hi: float | None
+    se: float | None
+    n: int
+    sentence: str
+
+    def row(self, rung: str) -> VerdictRow:
+        """The verdict at `rung` as the read model shows it."""
+        return {
+            "verdict": str(self.verdict),
+            "rung": rung,
+            "effect": self.effect,
+            "lo": self.lo,
+            "hi": self.hi,
+            "se": self.se,
+            "n": self.n,
+            "sentence": self.sentence,
+        }
+
+
+def judge(
+    pairs: Sequence[Pair],
+    failures: Sequence[Failure],
+    wanted: int,
+    level: float = 0.95,
+    *,
+    unit: str = "",
+    digits: int = 4,
+) -> Judgement:
+    """Judge an experiment on the pairs it has so far.
+
+    `wanted` is the number of pairs that will ever come (the lab's seeds without those on which the trunk fails): below
+    it an interval that holds 0 is undecided, at it the experiment is not solid. `level` is the interval's coverage.
+    `unit` and `digits` (after the point) shape the sentence only. Raises ValueError when `level` is not between 0 and 1
+    or a seed comes twice.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}: give the interval's coverage between 0 and 1, e.g. 0.95")
+    if len({each.seed for each in pairs}) != len(pairs):
+        raise ValueError("a seed comes twice among the pairs: give each seed's latest attempt only")
+    wanted = max(wanted, len(pairs))
+    if failures:
+        return _broken(pairs, failures, wanted)
+    if not pairs:
+        return Judgement(Verdict.UNDECIDED, None, None, None, None, 0, f"no pair yet of {_seeds(wanted)}")
+    effect, se, rounding = _mean_and_error([each.difference for each in pairs], pairs)
+    n, said = len(pairs), _Words(unit, digits)
+    if n < LEAST_PAIRS:
+        need = "" if wanted < LEAST_PAIRS else f"; {LEAST_PAIRS - n} more before anything can be said"
+        sentence = f"{said.amount(effect)} on {n} of {_seeds(wanted)}, no interval below {LEAST_PAIRS} pairs{need}"
+        return Judgement(Verdict.UNDECIDED, effect, None, None, se if n > 1 else None, n, sentence)
+    if abs(effect) <= rounding and se == 0:
+        sentence = f"identical to the trunk on {n} of {_seeds(wanted)}"
+        return Judgement(Verdict.NOT_SOLID, 0.0, 0.0, 0.0, 0.0, n, sentence)
+    reach = float(stdtrit(n - 1, 0.5 + level / 2)) * se
+    lo, hi = effect - reach, effect + reach
+    if se == 0:
+        sentence = f"{said.amount(effect)}, the very same on each of {_seeds(n)}: suspicious, is the seed wired?"
+    else:
+        sentence = (
+            f"{said.amount(effect)} on {n} of {_seeds(wanted)}, "
+            f"{level * 100:.4g} % interval {said.signed(lo)} to {said.signed(hi)}"
+        )
+    return Judgement(_decide(lo, hi, n, wanted), effect, lo, hi, se, n, sentence)
+
+
+def _decide(lo: float, hi: float, n: int, wanted: int) -> Verdict:
+    if lo > 0:
+        return Verdict.SOLID
+    if hi < 0:
+        return Verdict.HARMFUL
+    return Verdict.NOT_SOLID if n >= wanted else Verdict.UNDECIDED
+
+
+def _broken(pairs: Sequence[Pair], failures: Sequence[Failure], wanted: int) -> Judgement:
+    """Broken by its own fault: the seeds and their outcomes are named, the survivors' mean is not."""
+    kinds: dict[str, list[int]] = {}
+    for failure in sorted(failures, key=lambda each: each.seed):
+        kinds.setdefault(str(failure.outcome), []).append(failure.seed)
+    what = ", ".join(f"{outcome} on {_which(seeds)}" for outcome, seeds in kinds.items())
+    finished = f"{len(pairs)} of {_seeds(max(wanted, len(pairs) + len(failures)))} finished"
+    return Judgement(Verdict.BROKEN, None, None, None, None, len(pairs), f"{what}; {finished}")
+
+
+def _mean_and_error(differences: Sequence[float], pairs: Sequence[Pair]) -> tuple[float, float, float]:
+    """Mean, standard error of the mean, and the size of rounding errors in the differences.
+
+    Differences that are equal up to rounding have a standard error of exactly 0, so that no interval is made of the
+    last bits of the metric.
+    """
+    n = len(differences)
+    scale = max(abs(value) for value in differences)
+    rounding = 4 * sys.float_info.epsilon * max(max(abs(each.trunk), abs(each.candidate)) for each in pairs)
+    if scale == 0:
+        return 0.0, 0.0, rounding
+    parts = [value / scale for value in differences]  # so that squares neither overflow nor vanish
+    mean = math.fsum(parts) / n
+    if max(differences) - min(differences) <= rounding:
+        return mean * scale, 0.0, rounding
+    square = math.fsum((value - mean) ** 2 for value in parts)
+    se = math.sqrt(square / (n - 1) / n) * scale if n > 1 else 0.0
+    return mean * scale, se, rounding
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    unit: str
+    digits: int
+
+    def signed(self, value: float) -> str:
+        """`value` with its sign; a value that would round to zero keeps two significant digits, so that it has one."""
+        text = f"{value:+.{self.digits}f}"
+        return f"{value:+.2g}" if value and float(text) == 0 else text
+
+    def amount(self, value: float) -> str:
+        return f"{self.signed(value)} {self.unit}".rstrip()
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _which(seeds: Sequence[int]) -> str:
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
