@@ -1,0 +1,96 @@
+# From a clone to a running cockpit, with nothing but python3 (3.11 or newer), git and make.
+#
+#   make demo          install into .venv and open the cockpit on a sample lab that is really training
+#   make test          install what the tests need and run them
+#   make check         ruff, mypy --strict, import-linter
+#   make bench         run the benchmarks, one after the other
+#   make clean-demo    stop the demo lab's engine and delete the lab
+#   make clean         delete .venv and caches (the demo lab stays)
+#
+# Settings, as `make demo NAME=value`:
+#   DEMO_DIR      where the demo lab lies (demo-lab)
+#   DEMO_ARGS     further arguments of `cockpit demo`, e.g. "--headless --approve-all --until 4"
+#   TEST_ARGS     further arguments of pytest, e.g. "tests/test_lab.py -k duration"
+#   PYTHON        interpreter to build .venv with; left out: python3, else the first of the versioned names that will do
+#   PIP_ARGS      further arguments of `pip install`. Which build of torch you get is your package index's choice; on
+#                 PyPI for Linux it is a large one with CUDA. For another:
+#                   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+#   CONSTRAINTS   file of pinned versions; empty for the newest that pyproject.toml allows (your GPU may want a newer torch)
+#   VENV_ARGS     further arguments of `python -m venv`; --system-site-packages to use a torch that is already there
+#
+# Paths in rules are relative, so that a checkout below a directory with spaces in its name works.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+DEMO_DIR ?= demo-lab
+DEMO_ARGS ?=
+TEST_ARGS ?=
+PYTHON ?=
+PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
+VENV_ARGS ?=
+
+BIN := .venv/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
+
+.PHONY: help demo test check bench clean clean-demo
+
+help:
+	@sed -n 's/^#   make /  make /p' Makefile
+
+demo: .venv/.installed-lab
+	@$(BIN)/cockpit demo --dir "$(DEMO_DIR)" $(DEMO_ARGS)
+
+test: .venv/.installed-dev
+	@$(PY) -m pytest $(TEST_ARGS)
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.installed-dev
+	@set -e; for each in benchmarks/*.py; do \
+	  if [ -e "$$each" ]; then echo "== $$each"; $(PY) "$$each"; fi; done
+
+clean-demo:
+	@if [ ! -d "$(DEMO_DIR)" ]; then echo "there is no $(DEMO_DIR)"; \
+	elif [ ! -f "$(DEMO_DIR)/cockpit.toml" ]; then echo "$(DEMO_DIR) is not a demo lab: left alone" >&2; exit 1; \
+	else \
+	  if [ -x $(BIN)/cockpit ]; then bin="$$PWD/$(BIN)/cockpit"; (cd "$(DEMO_DIR)" && "$$bin" down) || exit 1; fi; \
+	  chmod -R u+w "$(DEMO_DIR)"; rm -rf "$(DEMO_DIR)"; echo "deleted $(DEMO_DIR)"; fi
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist ./*.egg-info
+
+.venv/.installed-lab: pyproject.toml $(CONSTRAINTS) | $(PY)
+	@echo "installing the cockpit and what the sample lab needs (torch is large: this takes minutes the first time)"
+	@$(PIP) -e ".[lab]"
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(PY)
+	@echo "installing the cockpit, what the sample lab needs, and the tools for tests and checks"
+	@$(PIP) -e ".[lab,dev]"
+	@touch .venv/.installed-lab $@
+
+# A version manager's python3.12 may exist and still refuse to run, so each name is asked, not looked for.
+$(PY):
+	@found=""; seen=""; \
+	for each in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.14); do \
+	  version=$$("$$each" -c 'import platform; print(platform.python_version())' 2>/dev/null) || continue; \
+	  seen="$$seen $$each is $$version;"; \
+	  if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then found="$$each"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11 or newer is needed;$${seen:- no $(if $(PYTHON),$(PYTHON),python3) was found;}" >&2; \
+	  echo "install one, then: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  minor=$$("$$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "$$found ($$version) cannot make virtual environments: its venv or ensurepip module is missing." >&2; \
+	  echo "On Debian and Ubuntu: apt install python$$minor-venv" >&2; exit 1; \
+	fi; \
+	echo "making .venv with $$found ($$version)"; \
+	"$$found" -m venv $(VENV_ARGS) .venv || { rm -rf .venv; exit 1; }
