@@ -1,0 +1,131 @@
+"""Opens the history's DuckDB file, tells damage from bad luck, and sets a damaged file aside."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+SCHEMA = 1
+"""Version of schema.sql. A file with another one is made anew, since everything in it can be rebuilt."""
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "storage_compatibility_version": "v1.5.0",  # so that tools of the last year can open a copy
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+    "threads": 2,  # the cores belong to the shards
+    "memory_limit": "1GiB",
+}
+_SIDE_FILES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
+
+
+class StoreError(Exception):
+    """The store cannot be used; the message says why and what to do."""
+
+
+class StoreDamaged(StoreError):
+    """DuckDB met damaged bytes after opening: close, `set_aside`, open again and rebuild."""
+
+
+def open_database(path: Path) -> tuple[duckdb.DuckDBPyConnection, str | None]:
+    """A connection to the history at `path`, made if missing, and why an empty one took its place, or None.
+
+    Raises StoreError when another process has it open, or its directory cannot be written.
+    """
+    recovered = None
+    try:
+        con = _connect(path)
+    except duckdb.Error as error:
+        recovered = _recover(path, error)
+        con = _connect(path)
+    found = con.execute("SELECT max(number) FROM meta WHERE key = 'schema'").fetchone()
+    if found != (SCHEMA,):
+        con.close()
+        aside = set_aside(path)
+        recovered = f"the history was written by another version and moved to {aside.name}; it is made anew"
+        con = _connect(path)
+    return con, recovered
+
+
+def make_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables and views of schema.sql, and the row of `meta` that says how far the ledger is indexed."""
+    con.execute(Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+    con.execute(
+        "INSERT INTO meta SELECT * FROM (VALUES ('schema', ?), ('indexed', 0)) v(key, number) "
+        "WHERE NOT EXISTS (FROM meta)",
+        [SCHEMA],
+    )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a history that nobody has open, with its write-ahead log, to `<name>.damaged-<time>`; returns that path."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    aside, count = path.with_name(f"{path.name}.damaged-{stamp}"), 1
+    while any(Path(f"{aside}{side}").exists() for side in _SIDE_FILES):
+        count += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{count}")
+    for side in _SIDE_FILES:
+        old = Path(f"{path}{side}")
+        if old.exists():
+            old.rename(f"{aside}{side}")
+    return aside
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn DuckDB's errors about the file into StoreError; errors in our own SQL pass as they are."""
+    try:
+        yield
+    except duckdb.Error as error:
+        text = _first_line(error)
+        if _is_damage(error):
+            raise StoreDamaged(f"the history file is damaged ({text}): it has to be rebuilt") from error
+        if isinstance(error, duckdb.IOException):
+            raise StoreError(f"the history file cannot be used ({text}): is the disk full or read-only?") from error
+        raise
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect(str(path), config=_CONFIG)
+    try:
+        con.execute("BEGIN")
+        make_tables(con)
+        con.execute("COMMIT")
+        con.execute("SET lock_configuration = true")
+    except duckdb.Error:
+        con.close()
+        raise
+    return con
+
+
+def _recover(path: Path, error: duckdb.Error) -> str:
+    """Set a damaged file aside and say so; what is no damage is raised as StoreError."""
+    text = _first_line(error)
+    if "could not set lock" in text.lower():
+        raise StoreError(f"another process has {path} open ({text}): stop it, or read a copy of the file") from error
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise StoreError(f"{path.parent} is not a directory that can be written: make it, or set state_dir") from error
+    if path.is_dir() or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
+        raise StoreError(f"{path} is not a file that can be read and written: move it away") from error
+    if not _is_damage(error) and "No space" in text:
+        raise StoreError(f"the disk of {path} is full ({text}): make room") from error
+    aside = set_aside(path)
+    return f"the history could not be opened ({text}); it was moved to {aside.name} and is made anew"
+
+
+def _is_damage(error: duckdb.Error) -> bool:
+    """Whether an error speaks of the file's bytes: those that DuckDB gives up on, and checksums that do not match."""
+    if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException):
+        return True
+    about_file = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
+    return about_file and any(word in str(error).lower() for word in ("corrupt", "checksum", "not a valid duckdb"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,113 @@
+-- The history of one lab as tables: an index that can be rebuilt from the ledger and the shards' own files.
+-- Times are seconds since the epoch (DOUBLE); views show them as TIMESTAMP in UTC. No table has an index or a key:
+-- the store replaces rows by id inside a transaction, and columns scan faster than indexes pay.
+
+CREATE TABLE IF NOT EXISTS meta (key VARCHAR, number BIGINT);
+
+CREATE TABLE IF NOT EXISTS lab (
+    id VARCHAR, seq BIGINT, name VARCHAR, root VARCHAR, metric VARCHAR, direction VARCHAR, unit VARCHAR,
+    compare VARCHAR, scored_by VARCHAR, trunk VARCHAR, trunk_arm VARCHAR, rungs VARCHAR[], seeds BIGINT[],
+    slots BIGINT, isolation VARCHAR, ask VARCHAR, proposer VARCHAR, phase VARCHAR, config_error VARCHAR
+);
+
+CREATE TABLE IF NOT EXISTS proposals (
+    id VARCHAR, seq BIGINT, state VARCHAR, hypothesis VARCHAR, mechanism VARCHAR, prediction VARCHAR,
+    category VARCHAR, proposer VARCHAR, parent VARCHAR, diff_hash VARCHAR,
+    files STRUCT(path VARCHAR, added BIGINT, removed BIGINT, status VARCHAR)[],
+    risks VARCHAR[], refusal VARCHAR, detail VARCHAR, why VARCHAR, decided_by VARCHAR, experiment VARCHAR,
+    created DOUBLE
+);
+
+-- role 'trunk' is the trunk at one commit, the arm that experiments are compared with
+CREATE TABLE IF NOT EXISTS experiments (
+    id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
+    branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
+    verdict VARCHAR, verdict_rung VARCHAR, effect DOUBLE, lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT,
+    sentence VARCHAR,
+    pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
+    why VARCHAR, created DOUBLE
+);
+
+-- a shard that did not finish has no metric: NULL, never 0 or 100
+CREATE TABLE IF NOT EXISTS shards (
+    id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
+    outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
+    ended DOUBLE, detail VARCHAR
+);
+
+CREATE TABLE IF NOT EXISTS decisions (
+    id VARCHAR, seq BIGINT, action VARCHAR, target VARCHAR, diff_hash VARCHAR, who VARCHAR, who_kind VARCHAR,
+    os_user VARCHAR, host VARCHAR, why VARCHAR, "at" DOUBLE
+);
+
+CREATE TABLE IF NOT EXISTS findings (
+    id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, "at" DOUBLE
+);
+
+-- every verdict that was ever reached; `event` is the number of its ledger event, `n` counts pairs
+CREATE TABLE IF NOT EXISTS verdicts (
+    event BIGINT, t DOUBLE, experiment VARCHAR, baseline VARCHAR, rung VARCHAR, verdict VARCHAR, effect DOUBLE,
+    lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR
+);
+
+-- the ledger; `data` is JSON
+CREATE TABLE IF NOT EXISTS events (n BIGINT, t DOUBLE, type VARCHAR, data VARCHAR);
+
+-- every number that a shard wrote, in the order it wrote them; NaN and infinities as they were
+CREATE TABLE IF NOT EXISTS points (shard VARCHAR, metric VARCHAR, step BIGINT, t DOUBLE, value DOUBLE);
+
+-- per shard and metric; `last` is the latest written, `min` is over finite values
+CREATE TABLE IF NOT EXISTS summaries (
+    shard VARCHAR, metric VARCHAR, last DOUBLE, last_step BIGINT, min DOUBLE, count BIGINT, nonfinite BIGINT
+);
+
+-- what a shard said of itself: tokens, parameters, peak memory
+CREATE TABLE IF NOT EXISTS shard_facts (shard VARCHAR, key VARCHAR, number DOUBLE, text VARCHAR);
+
+-- how far each shard's file was read, in bytes, and how many of its lines were garbage
+CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage BIGINT);
+
+-- the latest finished attempt of each seed
+CREATE OR REPLACE VIEW finals AS
+SELECT experiment, rung, seed, id AS shard, metric, sources
+FROM shards
+WHERE outcome = 'finished' AND metric IS NOT NULL
+QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
+
+-- every shard with what it tried; `gain` > 0 is better than the trunk on the same seed at the same rung
+CREATE OR REPLACE VIEW runs AS
+SELECT
+    s.id AS run, s.experiment, e.role, e.hypothesis, e.category, p.proposer, s.rung, s.seed, s.attempt, s.state,
+    s.outcome, s.metric, s.reported, f.metric AS trunk_metric,
+    CASE WHEN (SELECT any_value(direction) FROM lab) = 'max' THEN s.metric - f.metric ELSE f.metric - s.metric END
+        AS gain,
+    s.ended - s.started AS seconds,
+    make_timestamp((s.started * 1e6)::BIGINT) AS started,
+    make_timestamp((s.ended * 1e6)::BIGINT) AS ended,
+    s.detail, e.branch
+FROM shards s
+LEFT JOIN experiments e ON e.id = s.experiment
+LEFT JOIN proposals p ON p.id = e.proposal
+LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed;
+
+-- experiments, best first: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
+-- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict
+CREATE OR REPLACE VIEW leaderboard AS
+WITH measured AS (
+    SELECT e.id, avg(f.metric) AS mean, stddev_samp(f.metric) AS sd, count(f.metric) AS seeds
+    FROM experiments e
+    LEFT JOIN finals f ON f.experiment = e.id AND f.rung = coalesce(e.verdict_rung, e.rung)
+    GROUP BY e.id
+)
+SELECT
+    row_number() OVER (
+        ORDER BY
+            list_position(['solid', 'undecided', '', 'not-solid', 'harmful', 'broken'], coalesce(e.verdict, '')),
+            e.effect DESC NULLS LAST, e.id
+    ) AS rank,
+    e.id AS experiment, e.hypothesis, e.category, p.proposer, e.state, coalesce(e.verdict_rung, e.rung) AS rung,
+    e.verdict, e.effect, e.lo, e.hi, e.n, m.mean, m.sd, m.seeds, e.sentence, e.branch
+FROM experiments e
+JOIN measured m ON m.id = e.id
+LEFT JOIN proposals p ON p.id = e.proposal
+WHERE e.role = 'experiment';

@@ -1,0 +1,378 @@
+"""The history of a lab in DuckDB: what SQL, curves and the ranking read. An index only; losing it loses nothing.
+
+Notable choices:
+- one connection, used by one thread; every write is one transaction, so that an index is never half an event behind;
+- a batch of points and the byte offset it was read up to are committed together, so each line is counted exactly once,
+  whenever the engine is killed;
+- a file that cannot be opened is set aside and an empty one made: the caller sees `recovered` and rebuilds;
+- the file is opened only here and only through DuckDB: opening it a second time in this process would drop its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+import duckdb
+
+from engine.history.database import make_tables, open_database, told
+from engine.history.tables import (
+    TABLES,
+    Batch,
+    PointColumns,
+    Record,
+    event_record,
+    fact_records,
+    records,
+    verdict_record,
+)
+from engine.types import Row
+
+
+class RankedShard(TypedDict):
+    seed: int
+    rung: str
+    outcome: str | None
+    metric: float | None
+
+
+class Ranked(TypedDict):
+    """One experiment of the ranking; `effect` and `interval` in the metric's unit, > 0 is better than the trunk."""
+
+    id: str
+    hypothesis: str
+    verdict: str | None
+    effect: float | None
+    interval: list[float] | None
+    n: int | None
+    shards: list[RankedShard]
+
+
+class Store:
+    """The open history. Not thread-safe: all calls come from one thread. Use `Store.open`."""
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, recovered: str | None) -> None:
+        self.path = path
+        self.recovered = recovered
+        """Why an empty history was made in place of the one that was there, or None; then rebuild."""
+        self.version = 0
+        """Counts the writes since opening: equal numbers mean equal contents."""
+        self._con = connection
+        self._offsets: dict[str, int] = {}
+        self._schemas: dict[str, Any] = {}
+        self._indexed = 0
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open the history at `path`, or make it.
+
+        A damaged file, or one of another schema, is set aside (see `recovered`). Raises StoreError when another process
+        has it open or its directory cannot be written.
+        """
+        con, recovered = open_database(path)
+        store = cls(path, con, recovered)
+        store._load()
+        return store
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def indexed(self) -> int:
+        """Number of the last ledger event that the history holds; 0 when it holds none."""
+        return self._indexed
+
+    def index(self, rows: Sequence[Row], events: Sequence[Mapping[str, Any]], upto: int) -> None:
+        """Put `rows` in the place of older ones with their ids, and append `events`, in one transaction.
+
+        `events` are ledger lines (`n`, `t`, `type`, `data`) in order, up to and including number `upto`; those already
+        here are skipped, and so are rows older (by `seq`) than what is here, so that indexing again changes nothing.
+        Raises ValueError when an event between the last one here and `upto` is missing.
+        """
+        fresh = [event for event in events if self._indexed < event["n"] <= upto]
+        if [event["n"] for event in fresh] != list(range(self._indexed + 1, upto + 1)):
+            got = f"{fresh[0]['n']} to {fresh[-1]['n']}" if fresh else "none"
+            raise ValueError(f"events {self._indexed + 1} to {upto} are wanted and {got} given: index without gaps")
+        verdicts = [verdict_record(event) for event in fresh if event["type"] == "verdict.reached"]
+        with self._transaction():
+            for table, rows_of in records(rows).items():
+                self._replace(table, rows_of)
+            self._insert("events", [event_record(event) for event in fresh])
+            self._insert("verdicts", verdicts)
+            self._con.execute("UPDATE meta SET number = ? WHERE key = 'indexed'", [max(upto, self._indexed)])
+        self._indexed = max(upto, self._indexed)
+
+    def append(self, batches: Sequence[Batch]) -> tuple[str, ...]:
+        """Append points, summaries and byte offsets of `batches` in one transaction.
+
+        A batch that does not start where its shard's last one ended is left out whole; the shards of such batches are
+        returned, and are to be read again from `offsets()`.
+        """
+        offsets, garbage = dict(self._offsets), dict[str, int]()
+        columns, summaries, refused = PointColumns(), dict[str, dict[str, float | str]](), dict[str, None]()
+        for batch in batches:
+            if batch.start != offsets.get(batch.shard, 0) or batch.offset < batch.start:
+                refused[batch.shard] = None
+                continue
+            offsets[batch.shard] = batch.offset
+            odd = columns.add(batch.shard, batch.points)
+            garbage[batch.shard] = garbage.get(batch.shard, 0) + batch.garbage + odd
+            if batch.summary:
+                summaries.setdefault(batch.shard, {}).update(batch.summary)
+        if not garbage:
+            return tuple(refused)
+        facts = [record for shard, summary in summaries.items() for record in fact_records(shard, summary)]
+        with self._transaction():
+            if columns.values:
+                self._append_points(columns)
+            self._replace_facts(facts)
+            self._advance([(shard, offsets[shard], more) for shard, more in garbage.items()])
+        self._offsets = offsets
+        return tuple(refused)
+
+    def forget(self, shard: str) -> None:
+        """Drop everything measured of `shard` and its offset, so that its file can be read again from the start."""
+        with self._transaction():
+            for table in ("points", "summaries", "shard_facts", "offsets"):
+                self._con.execute(f"DELETE FROM {table} WHERE shard = ?", [shard])
+        self._offsets.pop(shard, None)
+
+    def clear(self) -> None:
+        """Empty every table, to rebuild from the ledger and the shards' files."""
+        with self._transaction():
+            for table in TABLES:
+                self._con.execute(f"DROP TABLE IF EXISTS {table}")
+            make_tables(self._con)
+        self._load()
+
+    def checkpoint(self) -> int:
+        """Write everything into the file itself, for a copy of it by another process; returns `version`."""
+        with told():
+            self._con.execute("CHECKPOINT").fetchall()
+        return self.version
+
+    def close(self) -> None:
+        """Close the file; the store is of no use afterwards."""
+        self._con.close()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def offsets(self) -> dict[str, int]:
+        """Shard to the byte up to which its file was read."""
+        return dict(self._offsets)
+
+    def metric_names(self, shard: str) -> list[str]:
+        """Names of everything that `shard` streamed, sorted."""
+        return [name for (name,) in self._ask("SELECT metric FROM summaries WHERE shard = ? ORDER BY 1", [shard])]
+
+    def latest(self, shard: str) -> dict[str, tuple[int, float]]:
+        """Metric to the step and value that `shard` wrote last; the value may be NaN or infinite."""
+        found = self._ask("SELECT metric, last_step, last FROM summaries WHERE shard = ? ORDER BY 1", [shard])
+        return {metric: (step, value) for metric, step, value in found}
+
+    def facts(self, shard: str) -> dict[str, float | str]:
+        """What `shard` said of itself: tokens, parameters, peak memory in bytes and the like."""
+        found = self._ask("SELECT key, number, text FROM shard_facts WHERE shard = ? ORDER BY 1", [shard])
+        return {key: number if text is None else text for key, number, text in found}
+
+    def curve(
+        self, shards: Sequence[str], metric: str, points: int = 500
+    ) -> dict[str, tuple[list[int], list[float | None]]]:
+        """Steps and values of `metric` per shard, thinned to at most `points` (at least 4) each; a shard without any is left out.
+
+        Where a step was written twice the later value counts. Thinning keeps the first and the last step and, of each
+        stretch between them, the lowest and the highest value, or the lowest and a non-finite one (None).
+        """
+        if not shards:
+            return {}
+        points = max(4, points)
+        bounds = {"points": points, "stretches": (points - 2) // 2}
+        found = self._ask(_CURVE, {"shards": list(shards), "metric": metric, **bounds})
+        curves: dict[str, tuple[list[int], list[float | None]]] = {}
+        for shard, step, value in found:
+            steps, values = curves.setdefault(shard, ([], []))
+            steps.append(step)
+            values.append(value)
+        return curves
+
+    def rank(self, limit: int = 20) -> list[Ranked]:
+        """Experiments, best first, each with the latest shard of every seed and rung; see the view `leaderboard`."""
+        best = self._ask(
+            "SELECT experiment, hypothesis, verdict, effect, lo, hi, n FROM leaderboard ORDER BY rank LIMIT ?", [limit]
+        )
+        ids = [row[0] for row in best]
+        shards: dict[str, list[RankedShard]] = {each: [] for each in ids}
+        for experiment, seed, rung, outcome, metric in self._ask(
+            "SELECT experiment, seed, rung, outcome, metric FROM shards WHERE experiment IN (SELECT unnest(?)) "
+            "QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1 "
+            "ORDER BY rung, seed",
+            [ids],
+        ):
+            shards[experiment].append({"seed": seed, "rung": rung, "outcome": outcome, "metric": metric})
+        return [
+            {
+                "id": id,
+                "hypothesis": hypothesis,
+                "verdict": verdict,
+                "effect": effect,
+                "interval": None if lo is None else [lo, hi],
+                "n": n,
+                "shards": shards[id],
+            }
+            for id, hypothesis, verdict, effect, lo, hi, n in best
+        ]
+
+    def digest(self) -> dict[str, str]:
+        """Table to a hash of its contents that does not depend on the order of its rows."""
+        out = {}
+        for table in TABLES:
+            ((count, total),) = self._ask(f"SELECT count(*), sum(hash({table})::HUGEINT) FROM {table}")
+            out[table] = f"{count}:{int(total or 0):x}"
+        return out
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, sql: str, params: object = None) -> list[tuple[Any, ...]]:
+        with told():
+            return self._con.execute(sql, params).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with told():
+            self._con.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._con.execute("ROLLBACK")
+                raise
+            self._con.execute("COMMIT")
+        self.version += 1
+
+    def _load(self) -> None:
+        self._offsets = dict(self._ask("SELECT shard, byte_offset FROM offsets"))
+        ((self._indexed,),) = self._ask("SELECT number FROM meta WHERE key = 'indexed'")
+
+    @contextmanager
+    def _incoming(self, table: Any) -> Iterator[None]:
+        """An Arrow table under the name `incoming`, for as long as the block runs."""
+        self._con.register("incoming", table)
+        try:
+            yield
+        finally:
+            self._con.unregister("incoming")
+
+    def _arrow(self, table: str, rows: Sequence[Record]) -> Any:
+        """`rows` as an Arrow table with the very columns of `table`."""
+        import pyarrow
+
+        if table not in self._schemas:
+            self._schemas[table] = self._con.sql(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
+        return pyarrow.Table.from_pylist(rows, schema=self._schemas[table])
+
+    def _insert(self, table: str, rows: Sequence[Record]) -> None:
+        if rows:
+            with self._incoming(self._arrow(table, rows)):
+                self._con.execute(f"INSERT INTO {table} SELECT * FROM incoming")
+
+    def _replace(self, table: str, rows: Sequence[Record]) -> None:
+        with self._incoming(self._arrow(table, rows)):
+            self._con.execute(f"DELETE FROM {table} USING incoming i WHERE {table}.id = i.id AND {table}.seq <= i.seq")
+            self._con.execute(
+                f"INSERT INTO {table} SELECT * FROM incoming WHERE id NOT IN (SELECT id FROM {table} WHERE id IS NOT NULL)"
+            )
+
+    def _replace_facts(self, rows: Sequence[Record]) -> None:
+        if rows:
+            with self._incoming(self._arrow("shard_facts", rows)):
+                self._con.execute(
+                    "DELETE FROM shard_facts USING incoming i WHERE shard_facts.shard = i.shard AND shard_facts.key = i.key"
+                )
+                self._con.execute("INSERT INTO shard_facts SELECT * FROM incoming")
+
+    def _advance(self, progress: Sequence[tuple[str, int, int]]) -> None:
+        """Move byte offsets forward and add to the garbage counts."""
+        rows = [{"shard": shard, "byte_offset": offset, "garbage": more} for shard, offset, more in progress]
+        with self._incoming(self._arrow("offsets", rows)):
+            self._con.execute(
+                "UPDATE offsets SET byte_offset = i.byte_offset, garbage = offsets.garbage + i.garbage "
+                "FROM incoming i WHERE offsets.shard = i.shard"
+            )
+            self._con.execute(
+                "INSERT INTO offsets SELECT * FROM incoming WHERE shard NOT IN (SELECT shard FROM offsets)"
+            )
+
+    def _append_points(self, columns: PointColumns) -> None:
+        import pyarrow
+
+        shards = pyarrow.DictionaryArray.from_arrays(pyarrow.array(columns.shards, pyarrow.int32()), columns.names)
+        try:
+            metrics = pyarrow.array(columns.metrics, pyarrow.string())
+            values = pyarrow.array(columns.values, pyarrow.float64())
+        except (pyarrow.ArrowException, ValueError, OverflowError):  # a name or number that needs care
+            columns.make_storable()
+            metrics = pyarrow.array(columns.metrics, pyarrow.string())
+            values = pyarrow.array(columns.values, pyarrow.float64())
+        steps = pyarrow.array(columns.steps, pyarrow.int64())
+        times = pyarrow.array(columns.times, pyarrow.float64())
+        order = pyarrow.array(range(len(columns.steps)), pyarrow.int64())
+        names = ["shard", "metric", "step", "t", "value", "line"]
+        with self._incoming(pyarrow.table([shards, metrics, steps, times, values, order], names=names)):
+            self._con.execute("INSERT INTO points SELECT shard, metric, step, t, value FROM incoming ORDER BY line")
+            sums = self._con.sql(_SUMS).to_arrow_table()
+        with self._incoming(sums):
+            self._con.execute(_UPDATE_SUMMARIES)
+            self._con.execute(
+                "INSERT INTO summaries SELECT * FROM incoming i WHERE NOT EXISTS "
+                "(FROM summaries s WHERE s.shard = i.shard AND s.metric = i.metric)"
+            )
+
+
+# NaN counts as greater than any number in DuckDB, so it is filtered out by name
+_SUMS = """
+SELECT
+    shard, metric, arg_max(value, line) AS last, arg_max(step, line) AS last_step,
+    min(value) FILTER (isfinite(value)) AS min, count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite
+FROM incoming
+GROUP BY shard, metric
+"""
+
+_UPDATE_SUMMARIES = """
+UPDATE summaries SET
+    last = i.last, last_step = i.last_step, min = least(summaries.min, i.min), count = summaries.count + i.count,
+    nonfinite = summaries.nonfinite + i.nonfinite
+FROM incoming i
+WHERE summaries.shard = i.shard AND summaries.metric = i.metric
+"""
+
+# rowid grows with every line that was appended, so it tells which of two values of a step is the later one
+_CURVE = """
+WITH latest AS (
+    SELECT shard, step, arg_max(value, rowid) AS value
+    FROM points
+    WHERE metric = $metric AND shard IN (SELECT unnest($shards))
+    GROUP BY shard, step
+), placed AS (
+    SELECT
+        shard, step, value, isfinite(value) AS finite,
+        row_number() OVER w AS place, count(*) OVER (PARTITION BY shard) AS total
+    FROM latest
+    WINDOW w AS (PARTITION BY shard ORDER BY step)
+), stretched AS (
+    SELECT *, (place - 1) * $stretches // total AS stretch FROM placed
+), kept AS (
+    SELECT
+        shard,
+        arg_min(step, (value, step)) FILTER (finite) AS low,
+        arg_max(step, (value, -step)) FILTER (finite) AS high,
+        min(step) FILTER (NOT finite) AS broken
+    FROM stretched
+    GROUP BY shard, stretch
+)
+SELECT s.shard, s.step, CASE WHEN s.finite THEN s.value END AS value
+FROM stretched s
+WHERE s.total <= $points OR s.place = 1 OR s.place = s.total
+    OR (s.shard, s.step) IN (FROM (SELECT shard, unnest([low, coalesce(broken, high)]) FROM kept) k(shard, step)
+                             WHERE k.step IS NOT NULL)
+ORDER BY s.shard, s.step
+"""

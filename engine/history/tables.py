@@ -1,0 +1,167 @@
+"""From rows of the read model, ledger events and metric batches to the columns of the history's tables; pure.
+
+A row kind is one table; what is nested in a row (a verdict, a person) is laid out flat, since a column can be asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from engine.types import Row
+
+Record = dict[str, Any]
+
+ROW_TABLES: Mapping[str, str] = {
+    "lab": "lab",
+    "proposal": "proposals",
+    "experiment": "experiments",
+    "shard": "shards",
+    "decision": "decisions",
+    "finding": "findings",
+}
+"""Kind of a read-model row to the table that holds it."""
+
+TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
+
+_INT64 = 2**63
+_VERDICT = ("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence")
+
+
+class Point(Protocol):
+    """One line of a metrics file: every number that the shard wrote at one step; `t` in seconds since the epoch."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def t(self) -> float | None: ...
+    @property
+    def values(self) -> Mapping[str, float]: ...
+
+
+class Batch(Protocol):
+    """What was read of one shard's file between the byte offsets `start` and `offset`; `garbage` lines were in it."""
+
+    @property
+    def shard(self) -> str: ...
+    @property
+    def points(self) -> Sequence[Point]: ...
+    @property
+    def summary(self) -> Mapping[str, float | str]: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def garbage(self) -> int: ...
+
+
+def _experiment(row: Mapping[str, Any]) -> Record:
+    verdict = row["verdict"] or {}
+    flat = {name: verdict.get(name) for name in _VERDICT if name != "rung"}
+    return {**row, **flat, "verdict_rung": verdict.get("rung")}
+
+
+def _shard(row: Mapping[str, Any]) -> Record:
+    return {**row, "sources": sorted(row["sources"].items())}
+
+
+def _decision(row: Mapping[str, Any]) -> Record:
+    who = row["who"]
+    person = {"who": who.get("name"), "who_kind": who.get("kind"), "os_user": who.get("os_user")}
+    return {**row, **person, "host": who.get("host")}
+
+
+_FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
+    "experiment": _experiment,
+    "shard": _shard,
+    "decision": _decision,
+}
+
+
+def records(rows: Iterable[Row]) -> dict[str, list[Record]]:
+    """Table to its records; of several rows with the same id, the last one counts."""
+    tables: dict[str, dict[str, Record]] = {}
+    for row in rows:
+        kind = row["kind"]
+        flatten = _FLATTEN.get(kind, dict)
+        tables.setdefault(ROW_TABLES[kind], {})[row["id"]] = storable(flatten(row))
+    return {table: list(by_id.values()) for table, by_id in tables.items()}
+
+
+def event_record(event: Mapping[str, Any]) -> Record:
+    """A ledger event for the table `events`; its data becomes JSON text with sorted keys."""
+    data = json.dumps(event["data"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return {"n": event["n"], "t": event["t"], "type": event["type"], "data": storable(data)}
+
+
+def verdict_record(event: Mapping[str, Any]) -> Record:
+    """A `verdict.reached` event for the table `verdicts`."""
+    data: Record = storable(event["data"])
+    flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
+    return {**flat, "event": event["n"], "t": event["t"]}
+
+
+def storable(value: Any) -> Any:
+    """`value` with what no UTF-8 text can hold (lone surrogates, from JSON escapes) replaced by a question mark."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {storable(key): storable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(storable(each) for each in value)
+    return value
+
+
+@dataclass(slots=True)
+class PointColumns:
+    """Points of many batches as columns; `shards` are numbers into `names`. `odd` counts points that no column can hold."""
+
+    names: list[str] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    times: list[float | None] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, shard: str, points: Sequence[Point]) -> int:
+        """Append the points of one shard, in order; returns how many were left out since they fit no column."""
+        number, odd = len(self.names), 0
+        self.names.append(storable(shard))
+        for point in points:
+            values = point.values
+            if not -_INT64 <= point.step < _INT64:
+                odd += 1
+                continue
+            width = len(values)
+            self.metrics.extend(values)
+            self.values.extend(values.values())
+            self.steps.extend((point.step,) * width)
+            self.times.extend((point.t,) * width)
+        self.shards.extend((number,) * (len(self.steps) - len(self.shards)))
+        return odd
+
+    def make_storable(self) -> None:
+        """Put names and numbers into a form that a column can hold; see `storable` and `number`."""
+        self.metrics = [storable(name) for name in self.metrics]
+        self.values = [number(value) for value in self.values]
+
+
+def fact_records(shard: str, summary: Mapping[str, float | str]) -> list[Record]:
+    """A shard's summary for the table `shard_facts`: a number or a text for each key."""
+    out: list[Record] = []
+    for key, value in summary.items():
+        kind: Record = {"text": storable(value)} if isinstance(value, str) else {"number": number(value)}
+        out.append({"shard": storable(shard), "key": storable(key), **kind})
+    return out
+
+
+def number(value: Any) -> float:
+    """A float; an integer beyond its range becomes an infinity of the same sign."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
