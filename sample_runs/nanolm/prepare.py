@@ -133,20 +133,24 @@ def add_library(corpus: Corpus) -> None:
 
 # --- generated text
 
-_NAMES = """Ada Bela Carla Dunja Edgar Fatima Goro Hana Ilya Jonas Kofi Lena Mira Nils Oana Pablo Quentin Rosa Sami
-Tove Uma Viktor Wanda Xenia Yusuf Zora Amara Bruno Chiara Dario""".split()
-_TRADES = """baker sailor weaver gardener clockmaker shepherd painter teacher fisher carpenter miller tailor beekeeper
-potter printer cook glazier ferryman doctor cobbler""".split()
-_ADJECTIVES = """old quiet clever tired small green broken golden lonely brave hungry curious careful strange gentle
-rusty silver patient noisy crooked heavy bright sleepy wooden narrow wet""".split()
-_ANIMALS = """fox heron goat hedgehog crow otter cat mule badger owl frog hare dog swan mouse lizard pony beetle""".split()
-_THINGS = """lantern kettle map ladder violin basket key mirror hammer letter blanket compass bottle drum ring wheel
-rope book bell cup window button candle coat chest""".split()
-_PLACES = """mill harbour forest bridge market tower island meadow station library garden quarry river lighthouse
-orchard kitchen cellar hill chapel workshop valley pier""".split()
-_WEATHER = "rain snow fog wind sun frost thunder hail drizzle moonlight".split()
-_VERBS = """found lost carried mended painted hid borrowed sold polished dropped buried drew opened cleaned followed
-forgot weighed kept""".split()
+_WORDS = """
+name: Ada Bela Carla Dunja Edgar Fatima Goro Hana Ilya Jonas Kofi Lena Mira Nils Oana Pablo Quentin Rosa Sami Tove Uma
+  Viktor Wanda Xenia Yusuf Zora Amara Bruno Chiara Dario
+trade: baker sailor weaver gardener clockmaker shepherd painter teacher fisher carpenter miller tailor beekeeper
+  potter printer cook glazier ferryman doctor cobbler
+adjective: old quiet clever tired small green broken golden lonely brave hungry curious careful strange gentle rusty
+  silver patient noisy crooked heavy bright sleepy wooden narrow wet
+animal: fox heron goat hedgehog crow otter cat mule badger owl frog hare dog swan mouse lizard pony beetle
+thing: lantern kettle map ladder violin basket key mirror hammer letter blanket compass bottle drum ring wheel rope
+  book bell cup window button candle coat chest
+place: mill harbour forest bridge market tower island meadow station library garden quarry river lighthouse orchard
+  kitchen cellar hill chapel workshop valley pier
+weather: rain snow fog wind sun frost thunder hail drizzle moonlight
+verb: found lost carried mended painted hid borrowed sold polished dropped buried drew opened cleaned followed forgot
+  weighed kept
+"""
+_SLOTS = {line.split(":")[0]: line.split()[1:] for line in _WORDS.replace("\n  ", " ").split("\n") if line}
+_SLOTS["number"] = [str(number) for number in range(2, 60)]
 _SENTENCES = (
     "{name} the {trade} {verb} a {adjective} {thing} near the {place}.",
     "In the {weather}, the {adjective} {animal} {verb} the {thing} of {name}.",
@@ -161,29 +165,18 @@ _SENTENCES = (
     "Every {animal} in the {place} heard how {name} {verb} the {adjective} {thing}.",
     "{name} counted {number} {thing}s in the {place}, but the {animal} saw only {number}.",
 )
-_SLOTS = {
-    "{name}": _NAMES,
-    "{trade}": _TRADES,
-    "{adjective}": _ADJECTIVES,
-    "{animal}": _ANIMALS,
-    "{thing}": _THINGS,
-    "{place}": _PLACES,
-    "{weather}": _WEATHER,
-    "{verb}": _VERBS,
-    "{number}": [str(number) for number in range(2, 60)],
-}
 
 
 def story(draw: random.Random) -> str:
     """A story of 8 to 20 sentences about a few people, in paragraphs."""
-    people = draw.sample(_NAMES, 3)
+    people = draw.sample(_SLOTS["name"], 3)
 
     def word(match: re.Match[str]) -> str:
-        return draw.choice(people if match[0] == "{name}" else _SLOTS[match[0]])
+        return draw.choice(people if match[1] == "name" else _SLOTS[match[1]])
 
-    sentences = [re.sub(r"\{\w+\}", word, draw.choice(_SENTENCES)) for _ in range(draw.randint(8, 20))]
+    sentences = [re.sub(r"\{(\w+)\}", word, draw.choice(_SENTENCES)) for _ in range(draw.randint(8, 20))]
     paragraphs = [" ".join(sentences[at : at + 4]) for at in range(0, len(sentences), 4)]
-    return f"The {draw.choice(_ADJECTIVES)} {draw.choice(_THINGS)}\n\n" + "\n\n".join(paragraphs)
+    return f"The {draw.choice(_SLOTS['adjective'])} {draw.choice(_SLOTS['thing'])}\n\n" + "\n\n".join(paragraphs)
 
 
 def damage(text: str, draw: random.Random) -> str:
