@@ -1,0 +1,85 @@
+"""The one seam behind which shards run: local processes now, a cluster later, without a change for the engine.
+
+An executor starts, watches and stops. It never retries and never decides: a shard is what (tree, seed, rung, attempt)
+says, and whether it runs again is the engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from engine.shards.spec import ExitRecord, ShardSpec
+
+
+class ExecutorError(RuntimeError):
+    """The executor could not do it; the message is for a person. Nothing is known to have been started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Answer to a launch.
+
+    `known`: it had been launched before and nothing was started now. `state`: "running"; "ended" (its record can be
+    read; also when it could not be started at all); "lost" (its directory exists, but it neither runs nor left a
+    record: a launch was cut short). `where` is the executor's own name for it, for people.
+    """
+
+    id: str
+    state: Literal["running", "ended", "lost"]
+    known: bool
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """It ended, and its exit record is on disk (`exit` is None when it cannot be read)."""
+
+    id: str
+    record: str
+    exit: ExitRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """It is gone without an exit record."""
+
+    id: str
+    why: str
+
+
+Event = Ended | Vanished
+
+
+class Executor(Protocol):
+    """Where shards run. All methods may raise ExecutorError."""
+
+    @property
+    def isolation(self) -> str:
+        """How well a shard is boxed, as the status line shows it."""
+        ...
+
+    async def launch(self, spec: ShardSpec) -> Handle:
+        """Start `spec` unless its id is known. Calling it again is safe, also after an error."""
+        ...
+
+    def events(self) -> AsyncIterator[Event]:
+        """What happens to the shards that were launched or re-attached, each ending once, until `close`."""
+        ...
+
+    async def stop(self, id: str, grace_s: float) -> bool:
+        """Ask it to end, and end it after `grace_s` seconds; the event comes later. False: it does not run."""
+        ...
+
+    async def kill(self, id: str) -> bool:
+        """End it at once; the event comes later. False: it does not run."""
+        ...
+
+    async def reattach(self) -> frozenset[str]:
+        """Take up the shards that run already, and name them. Call it first; their endings become events."""
+        ...
+
+    async def close(self) -> None:
+        """Let go. What runs goes on running."""
+        ...

@@ -1,0 +1,205 @@
+"""Starting one process of a shard and ending all that came of it, by the kernel's own means. Standard library only.
+
+Linux gives the most: a shard dies with its launcher (PR_SET_PDEATHSIG), and what it left behind is found in /proc by
+session and by a marker in its environment. Elsewhere the process group is what can be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from engine.shards.spec import ShardSpec
+
+MARKER = "COCKPIT_LAUNCH"
+"""Environment variable that names a launch: the path of its exit record. Children inherit it."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_SWEEPS = 20
+
+
+def _find_prctl() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    with contextlib.suppress(OSError, AttributeError):
+        found: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+        return found
+    return None
+
+
+_prctl = _find_prctl()
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of its descendants' orphans, so that they are reaped even where pid 1 reaps none."""
+    if _prctl is not None:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def marker(spec: ShardSpec) -> str:
+    """What `MARKER` is set to for this launch."""
+    return os.path.join(spec.run_dir, spec.record)
+
+
+def start(spec: ShardSpec, log: int) -> subprocess.Popen[bytes]:
+    """Start `spec` in a session of its own, output to the descriptor `log`. Raises OSError, subprocess.SubprocessError."""
+    parent = os.getpid()
+
+    def in_child() -> None:
+        if _prctl is not None:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:  # it died before the line above
+                os._exit(127)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if spec.nice:
+            os.nice(spec.nice)
+        if spec.cores and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(OSError, ValueError):
+                os.sched_setaffinity(0, spec.cores)
+
+    return subprocess.Popen(
+        spec.argv,
+        cwd=spec.cwd,
+        env={**spec.env, MARKER: marker(spec)},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        close_fds=True,
+        start_new_session=True,
+        umask=0o077,
+        preexec_fn=in_child,  # safe: the launcher has one thread
+    )
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to the process group of `pid`, which may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def kill_rest(pid: int, launch: str) -> int:
+    """Kill all that is left of a launch: group, session and whoever carries its marker. Returns how many were found.
+
+    Call it before the leader is reaped: until then its number cannot mean another process.
+    """
+    signal_group(pid, signal.SIGKILL)
+    return _sweep(lambda each: _session(each) == pid or _launch_of(each) == launch)
+
+
+def kill_orphans(root: str) -> int:
+    """Kill what an earlier launcher's shards below the directory `root` left behind. Returns how many were found."""
+    below = os.path.join(root, "")
+    return _sweep(lambda each: (_launch_of(each) or "").startswith(below))
+
+
+def _sweep(wanted: Callable[[int], bool]) -> int:
+    """Kill what matches until a look finds none: a forking process needs more than one look."""
+    killed: set[int] = set()
+    for _ in range(_SWEEPS):
+        found = [each for each in _processes() if wanted(each) and _alive(each)]
+        if not found:
+            break
+        killed.update(found)
+        for each in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(each, signal.SIGKILL)
+    return len(killed)
+
+
+def _processes() -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) != os.getpid():
+                yield int(name)
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the state on; a process may choose its name, so what counts follows the last ')'."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _session(pid: int) -> int:
+    found = _stat(pid)
+    return int(found[3]) if len(found) > 3 else 0
+
+
+def _alive(pid: int) -> bool:
+    found = _stat(pid)
+    return bool(found) and found[0] not in "ZX"
+
+
+def _launch_of(pid: int) -> str | None:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    name = MARKER.encode() + b"="
+    for each in environ.split(b"\0"):
+        if each.startswith(name):
+            return os.fsdecode(each[len(name) :])
+    return None
+
+
+# --- files in a directory that the shard may write into: nothing it planted there is followed or trusted
+
+
+def open_directory(path: str) -> int:
+    """Descriptor of the directory `path`. Raises OSError, also when it is a symbolic link."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def open_log(directory: int, name: str) -> int:
+    """Descriptor that appends to the regular file `name`; whatever else bears that name is moved out of the way."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    with contextlib.suppress(OSError):
+        found = os.open(name, flags, 0o600, dir_fd=directory)
+        info = os.fstat(found)
+        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+            return found
+        os.close(found)
+    clear(directory, name)
+    return os.open(name, flags | os.O_EXCL, 0o600, dir_fd=directory)
+
+
+def clear(directory: int, name: str) -> None:
+    """Make sure that nothing is called `name`: a file is removed, a directory renamed to `name.planted-N`."""
+    try:
+        os.unlink(name, dir_fd=directory)
+        return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass  # a directory, or one that was made read-only
+    for n in range(1000):
+        with contextlib.suppress(OSError):
+            os.rename(name, f"{name}.planted-{n}", src_dir_fd=directory, dst_dir_fd=directory)
+            return
+
+
+def write_durably(directory: int, name: str, body: bytes) -> None:
+    """Replace the file `name` in one step: a reader sees all of it or nothing, also after a crash. Raises OSError."""
+    temporary = f".{name}.{os.getpid()}"
+    clear(directory, temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        clear(directory, name)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
