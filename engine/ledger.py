@@ -106,7 +106,9 @@ class Ledger:
         """Write several events with one fsync; they are durable when this returns. All or none survive a crash of the
         machine only as far as the file system keeps a single write whole; a torn end is set aside at the next start."""
         if self.read_only:
-            raise LedgerError(f"{self.path}: written by a newer version ({self.newest_version}); it is opened read-only")
+            raise LedgerError(
+                f"{self.path}: written by a newer version ({self.newest_version}); it is opened read-only"
+            )
         lines: list[bytes] = []
         events: list[Event] = []
         digest = self._hash

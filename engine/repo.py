@@ -127,6 +127,19 @@ class Repo:
         _, out = self._git.objects(*args, self._commit(parent), self._commit(child), "--")
         return out.decode("utf-8", "replace")
 
+    def ahead_behind(self, ours: str, theirs: str) -> tuple[int, int]:
+        """How many commits `ours` has that `theirs` lacks, and the other way round."""
+        ends = f"{self._commit(ours)}...{self._commit(theirs)}"
+        _, out = self._git.refs("rev-list", "--count", "--left-right", "--end-of-options", ends, "--")
+        left, right = text(out).split()
+        return int(left), int(right)
+
+    def first_parent_log(self, commit: str, limit: int) -> list[str]:
+        """Abbreviated hash and subject of the last `limit` commits along first parents: the trunk's lab book."""
+        args = ("log", "--first-parent", f"--max-count={limit}", "--format=%h %s", "--no-show-signature")
+        _, out = self._git.refs(*args, "--end-of-options", self._commit(commit), "--")
+        return text(out).splitlines()
+
     # --- the trunk and other refs
 
     def ensure_trunk(self, start: str) -> str:

@@ -44,7 +44,9 @@ class RpcError(Exception):
 
 def encode(message: dict[str, Any]) -> bytes:
     """One line. Raises RpcError(INTERNAL_ERROR) when it would pass the size limit."""
-    line = json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
+    line = (
+        json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
+    )
     if len(line) > MAX_MESSAGE:
         raise RpcError(
             INTERNAL_ERROR, f"the message is {len(line)} bytes long; {MAX_MESSAGE} are allowed: ask for a smaller page"

@@ -162,6 +162,14 @@ class Store:
         """Shard to the byte up to which its file was read."""
         return dict(self._offsets)
 
+    def point_counts(self) -> dict[str, tuple[int, int]]:
+        """Shard to the byte up to which its file was read and the number of values that the history holds of it."""
+        found = self._ask(
+            "SELECT o.shard, o.byte_offset, coalesce(p.values, 0) FROM offsets o "
+            "LEFT JOIN (SELECT shard, count(*) AS values FROM points GROUP BY shard) p USING (shard)"
+        )
+        return {shard: (int(offset), int(count)) for shard, offset, count in found}
+
     def metric_names(self, shard: str) -> list[str]:
         """Names of everything that `shard` streamed, sorted."""
         return [name for (name,) in self._ask("SELECT metric FROM summaries WHERE shard = ? ORDER BY 1", [shard])]
@@ -179,7 +187,7 @@ class Store:
     def curve(
         self, shards: Sequence[str], metric: str, points: int = 500
     ) -> dict[str, tuple[list[int], list[float | None]]]:
-        """Steps and values of `metric` per shard, thinned to at most `points` (at least 4) each; a shard without any is left out.
+        """Steps and values of `metric` per shard, at most `points` (no fewer than 4) each; a shard without any is left out.
 
         Where a step was written twice the later value counts. Thinning keeps the first and the last step and, of each
         stretch between them, the lowest and the highest value, or the lowest and a non-finite one (None).

@@ -1,0 +1,111 @@
+"""The command line: every screen's headless twin, and the door to the screens. Exit codes: 0 done, 1 failed, 2 wrong use."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="cockpit",
+        description="Steer AI-assisted pretraining research from a terminal. Without a command it opens the screens.",
+    )
+    parser.add_argument(
+        "-C", "--lab", metavar="DIR", type=Path, default=Path(), help="the lab (default: here or above)"
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        return sub
+
+    init = add("init", "make this repository a lab: write a commented cockpit.toml")
+    init.add_argument("--yes", action="store_true", help="ask nothing, take the defaults")
+    _demo_arguments(add("demo", "set up the sample lab and open it (or run its loop without a terminal)"))
+    add("up", "start the engine, if it is not running")
+    add("down", "stop the engine; runs go on")
+    add("status", "the engine at a glance")
+    add("ls", "experiments with their verdicts and shards")
+    show = add("show", "one proposal, experiment or shard, whole")
+    show.add_argument("id")
+    _decision_arguments(add)
+    rank = add("rank", "experiments, best first")
+    rank.add_argument("--limit", type=int, default=20)
+    _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
+    propose = add("propose", "ask the lab's proposer for more proposals")
+    propose.add_argument("-n", type=int, default=1, dest="count")
+    add("rebuild", "make the index anew from ledger, git and metrics files")
+    add("verify", "check ledger, decisions, branches, shards and index against one another")
+    gc = add("gc", "remove what can be made again or is not to be kept")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    trunk = add("trunk", "the trunk beside your branch; pull your branch into it, or push it to your branch")
+    trunk.add_argument("action", nargs="?", choices=("show", "pull", "push"), default="show")
+    pause = add("pause", "launch nothing until resumed; what runs goes on")
+    pause.add_argument("--why", default="")
+    add("resume", "launch again")
+    add("doctor", "what is missing on this machine and in this lab, and how to get it")
+    return parser
+
+
+def _demo_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--dir", type=Path, default=Path("demo-lab"), help="where the sample lab is made (default: demo-lab)"
+    )
+    sub.add_argument("--headless", action="store_true", help="no terminal: run the loop and print the ranking")
+    sub.add_argument("--approve-all", action="store_true", help="approve every proposal (the shipped sample only)")
+    sub.add_argument(
+        "--until", type=int, metavar="N", help="stop when N experiments are decided; 0 only sets the lab up"
+    )
+
+
+def _decision_arguments(add: object) -> None:
+    assert callable(add)
+    approve = add("approve", "approve a proposal: its branch is made and its shards run")
+    approve.add_argument("id")
+    approve.add_argument(
+        "--diff", metavar="HASH", help="hash of the diff you approve; without it you are shown and asked"
+    )
+    approve.add_argument("--why", default="", help="a reason for the record")
+    decline = add("decline", "decline a proposal, with a reason")
+    decline.add_argument("id")
+    decline.add_argument("--why", required=True, help="the reason; the proposer learns from it")
+    stop = add("stop", "stop an experiment or one shard")
+    stop.add_argument("id")
+    stop.add_argument("--why", default="", help="a reason for the record")
+    sign = add("sign", "sign a solid experiment off: its branch is merged into the trunk")
+    sign.add_argument("id")
+    sign.add_argument("--diff", metavar="HASH", help="hash of the diff you sign; without it you are shown and asked")
+    sign.add_argument("--why", default="", help="a reason for the record")
+
+
+def _sql_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("question", nargs="?", help="a SELECT, or the name of a query (`cockpit sql` lists them)")
+    sub.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
+    sub.add_argument("--limit", type=int, default=1000, help="most rows (default: 1000)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = build().parse_args(argv)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"research-cockpit {version('research-cockpit')}")
+        return 0
+    if args.command is None:
+        from cockpit.open import open_lab
+
+        return open_lab(args.lab)
+    from cockpit.commands import run
+
+    return run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

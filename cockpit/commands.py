@@ -1,0 +1,369 @@
+"""What each command does: a question to the engine, and its answer as text or as one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cockpit import listing
+from cockpit.attach import EngineDown, NotALab, Session, attached, is_running, lab_here, state_dir
+from engine.rpc import RpcError
+from engine.text import clean
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the command that was parsed. User errors are one line on standard error."""
+    try:
+        return COMMANDS[args.command](args)
+    except (NotALab, EngineDown, RpcError, WrongUse) as error:
+        code = 2 if isinstance(error, NotALab | WrongUse) else 1
+        if getattr(args, "json", False):
+            print(json.dumps({"error": str(error)}))
+        print(f"cockpit: {clean(str(error))}", file=sys.stderr)
+        return code
+    except KeyboardInterrupt:
+        return 130
+
+
+class WrongUse(Exception):
+    """The command was given something that it cannot take."""
+
+
+def emit(args: argparse.Namespace, value: Any, text: str) -> int:
+    """Print the JSON object when it was asked for, else the text."""
+    print(json.dumps(value, indent=2, default=str) if args.json else text)
+    return 0
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
+
+
+def _root(args: argparse.Namespace) -> Path:
+    return lab_here(args.lab)
+
+
+# --- the engine --------------------------------------------------------------------------------------------------------
+
+
+def _up(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        hello = session.hello
+        return emit(args, hello, f"engine {hello['pid']} runs, {hello['head']} events in the ledger")
+
+
+def _down(args: argparse.Namespace) -> int:
+    root = _root(args)
+    state = state_dir(root)
+    if not is_running(state):
+        return emit(args, {"stopped": False}, "no engine runs")
+    with attached(root, start=False) as session:
+        running = session.call("shutdown")["running"]
+    _wait_down(root)
+    text = f"engine stopped; {running} shards go on, `cockpit up` re-attaches" if running else "engine stopped"
+    return emit(args, {"stopped": True, "running": running}, text)
+
+
+def _wait_down(root: Path) -> None:
+    import time
+
+    state = state_dir(root)
+    deadline = time.monotonic() + 30
+    while is_running(state):
+        if time.monotonic() > deadline:
+            raise EngineDown(f"the engine does not stop; see {state.engine_log}")
+        time.sleep(0.05)
+
+
+def _status(args: argparse.Namespace) -> int:
+    root = _root(args)
+    if not is_running(state_dir(root)):
+        emit(args, {"running": False, "root": str(root)}, "no engine runs for this lab: `cockpit up` starts it")
+        return 0
+    with attached(root, start=False) as session:
+        status = session.call("status")
+    engine = status["engine"]
+    lines = [
+        f"{status['lab']}  {status['phase']}",
+        f"engine    pid {engine['pid']}, {engine['version']}, log {status['log']}",
+        f"ledger    {status['events']} events{', read-only' if status['read_only'] else ''}",
+        f"running   {status['running']} shards, isolation: {status['isolation']}",
+        f"waiting   {status['waiting']} proposals for review, proposer: {status['proposer']}",
+        f"history   {status['experiments']} experiments, {status['shards']} shards",
+        *[f"warning   {clean(each)}" for each in [*status["warnings"], status["config_changed"]] if each],
+    ]
+    return emit(args, status, "\n".join(lines))
+
+
+# --- looking -----------------------------------------------------------------------------------------------------------
+
+
+def _ls(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        rows, _ = session.rows()
+    found = listing.experiments(rows)
+    waiting = [row for row in rows if row["kind"] == "proposal" and row["state"] == "waiting"]
+    text = listing.experiment_lines(found, _width())
+    if waiting:
+        body = [(row["id"], row["category"], _size(row), row["hypothesis"]) for row in waiting]
+        text += f"\n\n{len(waiting)} waiting for review\n"
+        text += listing.table(("id", "category", "diff", "hypothesis"), body, _width())
+    names = ("id", "state", "hypothesis", "category", "diff_hash")
+    found["waiting"] = [{name: row[name] for name in names} for row in waiting]
+    return emit(args, found, text)
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    added = sum(file["added"] for file in row["files"])
+    return f"+{added} -{sum(file['removed'] for file in row['files'])}"
+
+
+def _show(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        rows, _ = session.rows()
+        row = _find(rows, args.id)
+        value = dict(row)
+        if row["kind"] == "experiment":
+            value["shards"] = [each for each in rows if each["kind"] == "shard" and each["experiment"] == args.id]
+        proposal = args.id if row["kind"] == "proposal" else row.get("proposal")
+        if proposal:
+            value["diff"] = session.call("diff", proposal=proposal)["diff"]
+        if row["kind"] == "shard":
+            value["log"] = session.call("log", shard=args.id)["text"]
+            value |= session.call("metrics", shard=args.id)
+    return emit(args, value, _fields(value))
+
+
+def _find(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for row in rows:
+        if row["id"] == name and row["kind"] in ("proposal", "experiment", "shard", "finding", "decision"):
+            return row
+    raise WrongUse(f"nothing is called {name!r}; `cockpit ls` lists what there is")
+
+
+def _fields(value: Mapping[str, Any]) -> str:
+    long = {name: value[name] for name in ("diff", "log") if value.get(name)}
+    lines = []
+    for name, each in value.items():
+        if name in long or name in ("kind", "seq") or each in (None, [], {}):
+            continue
+        if name == "shards":
+            body = [(row["id"], row["outcome"] or row["state"], row["metric"], row["detail"]) for row in each]
+            lines += ["", listing.table(("shard", "outcome", "metric", "detail"), body, _width())]
+        else:
+            text = each if isinstance(each, str) else json.dumps(each, ensure_ascii=False)
+            lines.append(f"{name:12} {clean(text)}")
+    return "\n".join([*lines, *(f"\n{text}" for text in long.values())])
+
+
+def _rank(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        ranking = session.call("rank", limit=args.limit)
+    rows = [
+        (
+            place,
+            each["id"],
+            each["verdict"],
+            listing.signed(each["effect"]),
+            listing.interval(each["interval"]),
+            listing.outcomes(each["shards"]),
+            each["hypothesis"],
+        )
+        for place, each in enumerate(ranking["experiments"], 1)
+    ]
+    head = ("#", "id", "verdict", "effect", "interval", "shards", "hypothesis")
+    return emit(args, ranking, listing.table(head, rows, _width()))
+
+
+def _sql(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        if args.question is None:
+            found = session.call("queries")
+            rows = [(each["name"], each["title"], each["description"]) for each in found["queries"]]
+            return emit(args, found, listing.table(("query", "asks", "which is"), rows, _width()))
+        named = " " not in args.question.strip()
+        params = dict(_param(each) for each in args.param)
+        key = "query" if named else "text"
+        answer = session.call("sql", **{key: args.question.strip()}, params=params, limit=args.limit)
+    text = listing.table(answer["columns"], [tuple(row) for row in answer["rows"]], _width())
+    note = f"\n({len(answer['rows'])} rows{', more were cut' if answer['truncated'] else ''}, {answer['ms']:.0f} ms)"
+    return emit(args, answer, text + note)
+
+
+def _param(text: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not mark or not name:
+        raise WrongUse(f"--param {text!r}: write NAME=VALUE")
+    return name, value
+
+
+# --- deciding ----------------------------------------------------------------------------------------------------------
+
+
+def _approve(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        seen = args.diff or _ask(session, args, args.id, "Approve it: its branch is made and its shards run?")
+        if seen is None:
+            print("not approved", file=sys.stderr)
+            return 1
+        answer = session.call(
+            "decide", proposal=args.id, diff_hash=seen, action="approve", why=args.why, request_id=uuid.uuid4().hex
+        )
+    return _decided(args, answer)
+
+
+def _ask(session: Session, args: argparse.Namespace, proposal: str, question: str) -> str | None:
+    """Show the diff and ask; the hash of what was shown, or None for a no."""
+    shown = session.call("diff", proposal=proposal)
+    if args.json or not sys.stdin.isatty():
+        raise WrongUse(f"name the diff that you decide on: --diff {shown['hash']} (`cockpit show {proposal}` shows it)")
+    print(shown["diff"])
+    if not shown["whole"]:
+        raise WrongUse("the diff is too long to be shown here: read it on the Review screen")
+    return shown["hash"] if input(f"{question} [yes/no] ").strip().lower() == "yes" else None
+
+
+def _decline(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        shown = session.call("diff", proposal=args.id)["hash"]
+        answer = session.call(
+            "decide", proposal=args.id, diff_hash=shown, action="decline", why=args.why, request_id=uuid.uuid4().hex
+        )
+    return _decided(args, answer)
+
+
+def _decided(args: argparse.Namespace, answer: dict[str, Any]) -> int:
+    if not answer["first"]:
+        emit(
+            args,
+            answer,
+            f"{args.id} was {answer['state']} before, by {clean(answer['by'] or '?')}: nothing was changed",
+        )
+        return 1
+    more = f" as experiment {answer['experiment']}" if answer["experiment"] else ""
+    return emit(args, answer, f"{args.id} {answer['state']}{more}")
+
+
+def _stop(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        answer = session.call("stop", id=args.id, why=args.why, request_id=uuid.uuid4().hex)
+    return emit(args, answer, f"stopping {args.id}")
+
+
+def _sign(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        row = _find(session.rows()[0], args.id)
+        if row["kind"] != "experiment" or not row.get("proposal"):
+            raise WrongUse(f"{args.id} is no experiment: only experiments can be signed off")
+        verdict = row["verdict"]
+        if not args.diff and verdict:
+            print(verdict["sentence"], file=sys.stderr)
+        seen = args.diff or _ask(session, args, row["proposal"], "Sign it off: its branch is merged into the trunk?")
+        if seen is None:
+            print("not signed", file=sys.stderr)
+            return 1
+        answer = session.call("sign", experiment=args.id, diff_hash=seen, why=args.why, request_id=uuid.uuid4().hex)
+    return emit(args, answer, f"signed {args.id}; it is being merged into the trunk")
+
+
+# --- upkeep ------------------------------------------------------------------------------------------------------------
+
+
+def _simple(method: str, say: Callable[[dict[str, Any]], str], *names: str) -> Command:
+    """A command that is one call with some of the arguments, and a sentence of its answer."""
+
+    def command(args: argparse.Namespace) -> int:
+        with attached(_root(args)) as session:
+            answer = session.call(method, **{name: getattr(args, name) for name in names})
+        return emit(args, answer, clean(say(answer)))
+
+    return command
+
+
+def _propose(args: argparse.Namespace) -> int:
+    with attached(_root(args)) as session:
+        added = session.call("propose", n=args.count)
+    text = f"added {', '.join(added['added'])}" if added["added"] else "the proposer has nothing more to propose"
+    return emit(args, added, text)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    root = _root(args)
+    if is_running(state_dir(root)):
+        with attached(root, start=False) as session:
+            checks = session.call("verify")["checks"]
+    else:
+        from cockpit.offline import verify
+
+        checks = verify(root)
+    text = "\n".join(f"{'ok  ' if each['ok'] else 'FAIL'} {each['name']:10} {clean(each['detail'])}" for each in checks)
+    whole = all(each["ok"] for each in checks)
+    emit(args, {"ok": whole, "checks": checks}, text)
+    return 0 if whole else 1
+
+
+def _trunk_text(answer: dict[str, Any]) -> str:
+    where = f"branch {answer['branch']}" if answer["branch"] else "detached HEAD"
+    lines = [
+        f"trunk {answer['trunk'][:10]}, {answer['trunk_ahead']} ahead and {answer['trunk_behind']} behind "
+        f"your {where} at {answer['head'][:10]}",
+        *answer["log"],
+    ]
+    return "\n".join([*lines, *([answer["done"]] if "done" in answer else [])])
+
+
+def _init(args: argparse.Namespace) -> int:
+    from cockpit.offline import init
+
+    return init(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from cockpit.offline import doctor
+
+    return doctor(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from cockpit.demo import demo
+
+    return demo(args)
+
+
+COMMANDS: dict[str, Command] = {
+    "init": _init,
+    "demo": _demo,
+    "up": _up,
+    "down": _down,
+    "status": _status,
+    "ls": _ls,
+    "show": _show,
+    "approve": _approve,
+    "decline": _decline,
+    "stop": _stop,
+    "sign": _sign,
+    "rank": _rank,
+    "sql": _sql,
+    "propose": _propose,
+    "rebuild": _simple("rebuild", lambda a: f"rebuilt from {a['events']} events and {a['shards']} shards"),
+    "verify": _verify,
+    "gc": _simple(
+        "gc",
+        lambda a: (
+            f"{'would remove' if a['dry_run'] else 'removed'} {a['removed']} files and trees, {a['bytes'] / 1e6:.1f} MB"
+        ),
+        "dry_run",
+    ),
+    "trunk": _simple("trunk", _trunk_text, "action"),
+    "pause": _simple("pause", lambda a: "paused: nothing is launched until `cockpit resume`", "why"),
+    "resume": _simple("resume", lambda a: "resumed"),
+    "doctor": _doctor,
+}

@@ -1,0 +1,163 @@
+"""The sample lab: made in a fresh git repository, opened in the cockpit, or run to its verdicts without a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cockpit import listing
+from cockpit.attach import Session, attached, state_dir
+from engine.paths import CONFIG
+from engine.resources import shipped
+from engine.rpc import RpcError
+from engine.text import clean
+
+MARKER = "demo.json"
+POLL_S = 0.3
+
+
+def demo(args: argparse.Namespace) -> int:
+    """`cockpit demo`. Exit codes: 0 done, 1 the work failed, 2 wrong use."""
+    wrong = _wrong_use(args)
+    if wrong:
+        print(f"cockpit: {wrong}", file=sys.stderr)
+        return 2
+    root = args.dir.resolve()
+    problem = set_up(root)
+    if problem:
+        print(f"cockpit: {problem}", file=sys.stderr)
+        return 1
+    if args.until == 0:
+        print(json.dumps({"experiments": [], "dir": str(root)}) if args.json else f"the sample lab is ready in {root}")
+        return 0
+    if not args.headless:
+        from cockpit.open import open_lab
+
+        return open_lab(root)
+    with attached(root) as session:
+        done, rows = _drive(session, args.until or 4)
+        session.call("shutdown")
+    result = listing.ranked(listing.experiments(rows))
+    print(json.dumps(result, indent=2) if args.json else listing.experiment_lines(result))
+    return 0 if done else 1
+
+
+def _wrong_use(args: argparse.Namespace) -> str | None:
+    if args.headless and not args.approve_all and args.until != 0:
+        return "--headless needs --approve-all: nothing runs that nobody approved"
+    if not args.headless and (args.approve_all or args.json or args.until):
+        return "--approve-all, --until and --json go with --headless"
+    if args.until is not None and args.until < 0:
+        return "--until is a number of experiments, 0 or more"
+    return None
+
+
+def set_up(root: Path) -> str | None:
+    """Make the sample lab at `root`, or find it there. Returns what is wrong, in a sentence, or None."""
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        return "the sample lab trains with torch: install it with `pip install 'research-cockpit[lab]'`, or run `make demo`"
+    if (state_dir(root).root / MARKER).is_file() and (root / CONFIG).is_file():
+        return None
+    if root.exists() and any(root.iterdir()):
+        return f"{root} is not empty and holds no sample lab: name another place with --dir"
+    shutil.copytree(
+        shipped("sample_runs") / "nanolm",
+        root,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__", ".cockpit", "*.pyc"),
+    )
+    try:
+        _commit(root)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        return f"git could not make the sample lab's repository: {said.strip()}"
+    state = state_dir(root)
+    state.root.mkdir(mode=0o700, exist_ok=True)
+    (state.root / MARKER).write_text(json.dumps({"sample": "nanolm", "made": time.time()}))
+    return None
+
+
+def _commit(root: Path) -> None:
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q", "-b", "main")
+    exclude = root / ".git" / "info" / "exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    with exclude.open("a") as file:
+        file.write("/.cockpit/\n")
+    for key, value in (("user.name", "Demo Researcher"), ("user.email", "researcher@example.org")):
+        if subprocess.run(["git", "-C", str(root), "config", key], capture_output=True).returncode:
+            git("config", key, value)
+    git("add", "-A")
+    git("commit", "-q", "-m", "Start from the sample lab nanolm")
+
+
+def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
+    """Approve proposals, as many as are still wanted, until `until` experiments are decided."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    head, told = 0, ""
+    while True:
+        fresh, head = session.rows(head)
+        rows.update({(row["kind"], row["id"]): row for row in fresh})
+        everything = list(rows.values())
+        experiments = [row for row in everything if row["kind"] == "experiment" and row["role"] == "experiment"]
+        decided = [row for row in experiments if _is_decided(row)]
+        told = _tell(everything, decided, until, told)
+        if len(decided) >= until:
+            return True, everything
+        waiting = [row for row in everything if row["kind"] == "proposal" and row["state"] == "waiting"]
+        for row in waiting[: max(0, until - len(experiments))]:
+            _approve(session, row)
+        phase = session.call("status")["phase"]
+        if phase.startswith(("stalled", "preparing data failed", "the trunk itself fails")):
+            print(f"cockpit: {clean(phase)}", file=sys.stderr)
+            return False, everything
+        if not waiting and phase == "idle" and all(_is_settled(row) for row in experiments):
+            print(f"cockpit: only {len(decided)} of {until} experiments could be decided", file=sys.stderr)
+            return False, everything
+        time.sleep(POLL_S)
+
+
+def _approve(session: Session, row: dict[str, Any]) -> None:
+    try:
+        session.call(
+            "decide",
+            proposal=row["id"],
+            diff_hash=row["diff_hash"],
+            action="approve",
+            why="the headless demo approves everything",
+            request_id=uuid.uuid4().hex,
+        )
+    except RpcError as error:
+        print(f"cockpit: {row['id']}: {error}", file=sys.stderr)
+
+
+def _is_decided(row: dict[str, Any]) -> bool:
+    verdict = row["verdict"]
+    return row["state"] == "failed" or (
+        row["state"] in ("judged", "merged") and verdict is not None and verdict["verdict"] != "undecided"
+    )
+
+
+def _is_settled(row: dict[str, Any]) -> bool:
+    return row["state"] not in ("queued", "running")
+
+
+def _tell(rows: list[dict[str, Any]], decided: list[dict[str, Any]], until: int, told: str) -> str:
+    """A line of progress on standard error whenever something changed."""
+    shards = [row for row in rows if row["kind"] == "shard"]
+    ended = sum(row["state"] == "ended" for row in shards)
+    text = f"{len(decided)} of {until} decided, {ended} shards ended, {len(shards) - ended} running"
+    if text != told:
+        print(text, file=sys.stderr, flush=True)
+    return text

@@ -1,0 +1,116 @@
+"""Rows of the read model as the command line shows them: the JSON of `ls` and `rank`, and plain tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.text import clean
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def experiments(rows: Rows) -> dict[str, Any]:
+    """`{"experiments": [...], "trunk": [...]}`: every experiment, oldest first, with its verdict and its shards; and the
+    trunk's own arms in the same shape."""
+    shards: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["kind"] == "shard":
+            shards.setdefault(row["experiment"], []).append(row)
+    found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
+    listed = {
+        role: [_experiment(row, shards.get(row["id"], [])) for row in found if row["role"] == role]
+        for role in ("experiment", "trunk")
+    }
+    return {"experiments": listed["experiment"], "trunk": listed["trunk"]}
+
+
+def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
+    """The listing, best first: solid by effect, then what is not, then what is harmful or broken."""
+    place = {"solid": 0, "undecided": 1, None: 1, "not-solid": 2, "harmful": 3, "broken": 4}
+
+    def key(each: Mapping[str, Any]) -> tuple[int, float]:
+        return place.get(each["verdict"], 5), float("inf") if each["effect"] is None else -each["effect"]
+
+    return {**listing, "experiments": sorted(listing["experiments"], key=key)}
+
+
+def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    verdict = row["verdict"] or {}
+    interval = None if verdict.get("lo") is None else [verdict["lo"], verdict["hi"]]
+    ordered = sorted(shards, key=lambda shard: (shard["rung"], shard["seed"], shard["attempt"]))
+    names = ("seed", "rung", "outcome", "metric", "state", "attempt", "id", "detail")
+    return {
+        "id": row["id"],
+        "hypothesis": row["hypothesis"],
+        "verdict": verdict.get("verdict"),
+        "effect": verdict.get("effect"),
+        "interval": interval,
+        "n": verdict.get("n", 0),
+        "state": row["state"],
+        "role": row["role"],
+        "branch": row["branch"],
+        "commit": row["commit"],
+        "sentence": verdict.get("sentence"),
+        "why": row["why"],
+        "shards": [{name: shard[name] for name in names} for shard in ordered],
+    }
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int = 0) -> str:
+    """Columns aligned by what is in them, numbers to the right; lines are cut to `width` (0: not at all)."""
+    body = [[_cell(cell) for cell in row] for row in rows]
+    right = [all(isinstance(row[at], int | float | None) for row in rows) for at in range(len(head))]
+    sizes = [max(len(line[at]) for line in [list(head), *body]) for at in range(len(head))]
+    lines = []
+    for line in [list(head), *body]:
+        text = "  ".join(
+            cell.rjust(size) if flush else cell.ljust(size)
+            for cell, size, flush in zip(line, sizes, right, strict=True)
+        ).rstrip()
+        lines.append(text if not width or len(text) <= width else text[: width - 1] + "…")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return clean(str(value)).replace("\n", " ")
+
+
+def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
+    """The listing as a table: id, state, verdict, effect with interval, seeds, hypothesis."""
+    rows = [
+        (
+            each["id"],
+            each["state"],
+            each["verdict"],
+            signed(each["effect"]),
+            interval(each["interval"]),
+            outcomes(each["shards"]),
+            each["hypothesis"],
+        )
+        for each in [*listing["trunk"], *listing["experiments"]]
+    ]
+    return table(("id", "state", "verdict", "effect", "interval", "shards", "hypothesis"), rows, width)
+
+
+def signed(value: float | None) -> str | None:
+    """A difference with its sign, four decimals; > 0 is better than the trunk."""
+    return None if value is None else f"{value:+.4f}"
+
+
+def interval(ends: Sequence[float] | None) -> str | None:
+    """A 95 % interval."""
+    return None if ends is None else f"[{ends[0]:+.4f}, {ends[1]:+.4f}]"
+
+
+def outcomes(shards: Sequence[Mapping[str, Any]]) -> str:
+    """How the shards stand, e.g. "3 finished" or "1 nonfinite, 1 killed"."""
+    counts: dict[str, int] = {}
+    for shard in shards:
+        name = shard["outcome"] or shard.get("state") or "running"
+        counts[name] = counts.get(name, 0) + 1
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet"

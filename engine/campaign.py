@@ -1,0 +1,245 @@
+"""What to do next: a pure function from what is to the steps that the engine should take. No I/O, no clock.
+
+Experiments are raced a few at a time (as many as there are slots), breadth first by seed, so that one that breaks on its
+first seed costs one shard. The trunk runs the same seeds; a difference is only ever taken between shards of one seed, one rung
+and one setup (how they were run and measured).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine import events as e
+from engine.judge.pairs import ShardFact, failures, pair, voided
+from engine.judge.verdict import judge
+from engine.lab import Lab
+from engine.state import State
+from engine.types import ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+
+RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
+"""How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
+
+OPEN = (ExperimentState.QUEUED, ExperimentState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Make the branch of an approved experiment."""
+
+    experiment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start one shard in a slot."""
+
+    experiment: str
+    seed: int
+    rung: str
+    attempt: int
+    slot: int
+
+    @property
+    def shard(self) -> str:
+        return f"{self.experiment}.{self.rung}.s{self.seed}.a{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached."""
+
+    event: e.VerdictReached | e.RungReached
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a running shard that can no longer change anything: its experiment is decided."""
+
+    shard: str
+
+
+Step = Branch | Launch | Record | Cancel
+
+
+def setup_of(lab: Lab) -> str:
+    """Hash of everything in the lab file that a measurement depends on."""
+    parts = {
+        "command": lab.command,
+        "env": dict(lab.env),
+        "prepare": lab.prepare and lab.prepare.command,
+        "score": lab.score and lab.score.command,
+        "metric": [lab.metric.name, lab.metric.direction, lab.metric.source, lab.metric.pattern],
+        "rungs": [[rung.name, rung.budget, sorted(rung.params.items())] for rung in lab.rungs],
+        "threads": lab.threads,
+        "compare": lab.compare,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def plan(state: State, lab: Lab, slots: int, *, launching: bool = True) -> list[Step]:
+    """The steps wanted now, in order. `slots` is how many shards may run at once; `launching` false starts none."""
+    setup = setup_of(lab)
+    steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
+    for row in _open(state):
+        steps += [Record(event) for event in evidence(state, lab, row, setup)]
+    steps += [Cancel(shard) for shard in state.live if _pointless(state, shard)]
+    if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
+        steps += _launches(state, lab, slots, setup)
+    return steps
+
+
+def _pointless(state: State, shard: str) -> bool:
+    row = state.experiments[state.shards[shard]["experiment"]]
+    return row["role"] == "experiment" and row["state"] not in OPEN
+
+
+def active(state: State, slots: int) -> list[ExperimentRow]:
+    """The experiments that get shards now: the oldest open ones, as many as there are slots."""
+    return [row for row in _open(state) if row["commit"] is not None][: max(1, slots)]
+
+
+def _open(state: State) -> list[ExperimentRow]:
+    return [row for row in state.experiments.values() if row["role"] == "experiment" and row["state"] in OPEN]
+
+
+# --- evidence ----------------------------------------------------------------------------------------------------------
+
+
+def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
+    """Seed to the last attempt at it, of one experiment, rung and setup."""
+    return {
+        shard["seed"]: shard
+        for shard in state.shards_of(experiment)
+        if shard["rung"] == rung and state.setups[shard["id"]] == setup
+    }
+
+
+def _facts(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardFact]:
+    shards = latest(state, experiment, rung, setup)
+    return {
+        seed: ShardFact(Outcome(shard["outcome"]), shard["metric"])
+        for seed, shard in shards.items()
+        if shard["state"] == ShardState.ENDED and shard["outcome"] is not None
+    }
+
+
+def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator[e.VerdictReached | e.RungReached]:
+    """The verdict that the evidence so far supports, when it differs from the one on record, and what follows from it."""
+    if row["commit"] is None or row["baseline"] is None:
+        return
+    mine = _facts(state, row["id"], row["rung"], setup)
+    if not mine:
+        return
+    theirs = _facts(state, row["baseline"], row["rung"], setup)
+    pairs = pair(theirs, mine, lab.metric.direction)
+    wanted = len(lab.seeds) - len(voided(theirs))
+    judgement = judge(pairs, failures(theirs, mine), wanted, unit=lab.metric.unit)
+    exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
+    exhausted = exhausted and not any(
+        shard["state"] != ShardState.ENDED
+        for each in (row["id"], row["baseline"])
+        for shard in latest(state, each, row["rung"], setup).values()
+    )
+    final = judgement.verdict is not Verdict.UNDECIDED or exhausted
+    higher = _next_rung(lab, row["rung"])
+    climbs = final and judgement.verdict is Verdict.SOLID and higher is not None
+    event = e.VerdictReached(
+        experiment=row["id"],
+        rung=row["rung"],
+        verdict=judgement.verdict,
+        effect=judgement.effect,
+        lo=judgement.lo,
+        hi=judgement.hi,
+        se=judgement.se,
+        n=judgement.n,
+        sentence=judgement.sentence,
+        pairs=[dict(each.row()) for each in pairs],
+        baseline=row["baseline"],
+        final=final and not climbs,
+    )
+    old = row["verdict"]
+    same = old is not None and (old["verdict"], old["rung"], old["n"], old["sentence"]) == (
+        event.verdict,
+        event.rung,
+        event.n,
+        event.sentence,
+    )
+    if not same or event.final:
+        yield event
+    if climbs and higher is not None:
+        yield e.RungReached(row["id"], higher)
+
+
+def _next_rung(lab: Lab, rung: str) -> str | None:
+    climb = list(lab.climb)
+    at = climb.index(rung) if rung in climb else -1
+    return climb[at + 1] if 0 <= at < len(climb) - 1 else None
+
+
+# --- launches ----------------------------------------------------------------------------------------------------------
+
+
+def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch]:
+    used = {state.shards[shard]["slot"] for shard in state.live}
+    free = iter([slot for slot in range(slots) if slot not in used])
+    for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, seed, rung, attempt, slot)
+
+
+def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[str, int, str, int]]:
+    """(arm, seed, rung, attempt) of every shard that is wanted, most wanted first."""
+    running = active(state, slots)
+    arms: dict[tuple[str, str], int] = {}
+    if state.trunk_arm:
+        arms[state.trunk_arm, lab.climb[0]] = 0
+    for row in running:
+        if row["baseline"]:
+            arms.setdefault((row["baseline"], row["rung"]), 0)
+    arms.update({(row["id"], row["rung"]): order for order, row in enumerate(running, 1)})
+    wanted = [
+        (place, order, arm, seed, rung, attempt)
+        for (arm, rung), order in arms.items()
+        for place, seed, attempt in _wanted(state, lab, arm, rung, setup)
+    ]
+    return [(arm, seed, rung, attempt) for _, _, arm, seed, rung, attempt in sorted(wanted)]
+
+
+def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tuple[int, int, int]]:
+    """(place of the seed, seed, attempt) of the shards that this arm still needs at this rung."""
+    row = state.experiments[arm]
+    shards = latest(state, arm, rung, setup)
+    if row["role"] == "experiment" and any(_own_fault(shard) for shard in shards.values()):
+        return []
+    dead = set()
+    if row["baseline"]:
+        baseline = latest(state, row["baseline"], rung, setup)
+        dead = {seed for seed, shard in baseline.items() if _own_fault(shard)}
+    everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
+    found = []
+    for place, seed in enumerate(lab.seeds):
+        shard = shards.get(seed)
+        tries = sum(each["seed"] == seed for each in everyone)
+        if seed not in dead and (shard is None or _again(state, shard, everyone, setup)):
+            found.append((place, seed, tries + 1))
+    return found
+
+
+def _own_fault(shard: ShardRow) -> bool:
+    return shard["outcome"] is not None and Outcome(shard["outcome"]).own_fault
+
+
+def _again(state: State, shard: ShardRow, everyone: list[ShardRow], setup: str) -> bool:
+    if shard["outcome"] is None or shard["id"] in state.stopped_by_person:
+        return False
+    outcome = Outcome(shard["outcome"])
+    same = sum(
+        each["seed"] == shard["seed"] and each["outcome"] == outcome and state.setups[each["id"]] == setup
+        for each in everyone
+    )
+    return same <= RETRIES.get(outcome, 0)

@@ -1,0 +1,127 @@
+"""What the engine's parts share: the ledger and the state folded from it, git and the index each on a thread of its own.
+
+Everything here runs on the event loop's thread; `record` is synchronous, so that a check of the state and the event that
+follows from it can never be torn apart by another client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from engine import events as e
+from engine.blobs import Blobs
+from engine.history.store import Store
+from engine.lab import Lab
+from engine.ledger import Event, Ledger
+from engine.paths import StateDir
+from engine.repo import Repo
+from engine.rpc import READ_ONLY, RpcError
+from engine.state import State, reduce
+from engine.types import Who
+
+log = logging.getLogger("engine")
+T = TypeVar("T")
+
+
+class Core:
+    """Ledger, state, blobs, git and index of one lab, and the way to change them: `record`."""
+
+    def __init__(self, lab: Lab, repo: Repo, store: Store) -> None:
+        self.lab = lab
+        self.dir: StateDir = lab.state
+        self.blobs = Blobs(self.dir.blobs)
+        self.ledger = Ledger(self.dir.ledger)
+        self.state = fold(self.ledger.events)
+        self.repo = repo
+        self.store = store
+        self.wake = asyncio.Event()  # the conductor should look again
+        self.warnings: list[str] = []
+        self.phase = "starting"
+        self.identity = repo.identity()
+        self.first_free = 1 + max((number_of(name) for name in repo.branches("exp/")), default=0)
+        self._git = ThreadPoolExecutor(1, thread_name_prefix="git")
+        self._index = ThreadPoolExecutor(1, thread_name_prefix="index")
+        self.listeners: list[Callable[[], None]] = []
+
+    def record(self, *entries: Any) -> None:
+        """Make events durable, in order and at once, then fold them. Raises RpcError when the ledger is read-only."""
+        if self.ledger.read_only:
+            raise RpcError(READ_ONLY, f"{self.ledger.path} was written by a newer version: upgrade this one")
+        for event in self.ledger.append_all([e.dump(entry) for entry in entries]):
+            _fold(self.state, event)
+        self.wake.set()
+        for listener in self.listeners:
+            listener()
+
+    async def git(self, call: Callable[..., T], *args: Any) -> T:
+        """Run a call of the repository on git's one thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._git, call, *args)
+
+    async def index(self, call: Callable[..., T], *args: Any) -> T:
+        """Run a call of the store on the index's one thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._index, call, *args)
+
+    def set_phase(self, phase: str) -> None:
+        """What the engine is doing, in one short sentence; clients see it on the status line."""
+        if phase != self.phase:
+            self.phase = phase
+            for listener in self.listeners:
+                listener()
+
+    def close(self) -> None:
+        self._git.shutdown(wait=True)
+        self._index.shutdown(wait=True)
+        self.repo.close()
+        self.store.close()
+        self.ledger.close()
+
+
+def number_of(branch: str) -> int:
+    """The number in `exp/0042-relu-squared` (0 when there is none), so that branches made elsewhere are never reused."""
+    digits = branch.rpartition("exp/")[2].partition("-")[0].partition(".")[0]
+    return int(digits) if digits.isdigit() and len(digits) < 10 else 0
+
+
+def fold(ledger: list[Event]) -> State:
+    """The state after these events."""
+    state = State()
+    for event in ledger:
+        _fold(state, event)
+    return state
+
+
+def _fold(state: State, event: Event) -> None:
+    loaded = e.load(event.type, event.v, event.data)
+    if loaded is None:
+        state.head = event.n
+    else:
+        reduce(state, event.n, event.t, loaded)
+
+
+def person(identity: tuple[str, str]) -> Who:
+    """The researcher at this machine: git identity, login name and host."""
+    return Who("person", f"{identity[0]} <{identity[1]}>", os_user(), socket.gethostname())
+
+
+def policy(setting: str) -> Who:
+    """A policy that a person set in the lab file decided."""
+    return Who("policy", setting, os_user(), socket.gethostname())
+
+
+def os_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def now() -> float:
+    return time.time()

@@ -1,0 +1,322 @@
+"""Every event that the ledger can hold, as a frozen dataclass; the name on disk is in `TYPES`.
+
+Fields are plain JSON. A field may be added with a default (old lines still read); a changed meaning needs a new version and an
+upcaster in `UPCASTERS`, which turns the data of version v into that of v + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStarted:
+    pid: int
+    host: str
+    boot: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigLoaded:
+    """`lab` holds what clients see of the lab (the fields of `LabRow` that come from the file); `config` is a blob."""
+
+    config: str
+    lab: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigBroken:
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkIntended:
+    """The trunk is about to be created at `start`, when it does not exist."""
+
+    start: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAdded:
+    """The trunk stands at `commit`, as the arm `experiment` that experiments are compared with from now on."""
+
+    experiment: str
+    commit: str
+    tree: str
+    branch: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalAdded:
+    """`source` and `diff` are blobs (the reply; the unified diff); `refusal` says why nothing could be applied."""
+
+    proposal: str
+    hypothesis: str
+    mechanism: str
+    prediction: str
+    category: str
+    proposer: str
+    parent: str
+    source: str
+    diff: str | None = None
+    files: list[Json] = field(default_factory=list)
+    risks: list[str] = field(default_factory=list)
+    refusal: str | None = None
+    detail: str | None = None
+    predicted_effect: float | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalRebased:
+    """The trunk moved while a proposal waited: it was applied afresh, and a decision must be on the new diff."""
+
+    proposal: str
+    parent: str
+    diff: str | None
+    files: list[Json]
+    refusal: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision on a proposal: `diff` is the hash of the diff that was on screen."""
+
+    decision: str
+    target: str
+    action: str
+    diff: str | None
+    who: Json
+    why: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentIntended:
+    """The branch of an approved proposal is about to be made. Everything that its commit hash depends on is here."""
+
+    experiment: str
+    proposal: str
+    parent: str
+    baseline: str
+    branch: str
+    when: float
+    author: list[str]
+    message: str
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentBranched:
+    experiment: str
+    commit: str
+    tree: str
+    branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentFailed:
+    experiment: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RungReached:
+    """An experiment goes on to a larger budget."""
+
+    experiment: str
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIntended:
+    shard: str
+    experiment: str
+    seed: int
+    rung: str
+    attempt: int
+    slot: int
+    commit: str
+    tree: str
+    setup: str  # hash of how shards are run and measured; only shards of one setup are compared
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStarted:
+    """`where` is the executor's own name for the process: a pid, later a job step."""
+
+    shard: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEnded:
+    """Training ended. `scoring` means that a score is wanted before the shard has ended for good."""
+
+    shard: str
+    outcome: str
+    detail: str
+    reported: float | None = None
+    scoring: bool = False
+    usage: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreIntended:
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardScored:
+    shard: str
+    outcome: str
+    detail: str
+    metric: float | None
+    sources: dict[str, float] = field(default_factory=dict)
+    by: str = "referee"
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictReached:
+    experiment: str
+    rung: str
+    verdict: str
+    effect: float | None
+    lo: float | None
+    hi: float | None
+    se: float | None
+    n: int
+    sentence: str
+    pairs: list[Json]
+    baseline: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopIntended:
+    """A person stops an experiment (its running shards with it) or one shard."""
+
+    decision: str
+    target: str
+    who: Json
+    why: str
+    request: str
+    shards: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StopDone:
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingNoted:
+    finding: str
+    about: str
+    rule: str
+    severity: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeIntended:
+    """A person signed an experiment off. Everything that the merge commit's hash depends on is here."""
+
+    experiment: str
+    decision: str
+    diff: str
+    ours: str
+    theirs: str
+    when: float
+    author: list[str]
+    message: str
+    who: Json
+    why: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeDone:
+    experiment: str
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeFailed:
+    experiment: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """No new shards are launched until `Resumed`."""
+
+    who: Json
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    who: Json
+
+
+TYPES: dict[str, type] = {
+    "engine.started": EngineStarted,
+    "config.loaded": ConfigLoaded,
+    "config.broken": ConfigBroken,
+    "trunk.intended": TrunkIntended,
+    "arm.added": ArmAdded,
+    "proposal.added": ProposalAdded,
+    "proposal.rebased": ProposalRebased,
+    "proposal.decided": Decided,
+    "experiment.intended": ExperimentIntended,
+    "experiment.branched": ExperimentBranched,
+    "experiment.failed": ExperimentFailed,
+    "experiment.rung": RungReached,
+    "shard.intended": ShardIntended,
+    "shard.started": ShardStarted,
+    "shard.ended": ShardEnded,
+    "score.intended": ScoreIntended,
+    "shard.scored": ShardScored,
+    "verdict.reached": VerdictReached,
+    "stop.intended": StopIntended,
+    "stop.done": StopDone,
+    "finding.noted": FindingNoted,
+    "merge.intended": MergeIntended,
+    "merge.done": MergeDone,
+    "merge.failed": MergeFailed,
+    "engine.paused": Paused,
+    "engine.resumed": Resumed,
+}
+NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
+_FIELDS: dict[str, frozenset[str]] = {name: frozenset(f.name for f in fields(cls)) for name, cls in TYPES.items()}
+
+UPCASTERS: dict[tuple[str, int], Callable[[Json], Json]] = {}
+"""(type, version) to a function from that version's data to the next one's."""
+
+
+def dump(event: Any) -> tuple[str, Json]:
+    """(type, data) of an event, as the ledger takes them."""
+    kind = type(event)
+    return NAMES[kind], {f.name: getattr(event, f.name) for f in fields(kind)}
+
+
+def load(kind: str, version: int, data: Mapping[str, Any]) -> Any | None:
+    """The event, upcast to the present version; None for a type that this program does not know (a newer one wrote it)."""
+    cls = TYPES.get(kind)
+    if cls is None:
+        return None
+    if (kind, version) in UPCASTERS:
+        data = dict(data)
+        while (upcast := UPCASTERS.get((kind, version))) is not None:
+            data, version = upcast(dict(data)), version + 1
+    known = _FIELDS[kind]
+    return cls(**data) if data.keys() <= known else cls(**{k: v for k, v in data.items() if k in known})

@@ -1,0 +1,124 @@
+"""The latest measurements of running shards, as clients see them: a step, a loss, a speed, and a thinned curve.
+
+Nothing here is truth: it is read off the metrics that shards write, and can be read again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from engine.types import LiveRow
+
+KEPT = 500
+"""Points of a live curve that are kept a shard; beyond twice that every other one is dropped."""
+
+
+class Point(Protocol):
+    @property
+    def step(self) -> int: ...
+    @property
+    def t(self) -> float | None: ...
+    @property
+    def values(self) -> Mapping[str, float]: ...
+
+
+@dataclass
+class LiveShard:
+    """One running shard. `stride` is how many points stand between two kept ones."""
+
+    loss: str
+    started: float
+    step: int = 0
+    steps: int | None = None
+    tokens_per_s: float | None = None
+    value: float | None = None
+    garbage: int = 0
+    nonfinite: bool = False
+    curve: list[tuple[int, float | None]] = field(default_factory=list)
+    fresh: list[tuple[int, float | None]] = field(default_factory=list)
+    stride: int = 1
+    seen: int = 0
+    changed: bool = False
+
+    def feed(self, points: Sequence[Point], summary: Mapping[str, Any], garbage: int) -> None:
+        """Take in what was read off the shard's metrics since the last time."""
+        steps = summary.get("steps")
+        if isinstance(steps, int | float) and steps > 0:
+            self.steps = int(steps)
+        for point in points:
+            self.step = max(self.step, point.step)
+            speed = point.values.get("tokens_per_s")
+            if speed is not None and math.isfinite(speed):
+                self.tokens_per_s = speed
+            if self.loss in point.values:
+                self._plot(point.step, point.values[self.loss])
+        self.garbage += garbage
+        self.changed = self.changed or bool(points) or bool(garbage) or bool(summary)
+
+    def _plot(self, step: int, value: float) -> None:
+        finite = math.isfinite(value)
+        self.value = value if finite else None
+        self.nonfinite = self.nonfinite or not finite
+        if self.seen % self.stride == 0 or not finite:
+            point = (step, value if finite else None)
+            self.curve.append(point)
+            self.fresh.append(point)
+        self.seen += 1
+        if len(self.curve) > 2 * KEPT:
+            self.curve = self.curve[::2]
+            self.stride *= 2
+
+    def row(self, now: float, points: list[tuple[int, float | None]]) -> LiveRow:
+        eta = None
+        if self.steps and 0 < self.step <= self.steps and now > self.started:
+            eta = round((now - self.started) / self.step * (self.steps - self.step), 1)
+        row: LiveRow = {
+            "step": self.step,
+            "steps": self.steps,
+            "value": self.value,
+            "tokens_per_s": self.tokens_per_s,
+            "eta_s": eta,
+            "points": points,
+        }
+        if self.garbage:
+            row["dropped"] = self.garbage
+        return row
+
+
+class Live:
+    """All running shards."""
+
+    def __init__(self, loss: str) -> None:
+        self._loss = loss
+        self.shards: dict[str, LiveShard] = {}
+
+    def start(self, shard: str, now: float) -> None:
+        self.shards.setdefault(shard, LiveShard(self._loss, now))
+
+    def end(self, shard: str) -> None:
+        self.shards.pop(shard, None)
+
+    def changes(self, now: float) -> dict[str, LiveRow]:
+        """What is new since the last call, by shard."""
+        rows = {}
+        for name, shard in self.shards.items():
+            if shard.changed:
+                rows[name] = shard.row(now, shard.fresh)
+                shard.fresh, shard.changed = [], False
+        return rows
+
+    def snapshot(self, now: float) -> dict[str, LiveRow]:
+        """Everything, for a client that has just attached; at most `KEPT` points a shard."""
+        return {name: shard.row(now, thin(shard.curve, KEPT)) for name, shard in self.shards.items()}
+
+
+def thin(points: list[tuple[int, float | None]], limit: int) -> list[tuple[int, float | None]]:
+    """At most `limit` of the points, evenly spread, the last one always among them."""
+    if len(points) <= limit:
+        return list(points)
+    stride = -(-len(points) // limit)
+    kept = points[::-stride]
+    return kept[::-1]

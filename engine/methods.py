@@ -1,0 +1,284 @@
+"""What clients may ask: the methods of the socket protocol (docs/architecture.md), each a few lines over the parts.
+
+Parameters are validated by their annotations before a method runs. Long answers come in pages, bodies by hash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from engine import events as e
+from engine import rpc
+from engine.conductor import Conductor, config_problem, version
+from engine.core import Core, now, person
+from engine.decide import decide, stop
+from engine.files import read_regular
+from engine.history.console import Console, SqlRefused
+from engine.indexer import Indexer
+from engine.resources import shipped
+from engine.rpc import RpcError
+from engine.runs import Runs
+from engine.signing import sign
+from engine.text import clean
+from engine.types import PROTOCOL, ProposalState
+from engine.upkeep import gc, trunk, verify
+
+PAGE_BYTES = 900_000
+BODY_BYTES = 256 * 1024
+
+Method = Callable[..., Awaitable[Any]]
+
+
+class Methods:
+    """The methods, bound to the parts of one engine."""
+
+    def __init__(self, core: Core, conductor: Conductor, runs: Runs, indexer: Indexer, console: Console) -> None:
+        self.core = core
+        self.conductor = conductor
+        self.runs = runs
+        self.indexer = indexer
+        self.console = console
+        self.stopping = asyncio.Event()
+        self.started = now()
+
+    def table(self) -> Mapping[str, Method]:
+        """Every method by its name on the wire."""
+        names = (
+            "pull live curve metrics log diff body decide stop sign propose rank queries sql status verify rebuild gc trunk "
+            "pause resume shutdown"
+        )
+        return {name: getattr(self, f"do_{name}") for name in names.split()}
+
+    def hello(self) -> dict[str, Any]:
+        """The answer to a client's hello."""
+        lab = self._lab()
+        return {
+            "protocol": PROTOCOL,
+            "engine": version(),
+            "pid": os.getpid(),
+            "head": self.core.state.head,
+            "lab": lab,
+            "phase": self.core.phase,
+        }
+
+    def _lab(self) -> dict[str, Any] | None:
+        lab = self.core.state.lab
+        return None if lab is None else {**lab, "phase": self.core.phase}
+
+    # --- reading ---
+
+    async def do_pull(self, since: int = 0, limit: int = 2000) -> dict[str, Any]:
+        """Rows changed after event `since`, oldest change first, as many as one message holds."""
+        state = self.core.state
+        rows: list[Any] = []
+        size, upto = 0, state.head
+        for row in state.since(since):
+            shown = self._lab() if row["kind"] == "lab" else row
+            size += len(json.dumps(shown, ensure_ascii=True))
+            if rows and row["seq"] != rows[-1]["seq"] and (len(rows) >= limit or size > PAGE_BYTES):
+                upto = rows[-1]["seq"]
+                break
+            rows.append(shown)
+        return {"rows": rows, "next": upto, "head": state.head, "phase": self.core.phase}
+
+    async def do_live(self) -> dict[str, Any]:
+        """The latest measurements of every running shard, with its curve so far."""
+        return dict(self.runs.live.snapshot(now()))
+
+    async def do_curve(self, shards: list[str], metric: str, points: int = 500) -> dict[str, Any]:
+        """Curves of any shards, thinned; a non-finite value is null."""
+        points = max(4, min(points, 2000))
+        curves = await self.core.index(self.core.store.curve, shards[:64], metric, points)
+        return {name: {"steps": steps, "values": values} for name, (steps, values) in curves.items()}
+
+    async def do_metrics(self, shard: str) -> dict[str, Any]:
+        """Names of what a shard streams, and what it said of itself."""
+        self._shard(shard)
+        names = await self.core.index(self.core.store.metric_names, shard)
+        return {"names": names, "summary": await self.core.index(self.core.store.facts, shard)}
+
+    async def do_log(self, shard: str, before: int | None = None, bytes: int = 65536) -> dict[str, Any]:
+        """The end of a shard's output, or what comes before a byte offset; made harmless for a terminal."""
+        self._shard(shard)
+        return await asyncio.to_thread(self._log, shard, before, max(1, min(bytes, BODY_BYTES)))
+
+    def _log(self, shard: str, before: int | None, limit: int) -> dict[str, Any]:
+        path = self.core.dir.runs / shard / "output.log"
+        try:
+            size = path.lstat().st_size
+        except OSError:
+            return {"text": "", "start": 0, "end": 0, "size": 0}
+        end = size if before is None else max(0, min(before, size))
+        start = max(0, end - limit)
+        body = read_regular(path, limit, start)[: end - start]
+        return {"text": clean(body.decode("utf-8", "replace")), "start": start, "end": end, "size": size}
+
+    def _shard(self, shard: str) -> None:
+        if shard not in self.core.state.shards:
+            raise RpcError(rpc.UNKNOWN_ID, f"no shard {shard!r}; `cockpit ls` lists them")
+
+    async def do_diff(self, proposal: str) -> dict[str, Any]:
+        """The diff that a decision is on, with its hash; and the reply that it was drawn from."""
+        core = self.core
+        row = core.state.proposals.get(proposal)
+        if row is None:
+            raise RpcError(rpc.UNKNOWN_ID, f"no proposal {proposal!r}; `cockpit ls` lists them")
+        name = core.state.diffs[proposal]
+        diff = core.blobs.get(name).decode("utf-8", "replace") if name else ""
+        source = core.blobs.get(core.state.sources[proposal]).decode("utf-8", "replace")
+        whole = len(diff) <= BODY_BYTES
+        shown = diff if whole else diff[:BODY_BYTES]
+        return {
+            "diff": clean(shown),
+            "whole": whole,
+            "hash": name,
+            "parent": row["parent"],
+            "source": clean(source[:BODY_BYTES]),
+        }
+
+    async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:
+        """A stretch of a stored body, as text."""
+        try:
+            body = await asyncio.to_thread(self.core.blobs.get, hash)
+        except KeyError:
+            raise RpcError(rpc.UNKNOWN_ID, f"no body {hash!r}") from None
+        piece = body[max(0, offset) :][: max(1, min(length, BODY_BYTES))]
+        return {"text": clean(piece.decode("utf-8", "replace")), "size": len(body)}
+
+    async def do_rank(self, limit: int = 20) -> dict[str, Any]:
+        """Experiments, best first, out of the index."""
+        await self.indexer.flush()
+        ranked = await self.core.index(self.core.store.rank, max(1, min(limit, 1000)))
+        return {"experiments": ranked}
+
+    # --- deciding ---
+
+    async def do_decide(
+        self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = ""
+    ) -> dict[str, Any]:
+        """Approve or decline a proposal, by its diff's hash."""
+        return decide(self.core, proposal, diff_hash or "", action, why, person(self.core.identity), request_id)
+
+    async def do_stop(self, id: str, request_id: str, why: str = "") -> dict[str, Any]:
+        """Stop an experiment or a shard."""
+        return stop(self.core, id, why, person(self.core.identity), request_id)
+
+    async def do_sign(self, experiment: str, diff_hash: str, request_id: str, why: str = "") -> dict[str, Any]:
+        """Sign a solid experiment off into the trunk."""
+        return sign(self.core, experiment, diff_hash, why, person(self.core.identity), request_id)
+
+    async def do_propose(self, n: int = 1) -> dict[str, Any]:
+        """Ask the lab's proposer for `n` more proposals, beyond what the queue holds."""
+        waiting = sum(row["state"] == ProposalState.WAITING for row in self.core.state.proposals.values())
+        return {"added": await self.conductor.refill(waiting + max(1, min(n, 50)))}
+
+    async def do_pause(self, why: str = "") -> dict[str, Any]:
+        """Launch nothing until resumed; what runs goes on."""
+        self.core.record(e.Paused(person(self.core.identity).to_json(), why.strip()))
+        return {"paused": True}
+
+    async def do_resume(self) -> dict[str, Any]:
+        self.core.record(e.Resumed(person(self.core.identity).to_json()))
+        return {"paused": False}
+
+    # --- SQL ---
+
+    async def do_queries(self) -> dict[str, Any]:
+        """The ranked questions that can be asked by name."""
+        return {"queries": [query.to_json() for query in self._queries().values()]}
+
+    def _queries(self) -> dict[str, Any]:
+        from engine.history.queries import load_all
+
+        return dict(load_all([shipped("queries"), self.core.lab.root / "queries"]))
+
+    async def do_sql(
+        self, text: str = "", query: str = "", params: dict[str, Any] | None = None, limit: int = 1000
+    ) -> dict[str, Any]:
+        """Answer one SELECT, or a named query, in a process of its own on a snapshot of the history."""
+        given: dict[str, Any] = dict(params or {})
+        await self.indexer.flush()
+        try:
+            if query:
+                found = self._queries().get(query)
+                if found is None:
+                    names = ", ".join(sorted(self._queries()))
+                    raise RpcError(rpc.UNKNOWN_ID, f"no query {query!r}; there are {names}")
+                text, given = found.sql, found.bind(given)
+            answer = await self.console.run(text, given, limit=max(1, min(limit, 100_000)))
+        except (SqlRefused, ValueError) as error:
+            raise RpcError(rpc.BAD_SQL, str(error)) from None
+        return _fit(answer.to_json())
+
+    # --- upkeep ---
+
+    async def do_status(self) -> dict[str, Any]:
+        """The engine at a glance."""
+        core = self.core
+        states = [row["state"] for row in core.state.proposals.values()]
+        return {
+            "lab": core.lab.name,
+            "root": str(core.lab.root),
+            "state_dir": str(core.dir.root),
+            "engine": {"pid": os.getpid(), "version": version(), "up_s": round(now() - self.started, 1)},
+            "log": str(core.dir.engine_log),
+            "phase": core.phase,
+            "events": core.ledger.head,
+            "read_only": core.ledger.read_only,
+            "running": sum(row["state"] == "running" for row in core.state.shards.values()),
+            "waiting": states.count(ProposalState.WAITING),
+            "experiments": sum(row["role"] == "experiment" for row in core.state.experiments.values()),
+            "shards": len(core.state.shards),
+            "isolation": self.runs.executor.isolation,
+            "proposer": core.lab.proposer.kind,
+            "trunk": core.state.lab and core.state.lab["trunk"],
+            "config_changed": self._config_changed(),
+            "warnings": core.warnings,
+        }
+
+    def _config_changed(self) -> str | None:
+        problem = config_problem(self.core.lab.root)
+        if problem:
+            return problem
+        from engine.lab import load
+
+        changed = load(self.core.lab.root).text_hash != self.core.lab.text_hash
+        return "cockpit.toml has changed: `cockpit down`, then `cockpit up`, applies it" if changed else None
+
+    async def do_verify(self) -> dict[str, Any]:
+        """Check ledger, decisions, branches, shards and index against one another."""
+        await self.indexer.flush()
+        return {"checks": await verify(self.core, self.runs.metrics_file)}
+
+    async def do_rebuild(self) -> dict[str, Any]:
+        """Make the index anew from ledger, blobs and metrics files."""
+        return await self.indexer.rebuild()
+
+    async def do_gc(self, dry_run: bool = False) -> dict[str, Any]:
+        """Remove what can be made again or is not to be kept; measurements never are."""
+        return await gc(self.core, dry_run=dry_run)
+
+    async def do_trunk(self, action: str = "show") -> dict[str, Any]:
+        """Show the trunk beside the researcher's branch; pull that branch into it, or push the trunk to the branch."""
+        return await trunk(self.core, action, person(self.core.identity))
+
+    async def do_shutdown(self) -> dict[str, Any]:
+        """Stop the engine. Shards go on; the next engine re-attaches to them."""
+        self.stopping.set()
+        return {"running": len(self.core.state.live)}
+
+
+def _fit(answer: dict[str, Any]) -> dict[str, Any]:
+    """Drop rows from the end until the answer fits one message; `truncated` says so."""
+    size = 0
+    kept: list[Any] = []
+    for row in answer["rows"]:
+        size += len(json.dumps(row, default=str))
+        if size > PAGE_BYTES:
+            return {**answer, "rows": kept, "truncated": True}
+        kept.append(row)
+    return answer

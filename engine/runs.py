@@ -1,0 +1,376 @@
+"""Shards: started, watched to their end, scored by protected code, and written down. Every step can be repeated safely.
+
+A launch is made safe by the launcher, which starts an id once: its directory is created exclusively. An end is made safe by the
+exit record, which the launcher writes whole or not at all. So after a crash the engine looks at directories and records, and at
+what the launcher says is running, and never guesses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import campaign, faults
+from engine import events as e
+from engine.core import Core
+from engine.files import last_line, read_regular, read_tail
+from engine.live import Live
+from engine.repo import RepoError
+from engine.shards.executor import Executor
+from engine.shards.local import read_exit
+from engine.shards.outcome import Facts, classify
+from engine.shards.slots import Slot
+from engine.shards.spec import ExitRecord, ShardSpec, shard_env
+from engine.text import clean
+from engine.types import Outcome, ShardRow, ShardState
+from engine.watch.parse import make_parser
+from engine.watch.tail import Tailer
+
+if TYPE_CHECKING:
+    from engine.indexer import Indexer
+
+log = logging.getLogger("engine")
+SCORE_LIMIT = 1 << 20
+METRICS_LIMIT = 256 << 20
+GRACE_S = 5.0
+
+
+class Runs:
+    """Carries out what the campaign plans for shards."""
+
+    def __init__(self, core: Core, executor: Executor, tailer: Tailer, live: Live, slots: tuple[Slot, ...]) -> None:
+        self.core = core
+        self.executor = executor
+        self.tailer = tailer
+        self.live = live
+        self.slots = slots
+        self.data: Path | None = None  # set when the lab's data lie ready
+        self.indexer: Indexer | None = None
+        self._cancelled: set[str] = set()
+
+    # --- launching ---
+
+    async def launch(self, step: campaign.Launch) -> None:
+        """Intend and start one shard."""
+        core = self.core
+        arm = core.state.experiments[step.experiment]
+        commit, tree = str(arm["commit"]), str(arm["tree"])
+        core.record(
+            e.ShardIntended(
+                shard=step.shard,
+                experiment=step.experiment,
+                seed=step.seed,
+                rung=step.rung,
+                attempt=step.attempt,
+                slot=step.slot,
+                commit=commit,
+                tree=tree,
+                setup=campaign.setup_of(core.lab),
+            )
+        )
+        faults.point("launch.intent")
+        await self.start(step.shard)
+
+    async def start(self, shard: str) -> None:
+        """Start an intended shard; the second time it is found to be known, and nothing is started."""
+        core = self.core
+        intent = core.state.unlaunched[shard]
+        try:
+            path = await core.git(core.repo.export, intent.commit, core.dir.trees)
+            wrong = await core.git(core.repo.verify, path, intent.commit)
+        except RepoError as error:
+            core.record(e.ShardEnded(shard, Outcome.CRASHED, clean(f"no run tree could be made: {error}")))
+            return
+        if wrong:
+            shutil.rmtree(path, ignore_errors=True)
+            path = await core.git(core.repo.export, intent.commit, core.dir.trees)
+        handle = await self.executor.launch(self._spec(intent, path))
+        faults.point("launch.effect")
+        core.record(e.ShardStarted(shard, handle.where))
+        faults.point("launch.done")
+        if handle.state == "running":
+            await self.watch(shard)
+        else:
+            await self.ended(shard)
+
+    def _spec(self, intent: e.ShardIntended, tree: Path) -> ShardSpec:
+        lab = self.core.lab
+        run_dir = self.core.dir.runs / intent.shard
+        rung = lab.rung(intent.rung)
+        values = lab.values(rung, intent.seed, run_dir, **self._data())
+        slot = self.slots[intent.slot % len(self.slots)]
+        return ShardSpec(
+            id=intent.shard,
+            argv=lab.fill(lab.command, values),
+            cwd=str(tree),
+            env=self.environment(tree, run_dir, slot, lab.fill_env(values)),
+            run_dir=str(run_dir),
+            fresh=True,
+            timeout_s=rung.timeout_s,
+            cores=slot.cores,
+            gpus=slot.gpus,
+            threads=lab.threads,
+            nice=lab.nice,
+            tree=intent.tree,
+            seed=intent.seed,
+            rung=intent.rung,
+            attempt=intent.attempt,
+        )
+
+    def _data(self) -> dict[str, Path]:
+        return {} if self.data is None else {"data": self.data / "open", "held": self.data / "held"}
+
+    def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
+        """The complete environment of a process in that slot."""
+        lab = self.core.lab
+        return shard_env(
+            lab_env=filled,
+            passed=lab.env_pass,
+            threads=lab.threads,
+            gpus=slot.gpus,
+            run_dir=run_dir,
+            tree=tree,
+            lab_root=lab.root,
+        )
+
+    async def watch(self, shard: str) -> None:
+        """Follow the shard's metrics, for the index and for whoever looks on."""
+        row = self.core.state.shards[shard]
+        metric = self.core.lab.metric
+        source = self.metrics_file(shard)
+        self.live.start(shard, row["started"] or 0.0)
+        offset = self.indexer.offsets.get(shard, 0) if self.indexer else 0
+        self.tailer.add(shard, source, make_parser(metric.source, metric.pattern), offset)
+        if self.indexer and offset:
+            await self.indexer.seed_live(shard)
+
+    def metrics_file(self, shard: str) -> Path:
+        """The file that holds the shard's measurements: what it writes itself, or its output."""
+        name = "metrics.jsonl" if self.core.lab.metric.source == "jsonl" else "output.log"
+        return self.core.dir.runs / shard / name
+
+    # --- ending ---
+
+    async def ended(self, name: str) -> None:
+        """Something of ours ended: a shard's training, or its scoring. Reads the exit record and goes on from there."""
+        shard = name.removesuffix(".score")
+        row = self.core.state.shards.get(shard)
+        if row is None or row["state"] == ShardState.ENDED:
+            return
+        if name.endswith(".score"):
+            if row["state"] == ShardState.SCORING:
+                await self._scored(row)
+        elif row["state"] != ShardState.SCORING:
+            await self._trained(row)
+
+    async def _trained(self, row: ShardRow) -> None:
+        core, shard = self.core, row["id"]
+        faults.point("end.intent")
+        run_dir = core.dir.runs / shard
+        record = await asyncio.to_thread(read_exit, run_dir, "exit.json")
+        await self.tailer.remove(shard)
+        if shard in core.state.unlaunched:  # it started and ended while nobody looked
+            core.record(e.ShardStarted(shard, f"pid {record.pid}" if record else ""))
+        if record is None:
+            detail = "it vanished without an exit record: the machine or the launcher went down"
+            core.record(e.ShardEnded(shard, Outcome.LOST, detail))
+            self._forget(shard)
+            return
+        facts, reported = await asyncio.to_thread(self._facts, shard)
+        tail = await asyncio.to_thread(read_tail, run_dir / "output.log")
+        outcome, detail = classify(record, tail, facts)
+        outcome, detail = await self._whole(row, outcome, detail)
+        finished = outcome is Outcome.FINISHED
+        if finished and core.lab.score is None and reported is None:
+            outcome, detail = Outcome.CRASHED, f"it ended well but never reported {core.lab.metric.name}"
+        scoring = outcome is Outcome.FINISHED and core.lab.score is not None
+        faults.point("end.effect")
+        core.record(
+            e.ShardEnded(shard, outcome, clean(detail), reported, scoring, _usage(record)),
+            *([e.ScoreIntended(shard)] if scoring else []),
+        )
+        faults.point("end.done")
+        self._forget(shard)
+        if scoring:
+            await self.score(shard)
+        else:
+            self._clean(shard)
+
+    def _forget(self, shard: str) -> None:
+        self.live.end(shard)
+        self._cancelled.discard(shard)
+
+    async def _whole(self, row: ShardRow, outcome: Outcome, detail: str) -> tuple[Outcome, str]:
+        """A result counts only when the run tree is still what the commit says."""
+        core = self.core
+        arm = core.state.experiments[row["experiment"]]
+        if outcome is not Outcome.FINISHED or arm["commit"] is None or arm["tree"] is None:
+            return outcome, detail
+        path = core.dir.trees / arm["tree"]
+        wrong = await core.git(core.repo.verify, path, arm["commit"])
+        if not wrong:
+            return outcome, detail
+        shutil.rmtree(path, ignore_errors=True)
+        return Outcome.WRONG_TREE, f"its run tree was changed while it ran: {', '.join(wrong[:3])}"
+
+    def _facts(self, shard: str) -> tuple[Facts, float | None]:
+        """What the shard's own measurements say, read again from the file, so that it does not matter who watched."""
+        metric = self.core.lab.metric
+        parser = make_parser(metric.source, metric.pattern)
+        body = read_regular(self.metrics_file(shard), METRICS_LIMIT)
+        nonfinite, reported, last = False, None, -1
+        for parsed in (parser.feed(body), parser.finish()):
+            for point in parsed.points:
+                last = max(last, point.step)
+                loss = point.values.get(metric.loss)
+                nonfinite = nonfinite or (loss is not None and not math.isfinite(loss))
+                reported = point.values.get(metric.name, reported)
+            value = parsed.summary.get(metric.name)
+            if isinstance(value, int | float):
+                reported = float(value)
+        if reported is not None and not math.isfinite(reported):
+            nonfinite, reported = True, None
+        return Facts(nonfinite=nonfinite, last_step=last if last >= 0 else None), reported
+
+    # --- scoring ---
+
+    async def score(self, shard: str) -> None:
+        """Start the lab's protected scoring code on the shard's checkpoint; known and not started the second time."""
+        core, lab = self.core, self.core.lab
+        row = core.state.shards[shard]
+        arm = core.state.experiments[row["experiment"]]
+        assert lab.score is not None
+        faults.point("score.intent")
+        run_dir = core.dir.runs / shard
+        path = await core.git(core.repo.export, str(arm["commit"]), core.dir.trees)
+        rung = lab.rung(row["rung"])
+        values = lab.values(rung, row["seed"], run_dir, **self._data())
+        slot = self.slots[(row["slot"] or 0) % len(self.slots)]
+        spec = ShardSpec(
+            id=f"{shard}.score",
+            argv=lab.fill(lab.score.command, values),
+            cwd=str(path),
+            env=self.environment(path, run_dir, slot, lab.fill_env(values)),
+            run_dir=str(run_dir),
+            output="score.log",
+            record="score-exit.json",
+            fresh=False,
+            timeout_s=lab.score.timeout_s,
+            cores=slot.cores,
+            gpus=slot.gpus,
+            threads=lab.threads,
+            nice=lab.nice,
+            tree=str(arm["tree"]),
+            seed=row["seed"],
+            rung=row["rung"],
+            attempt=row["attempt"],
+        )
+        handle = await self.executor.launch(spec)
+        faults.point("score.effect")
+        if handle.state != "running":
+            await self.ended(spec.id)
+
+    async def _scored(self, row: ShardRow) -> None:
+        core, shard = self.core, row["id"]
+        run_dir = core.dir.runs / shard
+        record = await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
+        if record is None:
+            await self._score_again(row)
+            return
+        core.record(await asyncio.to_thread(self._read_score, shard, run_dir, record))
+        faults.point("score.done")
+        self._clean(shard)
+
+    async def _score_again(self, row: ShardRow) -> None:
+        """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""
+        run_dir = self.core.dir.runs / row["id"]
+        tries = len(list(run_dir.glob("score-lost-*")))
+        if tries >= 2:
+            detail = "scoring vanished three times: the machine or the launcher went down"
+            self.core.record(e.ShardScored(row["id"], Outcome.LOST, detail, None))
+            return
+        with suppress(OSError):
+            (run_dir / f"score-lost-{tries + 1}").touch()
+        await self.score(row["id"])
+
+    def _read_score(self, shard: str, run_dir: Path, record: ExitRecord) -> e.ShardScored:
+        """The event of a scoring that ended. A score that cannot be read is the shard's crash, with the reason."""
+        if record.how != "exited" or record.code != 0:
+            tail = read_tail(run_dir / "score.log")
+            why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {last_line(tail)}"
+            lost = record.how == "stopped"
+            return e.ShardScored(shard, Outcome.KILLED if lost else Outcome.CRASHED, clean(why), None)
+        try:
+            score = json.loads(read_regular(run_dir / "score.json", SCORE_LIMIT))
+            metric = float(score["metric"])
+            sources = {clean(str(name)): float(value) for name, value in dict(score.get("sources", {})).items()}
+        except (ValueError, KeyError, TypeError) as error:
+            return e.ShardScored(shard, Outcome.CRASHED, clean(f"the score cannot be read: {error!r}"), None)
+        if not math.isfinite(metric):
+            return e.ShardScored(shard, Outcome.NONFINITE, "its checkpoint scores as not finite", None)
+        return e.ShardScored(shard, Outcome.FINISHED, "", metric, sources)
+
+    def _clean(self, shard: str) -> None:
+        """Drop checkpoints that the lab does not want kept; measurements, logs and records always stay."""
+        keep = self.core.lab.retain.checkpoints
+        if keep == "all":
+            return
+        for file in (self.core.dir.runs / shard).glob("*.safetensors"):
+            if keep == "none":
+                file.unlink(missing_ok=True)
+
+    def step_error(self, name: str) -> str | None:
+        """Why a lab step (its data preparation) failed; None when it ended well."""
+        run_dir = self.core.dir.runs / name
+        record = read_exit(run_dir, "exit.json")
+        if record is None:
+            return "it vanished"
+        if record.how == "exited" and record.code == 0:
+            return None
+        return clean(record.error or last_line(read_tail(run_dir / "output.log")))
+
+    # --- stopping ---
+
+    async def cancel(self, shard: str) -> None:
+        """Stop a shard that can no longer change anything. Asked for once."""
+        if shard in self._cancelled or shard in self.core.state.unlaunched:
+            return
+        self._cancelled.add(shard)
+        await self.stop(shard)
+
+    async def stop(self, shard: str) -> None:
+        """TERM to the whole process group of a shard, KILL after the grace time; its scoring too."""
+        scoring = self.core.state.shards[shard]["state"] == ShardState.SCORING
+        await self.executor.stop(f"{shard}.score" if scoring else shard, GRACE_S)
+
+    # --- after a restart ---
+
+    async def recover(self) -> None:
+        """Bring every shard that has not ended into line with what is there: running, ended, or gone."""
+        running = await self.executor.reattach()
+        for shard in list(self.core.state.live):
+            row = self.core.state.shards[shard]
+            scoring = row["state"] == ShardState.SCORING
+            name = f"{shard}.score" if scoring else shard
+            run_dir = self.core.dir.runs / shard
+            if name in running:
+                if shard in self.core.state.unlaunched:
+                    self.core.record(e.ShardStarted(shard))
+                if not scoring:
+                    await self.watch(shard)
+            elif shard in self.core.state.unlaunched and not run_dir.exists():
+                await self.start(shard)
+            elif scoring and not (run_dir / "score-exit.json").exists():
+                await self.score(shard)
+            else:
+                await self.ended(name)
+
+
+def _usage(record: ExitRecord) -> dict[str, Any]:
+    return {"cpu_s": record.cpu_s, "max_rss": record.max_rss, "wall_s": round(record.ended - record.started, 3)}

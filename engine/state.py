@@ -1,0 +1,437 @@
+"""What *is*, folded from what *happened*: `reduce(state, event)`, one small reducer an event type, no I/O.
+
+Rows are the very ones that clients pull (`engine/types.py`). A row is replaced, never changed in place, so that one that was
+handed out stays as it was. `State.changed` keeps the rows in the order of their last change: pulling what is new since event n
+is a walk from its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from engine import events as e
+from engine.types import (
+    Action,
+    DecisionRow,
+    ExperimentRow,
+    ExperimentState,
+    FindingRow,
+    LabRow,
+    Outcome,
+    ProposalRow,
+    ProposalState,
+    Row,
+    ShardRow,
+    ShardState,
+    Verdict,
+)
+
+Key = tuple[str, str]
+
+
+@dataclass
+class State:
+    """Everything that the engine knows, as of event `head`."""
+
+    head: int = 0
+    rows: dict[Key, Row] = field(default_factory=dict)
+    changed: dict[Key, int] = field(default_factory=dict)
+    lab: LabRow | None = None
+    proposals: dict[str, ProposalRow] = field(default_factory=dict)
+    experiments: dict[str, ExperimentRow] = field(default_factory=dict)
+    shards: dict[str, ShardRow] = field(default_factory=dict)
+    of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
+    trunk_arm: str = ""
+    config: str = ""
+    sources: dict[str, str] = field(default_factory=dict)  # proposal to the blob of the reply
+    diffs: dict[str, str | None] = field(default_factory=dict)  # proposal to the blob of its diff
+    seen: set[str] = field(default_factory=set)  # blobs of replies that were proposed
+    branch_plans: dict[str, e.ExperimentIntended] = field(default_factory=dict)
+    merges: dict[str, e.MergeIntended] = field(default_factory=dict)  # intended, not done
+    stops: dict[str, e.StopIntended] = field(default_factory=dict)  # intended, not done
+    unlaunched: dict[str, e.ShardIntended] = field(default_factory=dict)  # intended, not started
+    setups: dict[str, str] = field(default_factory=dict)  # shard to how it was run and measured
+    stopped_by_person: set[str] = field(default_factory=set)  # shards
+    live: dict[str, None] = field(default_factory=dict)  # shards that have not ended
+    requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # request id to its answer
+    counts: dict[str, int] = field(default_factory=lambda: {"decision": 0, "finding": 0, "trunk": 0, "experiment": 0})
+    paused: str | None = None
+    trunk_intended: bool = False
+
+    def put(self, row: Row, n: int) -> None:
+        """Replace a row; it becomes the last changed one."""
+        row["seq"] = n
+        key = (row["kind"], row["id"])
+        self.rows[key] = row
+        self.changed.pop(key, None)
+        self.changed[key] = n
+
+    def since(self, n: int) -> Iterator[Row]:
+        """Rows changed after event `n`, oldest change first."""
+        keys: list[Key] = []
+        for key in reversed(self.changed):
+            if self.changed[key] <= n:
+                break
+            keys.append(key)
+        return (self.rows[key] for key in reversed(keys))
+
+    def shards_of(self, experiment: str) -> list[ShardRow]:
+        return [self.shards[shard] for shard in self.of_experiment.get(experiment, ())]
+
+
+def reduce(state: State, n: int, t: float, event: Any) -> State:
+    """Fold one event (number `n`, time `t`) into `state`, in place, and return it. Unknown events change nothing."""
+    state.head = n
+    reducer = _REDUCERS.get(type(event))
+    if reducer is not None:
+        reducer(state, n, t, event)
+    return state
+
+
+# --- lab ---------------------------------------------------------------------------------------------------------------
+
+
+def _config_loaded(s: State, n: int, t: float, ev: e.ConfigLoaded) -> None:
+    s.config = ev.config
+    old: Mapping[str, Any] = s.lab or {}
+    kept = {"trunk": old.get("trunk", ""), "trunk_arm": old.get("trunk_arm", ""), "phase": old.get("phase", "idle")}
+    _put_lab(s, n, {**kept, **ev.lab, "config_error": None})
+
+
+def _config_broken(s: State, n: int, t: float, ev: e.ConfigBroken) -> None:
+    if s.lab is not None:
+        _put_lab(s, n, {**s.lab, "config_error": ev.error})
+
+
+def _put_lab(s: State, n: int, fields: Mapping[str, Any]) -> None:
+    s.lab = cast(LabRow, {**fields, "kind": "lab", "id": "lab"})
+    s.put(s.lab, n)
+
+
+def _trunk_intended(s: State, n: int, t: float, ev: e.TrunkIntended) -> None:
+    s.trunk_intended = True
+
+
+def _arm_added(s: State, n: int, t: float, ev: e.ArmAdded) -> None:
+    s.counts["trunk"] += 1
+    s.trunk_arm = ev.experiment
+    rung = s.lab["rungs"][0] if s.lab else ""
+    s.experiments[ev.experiment] = ExperimentRow(
+        kind="experiment",
+        id=ev.experiment,
+        seq=n,
+        role="trunk",
+        state=ExperimentState.RUNNING,
+        hypothesis=ev.why,
+        category="",
+        proposal=None,
+        branch=ev.branch,
+        parent=None,
+        baseline=None,
+        commit=ev.commit,
+        tree=ev.tree,
+        rung=rung,
+        verdict=None,
+        pairs=[],
+        why=None,
+        created=t,
+    )
+    s.put(s.experiments[ev.experiment], n)
+    if s.lab is not None:
+        _put_lab(s, n, {**s.lab, "trunk": ev.commit, "trunk_arm": ev.experiment})
+
+
+# --- proposals and decisions -------------------------------------------------------------------------------------------
+
+
+def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
+    s.sources[ev.proposal] = ev.source
+    s.diffs[ev.proposal] = ev.diff
+    s.seen.add(ev.source)
+    row = ProposalRow(
+        kind="proposal",
+        id=ev.proposal,
+        seq=n,
+        state=ProposalState.REFUSED if ev.refusal else ProposalState.WAITING,
+        hypothesis=ev.hypothesis,
+        mechanism=ev.mechanism,
+        prediction=ev.prediction,
+        category=ev.category,
+        proposer=ev.proposer,
+        parent=ev.parent,
+        diff_hash=ev.diff,
+        files=cast(Any, ev.files),
+        risks=list(ev.risks),
+        refusal=ev.refusal,
+        detail=ev.detail,
+        why=None,
+        decided_by=None,
+        experiment=None,
+        created=t,
+    )
+    s.proposals[ev.proposal] = row
+    s.put(row, n)
+
+
+def _proposal_rebased(s: State, n: int, t: float, ev: e.ProposalRebased) -> None:
+    s.diffs[ev.proposal] = ev.diff
+    changes: dict[str, Any] = {
+        "parent": ev.parent,
+        "diff_hash": ev.diff,
+        "files": ev.files,
+        "refusal": ev.refusal,
+        "detail": ev.detail,
+        "state": ProposalState.REFUSED if ev.refusal else ProposalState.WAITING,
+    }
+    s.proposals[ev.proposal] = cast(ProposalRow, {**s.proposals[ev.proposal], **changes})
+    s.put(s.proposals[ev.proposal], n)
+
+
+def _add_decision(
+    s: State, n: int, t: float, name: str, target: str, action: str, diff: str | None, who: e.Json, why: str
+) -> None:
+    s.counts["decision"] += 1
+    row = DecisionRow(
+        kind="decision", id=name, seq=n, action=action, target=target, diff_hash=diff, who=who, why=why, at=t
+    )
+    s.put(row, n)
+
+
+def _decided(s: State, n: int, t: float, ev: e.Decided) -> None:
+    _add_decision(s, n, t, ev.decision, ev.target, ev.action, ev.diff, ev.who, ev.why)
+    approved = ev.action == Action.APPROVE
+    state = ProposalState.APPROVED if approved else ProposalState.DECLINED
+    row = s.proposals[ev.target]
+    row = cast(ProposalRow, {**row, "state": state, "why": ev.why or None, "decided_by": ev.who["name"]})
+    s.proposals[ev.target] = row
+    s.put(row, n)
+    s.requests[ev.request] = {"proposal": ev.target, "state": str(state)}
+
+
+# --- experiments -------------------------------------------------------------------------------------------------------
+
+
+def _experiment_intended(s: State, n: int, t: float, ev: e.ExperimentIntended) -> None:
+    s.counts["experiment"] += 1
+    s.branch_plans[ev.experiment] = ev
+    proposal = s.proposals[ev.proposal]
+    row = ExperimentRow(
+        kind="experiment",
+        id=ev.experiment,
+        seq=n,
+        role="experiment",
+        state=ExperimentState.QUEUED,
+        hypothesis=proposal["hypothesis"],
+        category=proposal["category"],
+        proposal=ev.proposal,
+        branch=ev.branch,
+        parent=ev.parent,
+        baseline=ev.baseline,
+        commit=None,
+        tree=None,
+        rung=ev.rung,
+        verdict=None,
+        pairs=[],
+        why=None,
+        created=t,
+    )
+    s.experiments[ev.experiment] = row
+    s.put(row, n)
+    s.proposals[ev.proposal] = cast(ProposalRow, {**proposal, "experiment": ev.experiment})
+    s.put(s.proposals[ev.proposal], n)
+
+
+def _update_experiment(s: State, n: int, name: str, **changes: Any) -> ExperimentRow:
+    row = cast(ExperimentRow, {**s.experiments[name], **changes})
+    s.experiments[name] = row
+    s.put(row, n)
+    return row
+
+
+def _branched(s: State, n: int, t: float, ev: e.ExperimentBranched) -> None:
+    _update_experiment(s, n, ev.experiment, commit=ev.commit, tree=ev.tree, branch=ev.branch)
+
+
+def _failed(s: State, n: int, t: float, ev: e.ExperimentFailed) -> None:
+    _update_experiment(s, n, ev.experiment, state=ExperimentState.FAILED, why=ev.why)
+
+
+def _rung_reached(s: State, n: int, t: float, ev: e.RungReached) -> None:
+    _update_experiment(s, n, ev.experiment, rung=ev.rung, state=ExperimentState.RUNNING)
+
+
+def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
+    names = ("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence")
+    verdict = {name: getattr(ev, name) for name in names}
+    changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
+    if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
+        changes["state"] = ExperimentState.JUDGED
+    _update_experiment(s, n, ev.experiment, **changes)
+
+
+def _stop_intended(s: State, n: int, t: float, ev: e.StopIntended) -> None:
+    _add_decision(s, n, t, ev.decision, ev.target, Action.STOP, None, ev.who, ev.why)
+    s.stops[ev.target] = ev
+    s.stopped_by_person.update(ev.shards)
+    if ev.target in s.experiments:
+        _update_experiment(s, n, ev.target, state=ExperimentState.STOPPED, why=ev.why)
+    s.requests[ev.request] = {"state": "stopping"}
+
+
+def _stop_done(s: State, n: int, t: float, ev: e.StopDone) -> None:
+    s.stops.pop(ev.target, None)
+
+
+def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
+    _add_decision(s, n, t, ev.decision, ev.experiment, Action.SIGN, ev.diff, ev.who, ev.why)
+    s.merges[ev.experiment] = ev
+    s.requests[ev.request] = {"state": "merging"}
+
+
+def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
+    s.merges.pop(ev.experiment, None)
+    _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+
+
+def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
+    s.merges.pop(ev.experiment, None)
+    _update_experiment(s, n, ev.experiment, why=ev.why)
+
+
+# --- shards ------------------------------------------------------------------------------------------------------------
+
+
+def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
+    s.unlaunched[ev.shard] = ev
+    s.setups[ev.shard] = ev.setup
+    s.live[ev.shard] = None
+    s.of_experiment.setdefault(ev.experiment, {})[ev.shard] = None
+    s.shards[ev.shard] = ShardRow(
+        kind="shard",
+        id=ev.shard,
+        seq=n,
+        experiment=ev.experiment,
+        seed=ev.seed,
+        rung=ev.rung,
+        attempt=ev.attempt,
+        state=ShardState.QUEUED,
+        outcome=None,
+        metric=None,
+        reported=None,
+        sources={},
+        slot=ev.slot,
+        started=None,
+        ended=None,
+        detail=None,
+    )
+    s.put(s.shards[ev.shard], n)
+    arm = s.experiments[ev.experiment]
+    if arm["state"] == ExperimentState.QUEUED or (arm["role"] == "trunk" and arm["state"] == ExperimentState.JUDGED):
+        _update_experiment(s, n, ev.experiment, state=ExperimentState.RUNNING)
+
+
+def _update_shard(s: State, n: int, name: str, **changes: Any) -> None:
+    row = cast(ShardRow, {**s.shards[name], **changes})
+    s.shards[name] = row
+    s.put(row, n)
+    if row["state"] == ShardState.ENDED:
+        s.live.pop(name, None)
+        _rest_trunk(s, n, row["experiment"])
+
+
+def _rest_trunk(s: State, n: int, arm: str) -> None:
+    """The trunk's arm has no verdict; it is at rest when none of its shards is left to wait for."""
+    if s.experiments[arm]["role"] == "trunk" and not any(s.shards[each]["experiment"] == arm for each in s.live):
+        _update_experiment(s, n, arm, state=ExperimentState.JUDGED)
+
+
+def _shard_started(s: State, n: int, t: float, ev: e.ShardStarted) -> None:
+    s.unlaunched.pop(ev.shard, None)
+    _update_shard(s, n, ev.shard, state=ShardState.RUNNING, started=t)
+
+
+def _shard_ended(s: State, n: int, t: float, ev: e.ShardEnded) -> None:
+    s.unlaunched.pop(ev.shard, None)
+    state = ShardState.SCORING if ev.scoring else ShardState.ENDED
+    outcome = None if ev.scoring else ev.outcome
+    metric = ev.reported if not ev.scoring and ev.outcome == Outcome.FINISHED else None
+    _update_shard(
+        s, n, ev.shard, state=state, outcome=outcome, ended=t, detail=ev.detail, reported=ev.reported, metric=metric
+    )
+
+
+def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
+    _update_shard(
+        s,
+        n,
+        ev.shard,
+        state=ShardState.ENDED,
+        outcome=ev.outcome,
+        detail=ev.detail,
+        metric=ev.metric if ev.outcome == Outcome.FINISHED else None,
+        sources=dict(ev.sources),
+    )
+
+
+# --- findings and the engine itself ------------------------------------------------------------------------------------
+
+
+def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
+    s.counts["finding"] += 1
+    row = FindingRow(
+        kind="finding",
+        id=ev.finding,
+        seq=n,
+        about=ev.about,
+        rule=ev.rule,
+        severity=cast(Any, ev.severity),
+        sentence=ev.sentence,
+        at=t,
+    )
+    s.put(row, n)
+
+
+def _paused(s: State, n: int, t: float, ev: e.Paused) -> None:
+    s.paused = ev.why or f"by {ev.who['name']}"
+
+
+def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
+    s.paused = None
+
+
+_REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
+    e.ConfigLoaded: _config_loaded,
+    e.ConfigBroken: _config_broken,
+    e.TrunkIntended: _trunk_intended,
+    e.ArmAdded: _arm_added,
+    e.ProposalAdded: _proposal_added,
+    e.ProposalRebased: _proposal_rebased,
+    e.Decided: _decided,
+    e.ExperimentIntended: _experiment_intended,
+    e.ExperimentBranched: _branched,
+    e.ExperimentFailed: _failed,
+    e.RungReached: _rung_reached,
+    e.ShardIntended: _shard_intended,
+    e.ShardStarted: _shard_started,
+    e.ShardEnded: _shard_ended,
+    e.ShardScored: _shard_scored,
+    e.VerdictReached: _verdict,
+    e.StopIntended: _stop_intended,
+    e.StopDone: _stop_done,
+    e.FindingNoted: _finding,
+    e.MergeIntended: _merge_intended,
+    e.MergeDone: _merge_done,
+    e.MergeFailed: _merge_failed,
+    e.Paused: _paused,
+    e.Resumed: _resumed,
+}
+
+
+def is_decided(row: ExperimentRow) -> bool:
+    """True when an experiment has a verdict other than undecided, or failed, or was stopped or merged."""
+    verdict = row["verdict"]
+    if row["state"] in (ExperimentState.FAILED, ExperimentState.STOPPED, ExperimentState.MERGED):
+        return True
+    return verdict is not None and verdict["verdict"] != Verdict.UNDECIDED and row["state"] == ExperimentState.JUDGED

@@ -1,0 +1,253 @@
+"""Looking after a lab: is everything whole (`verify`), what can go (`gc`), and how the trunk stands to the researcher's branch."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine import events as e
+from engine.blobs import Blobs
+from engine.core import Core, fold, now
+from engine.files import read_regular
+from engine.ledger import Event, LedgerError, read_lines
+from engine.paths import StateDir
+from engine.proposals import one_line
+from engine.repo import Commit, Repo, RepoError
+from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
+from engine.state import State
+from engine.types import Outcome, ProposalState, ShardState, Who
+from engine.watch.parse import make_parser
+
+Check = dict[str, Any]
+SHOWN = 5
+
+
+def _check(name: str, problems: list[str], detail: str) -> Check:
+    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return {"name": name, "ok": not problems, "detail": "; ".join(problems[:SHOWN]) + more if problems else detail}
+
+
+# --- verify ------------------------------------------------------------------------------------------------------------
+
+
+async def verify(core: Core, metrics_file: Callable[[str], Path]) -> list[Check]:
+    """Every check, of a running engine: what is on disk is read afresh and compared with what the engine believes."""
+    checks = await asyncio.to_thread(check_ledger, core.dir.ledger)
+    state = core.state
+    checks += [check_decisions(state), check_shards(state, core.dir.runs), check_blobs(state, core.blobs.get)]
+    checks.append(
+        _check("branches", await core.git(branch_problems, state, core.repo), "every commit is on its branch")
+    )
+    counts = await core.index(core.store.point_counts)
+    checks.append(await asyncio.to_thread(_check_points, core, counts, metrics_file))
+    return checks
+
+
+def verify_offline(root: Path, dir: StateDir) -> list[Check]:
+    """The checks that need no engine: all but the index, which only an engine opens."""
+    checks = check_ledger(dir.ledger)
+    if not checks[0]["ok"]:
+        return checks
+    raw = dir.ledger.read_bytes()
+    state = fold([event for event, _ in read_lines(raw[: raw.rfind(b"\n") + 1])])
+    checks += [check_decisions(state), check_shards(state, dir.runs), check_blobs(state, Blobs(dir.blobs).get)]
+    repo = Repo(root, dir.root / "git")
+    try:
+        checks.append(_check("branches", branch_problems(state, repo), "every commit is on its branch"))
+    finally:
+        repo.close()
+    return checks
+
+
+def check_ledger(path: Path) -> list[Check]:
+    """The chain of hashes from the first line to the last, read from disk, and that it folds."""
+    whole: list[Event] = []
+    try:
+        raw = path.read_bytes()
+        whole = [event for event, _ in read_lines(raw[: raw.rfind(b"\n") + 1], str(path))]
+        fold(whole)
+    except (LedgerError, OSError, KeyError) as error:
+        return [_check("ledger", [str(error) or repr(error)], "")]
+    return [_check("ledger", [], f"{len(whole)} events, the chain is whole")]
+
+
+def check_decisions(state: State) -> Check:
+    """Each approved proposal has one experiment, each experiment one approval, none is doubled."""
+    problems = []
+    approved = {row["id"] for row in state.proposals.values() if row["state"] == ProposalState.APPROVED}
+    sources = Counter(row["proposal"] for row in state.experiments.values() if row["role"] == "experiment")
+    decisions = Counter(
+        row["target"]
+        for row in state.rows.values()
+        if row["kind"] == "decision" and row["action"] in ("approve", "decline")
+    )
+    problems += [f"{each} was approved and has no experiment" for each in sorted(approved - set(sources))]
+    problems += [f"experiment of {each}, which was not approved" for each in sorted(set(map(str, sources)) - approved)]
+    problems += [f"{each} has {count} experiments" for each, count in sources.items() if count > 1]
+    problems += [f"{each} was decided {count} times" for each, count in decisions.items() if count > 1]
+    undecided = {row["id"] for row in state.proposals.values() if row["state"] in ("approved", "declined")} - set(
+        decisions
+    )
+    problems += [f"{each} was decided without a decision" for each in sorted(undecided)]
+    return _check(
+        "decisions", problems, f"{len(decisions)} decisions, {len(sources)} experiments, none missing or doubled"
+    )
+
+
+def check_shards(state: State, runs: Path) -> Check:
+    """Each shard ran once: one directory, and a record of its end unless it was lost."""
+    problems = []
+    names = Counter((row["experiment"], row["rung"], row["seed"], row["attempt"]) for row in state.shards.values())
+    problems += [f"{each} exists {count} times" for each, count in names.items() if count > 1]
+    good = [row for row in state.shards.values() if row["outcome"] == Outcome.FINISHED]
+    problems += [f"{row['id']} has no exit record" for row in good if not (runs / row["id"] / "exit.json").is_file()]
+    problems += [f"{row['id']} finished without a metric" for row in good if row["metric"] is None]
+    bad = [row for row in state.shards.values() if row["outcome"] not in (None, Outcome.FINISHED)]
+    problems += [f"{row['id']} failed and has a metric" for row in bad if row["metric"] is not None]
+    known = set(state.shards)
+    extra = [each.name for each in runs.iterdir() if each.name not in known and not each.name.startswith("prepare-")]
+    problems += [f"runs/{each} belongs to no shard" for each in sorted(extra)]
+    return _check("shards", problems, f"{len(state.shards)} shards, {len(good)} finished, none doubled")
+
+
+def check_blobs(state: State, get: Callable[[str], bytes]) -> Check:
+    """Every body that an event cites is there and is what its name says."""
+    problems = []
+    cited = {name for name in (*state.sources.values(), *state.diffs.values(), state.config) if name}
+    for name in cited:
+        try:
+            get(name)
+        except (KeyError, ValueError, OSError) as error:
+            problems.append(f"body {name[:12]}: {error}")
+    return _check("bodies", problems, f"{len(cited)} bodies, each as its hash says")
+
+
+def branch_problems(state: State, repo: Any) -> list[str]:
+    """Experiments whose branch is missing or stands elsewhere than the ledger says. Runs on git's thread."""
+    refs = repo.branches("exp/")
+    rows = [row for row in state.experiments.values() if row["role"] == "experiment" and row["commit"]]
+    problems = [f"{row['branch']} is gone" for row in rows if row["branch"] not in refs]
+    problems += [
+        f"{row['branch']} stands at {refs[row['branch']][:10]}, the ledger says {str(row['commit'])[:10]}"
+        for row in rows
+        if row["branch"] in refs and refs[row["branch"]] != row["commit"]
+    ]
+    shared = Counter(row["commit"] for row in rows)
+    return problems + [
+        f"commit {str(each)[:10]} belongs to {count} experiments" for each, count in shared.items() if count > 1
+    ]
+
+
+def _check_points(core: Core, counts: dict[str, tuple[int, int]], metrics_file: Callable[[str], Path]) -> Check:
+    """The index holds each measured point once: as many as the file has up to the indexed byte."""
+    metric, problems, total = core.lab.metric, [], 0
+    for shard, (offset, points) in counts.items():
+        parser = make_parser(metric.source, metric.pattern)
+        parsed = parser.feed(read_regular(metrics_file(shard), offset))
+        found = sum(len(point.values) for point in parsed.points)
+        total += points
+        if found != points:
+            problems.append(
+                f"{shard}: {found} points in its file, {points} in the index; `cockpit rebuild` makes it anew"
+            )
+    return _check("metrics", problems, f"{total} points, each once")
+
+
+# --- gc ----------------------------------------------------------------------------------------------------------------
+
+
+async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
+    """Remove run trees that nothing runs in, torn preparations, and checkpoints that `[retain]` does not keep."""
+    state = core.state
+    busy = {state.experiments[state.shards[shard]["experiment"]]["tree"] for shard in state.live}
+    busy.add(state.experiments[state.trunk_arm]["tree"])
+    doomed = [each for each in core.dir.trees.iterdir() if each.name not in busy]
+    for row in state.shards.values():
+        if row["state"] == ShardState.ENDED and not _cited(core, row["experiment"]):
+            doomed += sorted((core.dir.runs / row["id"]).glob("*.safetensors"))
+            doomed += [
+                place for place in [core.dir.runs / row["id"] / "tmp"] if place.is_dir() and not place.is_symlink()
+            ]
+    freed = await asyncio.to_thread(_remove, doomed, dry_run)
+    await core.git(core.repo.pack)
+    return {"removed": len(doomed), "bytes": freed, "dry_run": dry_run}
+
+
+def _cited(core: Core, experiment: str) -> bool:
+    """Whether this arm's checkpoints are kept after they were refereed."""
+    keep = core.lab.retain.checkpoints
+    verdict = core.state.experiments[experiment]["verdict"]
+    return keep == "all" or (keep != "none" and verdict is not None and verdict["verdict"] == "solid")
+
+
+def _remove(paths: list[Path], dry_run: bool) -> int:
+    freed = 0
+    for path in paths:
+        files = [path] if path.is_file() or path.is_symlink() else [each for each in path.rglob("*")]
+        freed += sum(each.lstat().st_size for each in files if not each.is_dir() or each.is_symlink())
+        if dry_run:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            for place in [path, *(each for each in path.rglob("*") if each.is_dir() and not each.is_symlink())]:
+                place.chmod(0o700)
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return freed
+
+
+# --- trunk -------------------------------------------------------------------------------------------------------------
+
+
+async def trunk(core: Core, action: str, who: Who) -> dict[str, Any]:
+    """Show the trunk beside the researcher's branch; "pull" merges that branch into the trunk, "push" the reverse way.
+
+    Neither ever moves a branch that is checked out: then push says what to run.
+    """
+    branch, head = await core.git(core.repo.head)
+    ours = await core.git(core.repo.trunk)
+    facts: dict[str, Any] = {"trunk": ours, "branch": branch, "head": head}
+    ahead, behind = await core.git(core.repo.ahead_behind, ours, head)
+    facts |= {"trunk_ahead": ahead, "trunk_behind": behind, "log": await core.git(core.repo.first_parent_log, ours, 20)}
+    if action == "show":
+        return facts
+    if action == "pull":
+        return {**facts, **await _pull(core, ours, head, behind, who)}
+    if action == "push":
+        return {**facts, **await _push(core, branch, ours, head, ahead, behind)}
+    raise RpcError(INVALID_PARAMS, f"trunk {action!r}: it is show, pull or push")
+
+
+async def _pull(core: Core, ours: str, head: str, behind: int, who: Who) -> dict[str, Any]:
+    if behind == 0:
+        return {"done": "the trunk has all of your branch already"}
+    if core.state.merges:
+        raise RpcError(NOT_NOW, "a sign-off is being merged: try again in a moment")
+    message = f"Pull {head[:10]} into the trunk\n\nCockpit-Pulled-By: {one_line(who.name)} ({who.os_user}@{who.host})\n"
+    try:
+        made = await core.git(core.repo.merge, ours, head, message, float(int(now())), core.identity)
+        if not isinstance(made, Commit):
+            paths = ", ".join(made.paths)
+            raise RpcError(
+                NOT_NOW, f"not pulled: your branch and the trunk conflict in {paths}: merge the trunk into it first"
+            )
+        await core.git(core.repo.move, f"refs/heads/{core.lab.branch}", made.commit, ours)
+    except RepoError as error:
+        raise RpcError(NOT_NOW, str(error)) from None
+    arm = f"trunk-{core.state.counts['trunk'] + 1}"
+    core.record(e.ArmAdded(arm, made.commit, made.tree, core.lab.branch, f"the trunk with {head[:10]} pulled in"))
+    return {"done": f"pulled {head[:10]} into the trunk", "trunk": made.commit}
+
+
+async def _push(core: Core, branch: str | None, ours: str, head: str, ahead: int, behind: int) -> dict[str, Any]:
+    if ahead == 0:
+        return {"done": "your branch has all of the trunk already"}
+    kind = "--ff-only " if behind == 0 else ""
+    return {
+        "done": f"your branch is checked out, and the cockpit never moves such a branch; run: git merge {kind}{core.lab.branch}",
+        "run": ["git", "merge", *kind.split(), core.lab.branch],
+    }
