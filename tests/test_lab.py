@@ -369,7 +369,7 @@ class TestProblems:
         try:
             made = parse(text, ROOT)
         except LabError as error:
-            said = error
+            said: LabError | None = error
         else:
             said = None
             argv = made.fill(made.command, made.values(made.rungs[0], 0, Path("/r")) | {"python": "p"})
