@@ -1,7 +1,8 @@
 """Makes untrusted text harmless and honest before anybody sees it: logs, diffs, model replies, names of files and branches.
 
-A terminal obeys what it is sent: an escape sequence in a training log can write the clipboard, and a direction mark in a diff can show
-code that is not what runs. `clean` replaces every such character with something visible, once, where a record enters.
+A terminal obeys what it is sent: an escape sequence in a training log can write the clipboard, and a direction mark
+in a diff can show code that is not what runs. `clean` replaces every such character with something visible, once,
+where a record enters.
 """
 
 from __future__ import annotations

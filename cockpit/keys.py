@@ -1,0 +1,139 @@
+"""The one table of keys: bindings, the palette, the help screen and the documentation are made from it.
+
+A broken escape sequence can leave its last byte behind as if that key had been pressed, and a stalled line makes people
+press twice. So nothing that changes the lab lies on a key from UNSAFE or on a capital letter, and everything that does
+asks once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+UNSAFE = frozenset("ABCDFHIMOPQRSZcmntuy;~") | frozenset("0123456789") | {"left_square_bracket", "right_square_bracket"}
+"""Keys that a split arrow, function key, focus report, mouse report or terminal answer can leave behind."""
+
+GUARD_S = 0.3
+"""Deciding keys are inert this long after what they would decide about changed, and after a lone escape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One action: `keys` as Textual names them, where it works, and what it does.
+
+    `changes`: it changes the lab (never only the view); then `confirm` says that it opens a strip first.
+    """
+
+    action: str
+    keys: tuple[str, ...]
+    title: str
+    does: str
+    scope: str
+    changes: bool = False
+    confirm: bool = False
+
+
+SCOPES = {"all": "Everywhere", "runs": "Runs", "review": "Review", "prompt": "In a question at the bottom"}
+
+TABLE: tuple[Key, ...] = (
+    Key("down", ("j", "down"), "down", "move down", "all"),
+    Key("up", ("k", "up"), "up", "move up", "all"),
+    Key("half_down", ("ctrl+d", "pagedown"), "half a page down", "scroll the diff or the list by half a page", "all"),
+    Key("half_up", ("ctrl+u", "pageup"), "half a page up", "scroll back by half a page", "all"),
+    Key("top", ("g", "home"), "top", "go to the first line", "all"),
+    Key("bottom", ("G", "end"), "bottom", "go to the last line", "all"),
+    Key("next_pane", ("tab",), "next pane", "move to the next pane", "all"),
+    Key("previous_pane", ("shift+tab",), "previous pane", "move to the pane before", "all"),
+    Key("back", ("escape", "q", "backspace"), "back", "go back one layer; never leaves the cockpit", "all"),
+    Key("runs", ("1",), "Runs", "table of experiments, their curves and logs", "all"),
+    Key("review", ("2",), "Review", "read and decide the proposals", "all"),
+    Key("filter", ("slash",), "filter", "show only what matches; esc clears it", "all"),
+    Key("copy", ("y",), "copy", "copy the id, the branch or the diff", "all"),
+    Key("theme", ("t",), "theme", "next colour theme", "all"),
+    Key("repaint", ("ctrl+l",), "repaint", "paint the whole screen again", "all"),
+    Key("help", ("question_mark",), "help", "all keys; type to filter them", "all"),
+    Key("palette", ("ctrl+p",), "palette", "find any of these actions by name", "all"),
+    Key("leave", ("ctrl+q",), "leave", "leave the cockpit; runs keep going", "all"),
+    Key("open", ("enter",), "open", "show or hide an experiment's shards; open a shard", "runs"),
+    Key("expand", ("l", "right"), "unfold", "show the experiment's shards", "runs"),
+    Key("fold", ("h", "left"), "fold", "hide the experiment's shards", "runs"),
+    Key("zoom", ("plus",), "details", "the selected run on the whole screen, and back", "runs"),
+    Key("mark", ("space",), "mark", "draw this experiment's curve with the others", "runs"),
+    Key("sort", ("o",), "sort", "order by newest, effect or id", "runs"),
+    Key("smooth", ("s",), "smooth", "smooth the curves: off, light, strong", "runs"),
+    Key("log_scale", ("e",), "log scale", "logarithmic loss axis, on and off", "runs"),
+    Key("stop", ("x",), "stop", "stop the experiment or shard; asks for a reason", "runs", True, True),
+    Key("next_hunk", ("right_square_bracket",), "next hunk", "go to the next changed place in the diff", "review"),
+    Key("previous_hunk", ("left_square_bracket",), "previous hunk", "go to the changed place before", "review"),
+    Key("next_proposal", ("J",), "next proposal", "read the next proposal", "review"),
+    Key("previous_proposal", ("K",), "previous proposal", "read the proposal before", "review"),
+    Key("read", ("enter",), "read", "move into the diff", "review"),
+    Key(
+        "approve", ("a",), "approve", "approve what is shown; says what would run, enter confirms", "review", True, True
+    ),
+    Key("decline", ("d",), "decline", "decline what is shown; asks for a reason", "review", True, True),
+)
+
+PROMPT: tuple[tuple[str, str], ...] = (
+    ("enter", "do it"),
+    ("esc", "do not"),
+    ("tab", "next stock reason"),
+    ("ctrl+u", "empty the line"),
+)
+
+_SHOWN = {
+    "question_mark": "?", "slash": "/", "space": "space", "plus": "+", "left_square_bracket": "[",
+    "right_square_bracket": "]", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "backspace": "bksp",
+}  # fmt: skip
+
+
+def shown(key: str) -> str:
+    """A key as people write it: `?`, `ctrl+d`, `]`."""
+    return _SHOWN.get(key, key)
+
+
+def bindings(*scopes: str) -> list[BindingType]:
+    """Textual bindings of some scopes; each runs the screen's `do`, which knows when an action cannot be done."""
+    return [
+        Binding(",".join(key.keys), f"screen.do('{key.action}')", key.title, show=False, id=f"{key.scope}.{key.action}")
+        for key in TABLE
+        if key.scope in scopes
+    ]
+
+
+def of(scopes: Iterable[str]) -> list[Key]:
+    """Rows of the table that work in any of these scopes, the more special scope first."""
+    wanted = list(scopes)
+    return [key for scope in wanted for key in TABLE if key.scope == scope]
+
+
+def lint(table: Iterable[Key] = TABLE) -> list[str]:
+    """Sentences about rows that break a rule of safety; empty when there are none."""
+    problems: list[str] = []
+    taken: dict[tuple[str, str], str] = {}
+    for row in table:
+        for key in row.keys:
+            scopes = ("runs", "review") if row.scope == "all" else (row.scope,)
+            for scope in scopes:
+                other = taken.setdefault((scope, key), row.action)
+                if other != row.action:
+                    problems.append(f"{shown(key)} means both {other} and {row.action} in {scope}")
+            if row.changes and (key in UNSAFE or (len(key) == 1 and key.isupper())):
+                problems.append(f"{row.action}: {shown(key)} can be left behind by a broken escape sequence")
+        if row.changes and not row.confirm:
+            problems.append(f"{row.action} changes the lab on a single key")
+    return problems
+
+
+def as_markdown(table: Iterable[Key] = TABLE) -> str:
+    """The table as documentation."""
+    out: list[str] = []
+    for scope, title in SCOPES.items():
+        rows = [row for row in table if row.scope == scope]
+        if rows:
+            out += [f"## {title}", "", "| key | does |", "|---|---|"]
+            out += [f"| {' '.join(f'`{shown(key)}`' for key in row.keys)} | {row.does} |" for row in rows]
+            out.append("")
+    return "\n".join(out)

@@ -1,0 +1,148 @@
+"""What the terminal knows: rows pulled from the engine and the live points of running shards. It holds no truth of its own.
+
+Every string is cleaned here, once, when it enters; what a widget reads from the model may be painted as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from engine.text import clean_all
+from engine.types import DecisionRow, ExperimentRow, FindingRow, LabRow, LiveRow, ProposalRow, Row, ShardRow
+
+KEEP_POINTS = 1200
+"""Live points kept of one shard; beyond it every second one is dropped, since a screen is a few hundred columns wide."""
+
+
+class Link(Protocol):
+    """The connection to the engine, as the screens need it."""
+
+    @property
+    def state(self) -> str:
+        """`connected`, `connecting` or `reconnecting`."""
+        ...
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """Ask the engine; raises `engine.rpc.RpcError` when it says no or cannot be reached."""
+        ...
+
+    def notifications(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """What the engine says unasked: `head`, `live`, `resync`; and `connected` whenever the line comes up."""
+        ...
+
+
+@dataclass(slots=True)
+class Live:
+    """A shard's stream as far as it came: latest numbers and the training curve (NaN where it was not finite)."""
+
+    step: int = 0
+    total: int | None = None
+    value: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+    dropped: int = 0
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def take(self, row: LiveRow) -> None:
+        """Add the points of one push and keep its latest numbers; points that are already here are skipped."""
+        self.step, self.total, self.value = row["step"], row["steps"], row["value"]
+        self.tokens_per_s, self.eta_s = row["tokens_per_s"], row["eta_s"]
+        self.dropped = row.get("dropped", self.dropped)
+        last = self.steps[-1] if self.steps else -1
+        for step, value in row["points"]:
+            if step > last:
+                self.steps.append(step)
+                self.values.append(math.nan if value is None else value)
+        if len(self.steps) > KEEP_POINTS:
+            del self.steps[1:-1:2]
+            del self.values[1:-1:2]
+
+
+class ReadModel:
+    """Rows by kind and id, folded in order of arrival.
+
+    `version` grows with every row that changes, `live_version` with live points.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.live_version = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every row: another ledger answers at the other end."""
+        self.lab: LabRow | None = None
+        self.proposals: dict[str, ProposalRow] = {}
+        self.experiments: dict[str, ExperimentRow] = {}
+        self.shards: dict[str, ShardRow] = {}
+        self.decisions: dict[str, DecisionRow] = {}
+        self.findings: dict[str, FindingRow] = {}
+        self.live: dict[str, Live] = {}
+        self.curves: dict[str, tuple[list[int], list[float]]] = {}
+        self.next = 0
+        self.version += 1
+        self._of: dict[str, list[str]] = {}
+
+    def apply(self, rows: Iterable[Row], next_: int) -> None:
+        """Fold one page of `pull`."""
+        tables: dict[str, dict[str, Any]] = {
+            "proposal": cast(dict[str, Any], self.proposals),
+            "experiment": cast(dict[str, Any], self.experiments),
+            "shard": cast(dict[str, Any], self.shards),
+            "decision": cast(dict[str, Any], self.decisions),
+            "finding": cast(dict[str, Any], self.findings),
+        }
+        for raw in rows:
+            row = cast(dict[str, Any], clean_all(raw))
+            kind = row.get("kind")
+            if kind == "lab":
+                self.lab = cast(LabRow, row)
+            elif kind in tables:
+                if kind == "shard" and row["id"] not in self.shards:
+                    self._of.setdefault(row["experiment"], []).append(row["id"])
+                tables[kind][row["id"]] = row
+            self.version += 1
+        self.next = next_
+
+    def take_live(self, shards: Mapping[str, LiveRow], *, whole: bool) -> None:
+        """Merge live rows; `whole` when they hold every point since the shard began, as after a resync."""
+        for name, row in shards.items():
+            if whole or name not in self.live:
+                self.live[name] = Live()
+            self.live[name].take(row)
+            self.live_version += 1
+
+    def take_curve(self, shard: str, steps: list[int], values: list[float | None]) -> None:
+        """Keep the curve of a shard that had ended before this client attached."""
+        self.curves[shard] = (steps, [math.nan if value is None else value for value in values])
+        self.live_version += 1
+
+    def shards_of(self, experiment: str) -> list[ShardRow]:
+        """Shards of an experiment in the order of rung (as first run), seed and attempt."""
+        rows = [self.shards[name] for name in self._of.get(experiment, [])]
+        first: dict[str, int] = {}
+        for row in rows:
+            first.setdefault(row["rung"], len(first))
+        return sorted(rows, key=lambda row: (first[row["rung"]], row["seed"], row["attempt"]))
+
+    def curve_of(self, shard: str) -> tuple[list[int], list[float]] | None:
+        """Steps and training loss of one shard: its live stream, else what was fetched; None when neither is here."""
+        live = self.live.get(shard)
+        if live is not None and live.steps:
+            return live.steps, live.values
+        return self.curves.get(shard)
+
+    def trunk(self) -> ExperimentRow | None:
+        """The arm that stands for the present trunk."""
+        return self.experiments.get(self.lab["trunk_arm"]) if self.lab else None
+
+    def findings_about(self, *ids: str) -> list[FindingRow]:
+        return [row for row in self.findings.values() if row["about"] in ids]
+
+    def waiting(self) -> list[ProposalRow]:
+        """Proposals that a person has to decide, oldest first."""
+        return sorted((row for row in self.proposals.values() if row["state"] == "waiting"), key=lambda row: row["id"])

@@ -1,0 +1,139 @@
+"""What every screen has: the fixed lines, the question strip, and one dispatcher that knows why a key does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from .. import keys
+from ..model import ReadModel
+from ..widgets.lines import Lines
+from ..widgets.prompt import Prompt, Question
+from ..widgets.status_line import header, status
+
+if TYPE_CHECKING:
+    from ..app import CockpitApp
+
+TOO_SOON = "that key came before this could be read: press it again"
+
+
+class CockpitScreen(Screen[None], inherit_bindings=False):
+    """A screen that shows the read model. Subclasses fill `body`, `sync` and one `do_<action>` for each key."""
+
+    scope: ClassVar[str] = "all"
+    CSS_PATH = "base.tcss"
+    AUTO_FOCUS = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inert_until = 0.0
+        self.drawn = -1
+
+    @property
+    def cockpit(self) -> CockpitApp:
+        return cast("CockpitApp", self.app)
+
+    @property
+    def model(self) -> ReadModel:
+        return self.cockpit.model
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.query_one(Prompt)
+
+    def compose(self) -> ComposeResult:
+        yield Lines(id="header")
+        yield from self.body()
+        yield Prompt(self.cockpit.clock)
+        yield Lines(id="status")
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between header and status line."""
+        raise NotImplementedError
+
+    def sync(self) -> None:
+        """Show what the model says now; called once a tick when something changed, and after every key."""
+        width = self.size.width
+        self.query_one("#header", Lines).show([header(self.model, self.scope, width)])
+        self.show_status()
+
+    def show_status(self) -> None:
+        """The bottom line alone."""
+        app = self.cockpit
+        made = status(self.model, app.link.state, app.troubles(), app.message, self.size.width)
+        self.query_one("#status", Lines).show([made])
+
+    def on_mount(self) -> None:
+        self.prompt.display = False
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.sync)
+
+    def on_screen_resume(self) -> None:
+        self.call_after_refresh(self.sync)
+
+    def on_key(self, event: events.Key) -> None:
+        """A lone escape may be the head of a broken sequence: what follows within a moment decides nothing."""
+        if event.key in ("escape", "left_square_bracket"):
+            self.guard()
+
+    def guard(self) -> None:
+        """Deciding keys are inert for a moment from now."""
+        self._inert_until = self.cockpit.clock() + keys.GUARD_S
+
+    # --- actions
+
+    def why_not(self, action: str) -> str | None:
+        """Why an action cannot be done now, as a sentence for the status line and the help; None when it can."""
+        row = next((key for key in keys.of((self.scope, "all")) if key.action == action), None)
+        if row is not None and row.changes and self.cockpit.link.state != "connected":
+            return "the engine cannot be reached; runs keep going, wait until it answers"
+        return None
+
+    def action_do(self, action: str) -> None:
+        """Do what the key table calls `action`, or say why not."""
+        self.cockpit.message = None
+        row = next((key for key in keys.of((self.scope, "all")) if key.action == action), None)
+        reason = self.why_not(action)
+        if reason is None and row is not None and row.changes and self.cockpit.clock() < self._inert_until:
+            reason = TOO_SOON
+        if reason is not None:
+            self.say(reason, "warn")
+            return
+        cast(Any, getattr(self, f"do_{action}"))()
+        if self.is_current:
+            self.sync()
+
+    def say(self, text: str, name: str = "text") -> None:
+        """A sentence on the status line until the next key."""
+        self.cockpit.message = (text, name)
+        self.show_status()
+
+    def ask(self, question: Question) -> None:
+        self.prompt.ask(question)
+
+    def do_runs(self) -> None:
+        self.cockpit.show_screen("runs")
+
+    def do_review(self) -> None:
+        self.cockpit.show_screen("review")
+
+    def do_theme(self) -> None:
+        self.cockpit.next_theme()
+
+    def do_repaint(self) -> None:
+        self.cockpit.repaint()
+
+    def do_help(self) -> None:
+        self.cockpit.show_help(self)
+
+    def do_palette(self) -> None:
+        self.app.action_command_palette()
+
+    def do_leave(self) -> None:
+        self.cockpit.leave()

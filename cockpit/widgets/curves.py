@@ -1,0 +1,227 @@
+"""Loss curves in braille: overlaid, two dots across and four down in every cell, drawn by pure functions.
+
+The step axis spans the whole planned run from the start, so that a growing curve repaints only the cells that it reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import format as f
+from .lines import Line, Lines, Span, rule
+
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""Braille bits by row and column of the dot."""
+
+SMOOTHING = {"off": 0.0, "light": 0.02, "strong": 0.08}
+"""Share of the curve over which the running mean fades."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One curve: its label for the legend, the name of its colour, steps and values (NaN breaks the line)."""
+
+    label: str
+    colour: str
+    steps: Sequence[int]
+    values: Sequence[float]
+    total: int | None = None
+
+
+def smooth(values: Sequence[float], share: float) -> list[float]:
+    """Bias-corrected running mean over about `share` of the curve; non-finite values stay and are left out of the mean."""
+    window = len(values) * share
+    if window <= 1:
+        return list(values)
+    keep = 1 - 1 / window
+    total = weight = 0.0
+    out: list[float] = []
+    for value in values:
+        if math.isfinite(value):
+            total = keep * total + value
+            weight = keep * weight + 1
+            out.append(total / weight)
+        else:
+            out.append(value)
+    return out
+
+
+def mean_of(curves: Sequence[tuple[Sequence[int], Sequence[float]]]) -> tuple[list[int], list[float]]:
+    """The mean curve over the steps that all of them have."""
+    if not curves:
+        return [], []
+    tables = [dict(zip(*curve, strict=True)) for curve in curves]
+    steps = [step for step in curves[0][0] if all(step in table for table in tables)]
+    return steps, [sum(table[step] for table in tables) / len(tables) for step in steps]
+
+
+def value_range(traces: Sequence[Trace]) -> tuple[float, float] | None:
+    """Lowest value and a high one that leaves the steep start of training above the frame; None without any point."""
+    pooled = sorted(value for trace in traces for value in trace.values if math.isfinite(value))
+    if not pooled:
+        return None
+    low, high = pooled[0], pooled[min(int(len(pooled) * 0.85), len(pooled) - 1)]
+    if high <= low:
+        pad = abs(low) * 0.01 or 0.01
+        return low - pad, low + pad
+    pad = (high - low) * 0.04
+    return low - pad, high + pad
+
+
+class Canvas:
+    """A grid of braille cells; each keeps the colour of what was drawn there last."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self._bits = [[0] * width for _ in range(height)]
+        self._colour = [["text"] * width for _ in range(height)]
+
+    def dot(self, x: int, y: int, colour: str) -> None:
+        """Set a dot; x from the left, y from the top, in dots. Outside the grid nothing happens."""
+        column, row = x >> 1, y >> 2
+        if 0 <= column < self.width and 0 <= row < self.height and x >= 0 and y >= 0:
+            self._bits[row][column] |= DOTS[y & 3][x & 1]
+            self._colour[row][column] = colour
+
+    def stroke(self, x: int, y0: int, y1: int, colour: str) -> None:
+        """A vertical run of dots in one column, both ends included."""
+        top, bottom = max(min(y0, y1), 0), min(max(y0, y1), self.height * 4 - 1)
+        for y in range(top, bottom + 1):
+            self.dot(x, y, colour)
+
+    def spans(self, row: int) -> list[Span]:
+        """One row of cells, neighbours of one colour joined."""
+        out: list[Span] = []
+        for bits, colour in zip(self._bits[row], self._colour[row], strict=True):
+            char = chr(0x2800 + bits) if bits else " "
+            if out and (out[-1][1] == colour or not bits):
+                out[-1] = (out[-1][0] + char, out[-1][1])
+            else:
+                out.append((char, colour))
+        return out
+
+
+def draw(canvas: Canvas, trace: Trace, last_step: int, low: float, high: float) -> None:
+    """Draw one curve: the mean of the points that fall on each column of dots, joined to the column before."""
+    columns, rows = canvas.width * 2, canvas.height * 4
+    sums = [0.0] * columns
+    counts = [0] * columns
+    broken = [False] * columns
+    for step, value in zip(trace.steps, trace.values, strict=True):
+        x = min(max(int(step / max(last_step, 1) * (columns - 1)), 0), columns - 1)
+        if math.isfinite(value):
+            sums[x] += value
+            counts[x] += 1
+        else:
+            broken[x] = True
+    before: tuple[int, int] | None = None
+    for x in range(columns):
+        if broken[x] and not counts[x]:
+            before = None
+        if not counts[x]:
+            continue
+        y = round((high - sums[x] / counts[x]) / (high - low) * (rows - 1))
+        if before is None:
+            canvas.stroke(x, y, y, trace.colour)
+        else:
+            _join(canvas, before, (x, y), trace.colour)
+        before = (x, y)
+
+
+def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], colour: str) -> None:
+    (x0, y0), (x1, y1) = start, end
+    last = y0
+    for x in range(x0 + 1, x1 + 1):
+        y = round(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+        step = (y > last) - (y < last)
+        canvas.stroke(x, last + step, y, colour)
+        last = y
+
+
+def plot(traces: Sequence[Trace], width: int, height: int, *, share: float = 0.0, log: bool = False) -> list[Line]:
+    """Legend, curves with a value axis, and a step axis: `height` lines of `width` cells."""
+    legend = legend_lines(traces, width, max(height // 5, 1))
+    inner = height - len(legend) - 2
+    gutter = 8
+    if inner < 2 or width < gutter + 12:
+        return legend[:height]
+    ready = [_prepared(trace, share, log) for trace in traces]
+    spread = value_range(ready)
+    if spread is None:
+        note = "no points yet" if traces else "no run is selected"
+        return [*legend, *[Line()] * (inner // 2), Line(((f.fit("", gutter + 2) + note, "faint"),))]
+    low, high = spread
+    last_step = max([trace.total or 0 for trace in ready] + [trace.steps[-1] for trace in ready if trace.steps])
+    canvas = Canvas(width - gutter, inner)
+    for trace in reversed(ready):
+        draw(canvas, trace, last_step, low, high)
+    labels = _axis(low, high, inner, log)
+    lines = list(legend)
+    for row in range(inner):
+        name = labels.get(row)
+        mark = "┤" if name else "│"
+        lines.append(Line(((f.fit(name or "", gutter - 1, right=True), "faint"), (mark, "rule"), *canvas.spans(row))))
+    return [*lines, *_step_axis(last_step, width, gutter)]
+
+
+def _prepared(trace: Trace, share: float, log: bool) -> Trace:
+    values = smooth(trace.values, share)
+    if log:
+        values = [math.log10(value) if value > 0 and math.isfinite(value) else math.nan for value in values]
+    return Trace(trace.label, trace.colour, trace.steps, values, trace.total)
+
+
+def _axis(low: float, high: float, rows: int, log: bool) -> dict[int, str]:
+    if log:
+        marks = [(math.log10(tick), tick) for tick in f.ticks(10**low, 10**high, max(rows // 3, 2)) if tick > 0]
+    else:
+        marks = [(tick, tick) for tick in f.ticks(low, high, max(rows // 3, 2))]
+    return {min(int((high - at) / (high - low) * rows), rows - 1): f"{tick:.5g}" for at, tick in marks}
+
+
+def _step_axis(last_step: int, width: int, gutter: int) -> list[Line]:
+    room = width - gutter
+    marks = [" "] * room
+    rail = ["─"] * room
+    for tick in f.ticks(0, max(last_step, 1), max(room // 12, 2)):
+        at = min(int(tick / max(last_step, 1) * (room - 1)), room - 1)
+        rail[at] = "┴"
+        name = f.count(tick) if tick >= 10_000 else f"{tick:.0f}"
+        start = min(max(at - len(name) // 2, 0), room - len(name))
+        marks[start : start + len(name)] = list(name)
+    pad = " " * (gutter - 1)
+    return [Line(((pad, "faint"), ("└" + "".join(rail), "rule"))), Line(((pad + " " + "".join(marks), "faint"),))]
+
+
+def legend_lines(traces: Sequence[Trace], width: int, most: int) -> list[Line]:
+    """Labels in their colours with the latest value, as many lines as needed but at most `most`."""
+    lines: list[list[Span]] = [[]]
+    used = 0
+    for trace in traces:
+        last = next((value for value in reversed(trace.values) if math.isfinite(value)), None)
+        text = f"{trace.label} {f.metric(last)}"
+        size = f.width_of(text) + 5
+        if used + size > width and used:
+            lines.append([])
+            used = 0
+        lines[-1] += [(" ━ ", trace.colour), (f.fit(text, min(f.width_of(text), width - 4)), "text"), ("  ", "dim")]
+        used += size
+    return [Line(tuple(spans)) for spans in lines[:most]]
+
+
+class Curves(Lines):
+    """The pane of curves; what it shows is drawn again only when its traces changed."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.smoothing = "light"
+        self.log_axis = False
+
+    def redraw(self, traces: Sequence[Trace], name: str) -> None:
+        """Draw these traces, the most important one first."""
+        width, height = self.size
+        note = f"smoothing {self.smoothing}" + (" · log axis" if self.log_axis else "")
+        body = plot(traces, width, max(height - 1, 0), share=SMOOTHING[self.smoothing], log=self.log_axis)
+        self.show([rule(name, width, note), *body])

@@ -1,0 +1,115 @@
+"""What is known of the selected experiment or shard, in a few lines: verdict, pairs seed by seed, branch, failures."""
+
+from __future__ import annotations
+
+from engine.types import ExperimentRow, ShardRow
+
+from .. import format as f
+from ..model import ReadModel
+from ..summary import glyph, latest_attempts, word_of
+from .lines import Line, Span, rule
+
+
+def overview(
+    model: ReadModel, experiment: ExperimentRow | None, shard: ShardRow | None, width: int, height: int
+) -> list[Line]:
+    """Lines for the selected row, the most important ones first; at most `height`."""
+    if experiment is None:
+        return [rule("", width)]
+    head = rule(f"{experiment['id']}{' · seed ' + str(shard['seed']) if shard else ''}", width, experiment["category"])
+    body = _shard(model, shard, width) if shard is not None else _experiment(model, experiment, width)
+    return [head, *body][:height]
+
+
+def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    word = word_of(row)
+    sign, colour = glyph(word)
+    lines = [Line(((each, "strong"),)) for each in f.wrap(row["hypothesis"] or row["branch"], width, 2)]
+    sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row)
+    for number, each in enumerate(f.wrap(f"{word}: {sentence}" if sentence else word, width - 2, 3)):
+        lines.append(Line(((f"{sign} " if number == 0 else "  ", colour), (each, colour if number == 0 else "text"))))
+    lines += _troubles(model, row, width)
+    lines += _pairs(row, width)
+    commit = row["commit"][:10] if row["commit"] else f.NOTHING
+    where: list[Span] = [(row["branch"], "dim"), (f"  {commit}", "faint"), (f"  rung {row['rung']}", "faint")]
+    if row["baseline"]:
+        where.append((f"  against {row['baseline']}", "faint"))
+    return [*lines, Line(tuple(where))]
+
+
+def _without_verdict(row: ExperimentRow) -> str:
+    if row["why"]:
+        return row["why"]
+    if row["role"] == "trunk":
+        return "every experiment is compared with these runs, seed by seed"
+    return {"queued": "waits for a free slot", "running": "no verdict yet"}.get(row["state"], "")
+
+
+def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    """Failed shards and findings, one line each."""
+    lines: list[Line] = []
+    if row["why"] and row["verdict"]:
+        lines += [Line(((each, "warn"),)) for each in f.wrap(row["why"], width, 2)]
+    shards = latest_attempts(model.shards_of(row["id"]))
+    for shard in shards:
+        if shard["outcome"] not in (None, "finished"):
+            text = f"seed {shard['seed']} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
+            lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
+    for finding in model.findings_about(row["id"], *(shard["id"] for shard in shards)):
+        name = "dim" if finding["severity"] == "note" else "warn"
+        lines += [Line(((each, name),)) for each in f.wrap(finding["sentence"], width, 2)]
+    return lines
+
+
+def _pairs(row: ExperimentRow, width: int) -> list[Line]:
+    """The paired seeds: trunk, candidate, difference, and a bar of it around zero."""
+    pairs = row["pairs"] if row["role"] == "experiment" else []
+    if not pairs:
+        return []
+    most = max((abs(pair["difference"]) for pair in pairs if pair["difference"] is not None), default=0.0) or 1.0
+    room = min(max((width - 40) // 2, 0), 12)
+    lines = [Line(((f"{'seed':>4}{'trunk':>10}{'this':>10}{'better by':>12}", "faint"),))]
+    for pair in pairs[:8]:
+        difference = pair["difference"]
+        colour = "faint" if difference is None else "good" if difference > 0 else "bad"
+        spans: list[Span] = [
+            (f"{pair['seed']:>4}{f.metric(pair['trunk']):>10}{f.metric(pair['candidate']):>10}", "text"),
+            (f"{f.signed(difference):>12}", colour),
+        ]
+        if difference is not None and room >= 4:
+            size = round(abs(difference) / most * room)
+            left = "━" * size if difference < 0 else ""
+            right = "━" * size if difference >= 0 else ""
+            spans += [("  " + f.fit(left, room, right=True), colour), ("│", "rule"), (right, colour)]
+        lines.append(Line(tuple(spans)))
+    if len(pairs) > 8:
+        lines.append(Line(((f"     and {len(pairs) - 8} more pairs", "faint"),)))
+    return lines
+
+
+def _shard(model: ReadModel, row: ShardRow, width: int) -> list[Line]:
+    word = row["outcome"] or row["state"]
+    sign, colour = glyph(word)
+    live = model.live.get(row["id"])
+    lines = [Line(((f"{sign} {word}", colour), (f"   {row['id']}", "dim")))]
+    if row["detail"]:
+        lines += [Line(((each, "text"),)) for each in f.wrap(row["detail"], width, 3)]
+    if row["state"] in ("running", "scoring") and live is not None:
+        step = f"step {live.step}" + (f" of {live.total}" if live.total else "")
+        facts = (
+            f"{step} · loss {f.metric(live.value)} · {f.count(live.tokens_per_s)} tokens/s · {f.eta(live.eta_s)} left"
+        )
+        lines.append(Line(((facts, "text"),)))
+        if live.dropped:
+            lines.append(Line(((f"{f.plural(live.dropped, 'line')} of its metrics could not be read", "warn"),)))
+    if row["metric"] is not None:
+        said = f"   it said of itself {f.metric(row['reported'])}" if row["reported"] is not None else ""
+        lines.append(Line(((f"scored {f.metric(row['metric'])}", "strong"), (said, "faint"))))
+    if row["sources"]:
+        text = "   ".join(f"{name} {f.metric(value)}" for name, value in row["sources"].items())
+        lines += [Line(((each, "dim"),)) for each in f.wrap(text, width, 2)]
+    took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
+    tail = f"rung {row['rung']} · attempt {row['attempt']}"
+    tail += f" · slot {row['slot']}" if row["slot"] is not None else ""
+    tail += f" · took {f.duration(took)}" if took is not None else ""
+    return [*lines, Line(((tail, "faint"),))]
