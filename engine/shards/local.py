@@ -37,14 +37,15 @@ def read_exit(run_dir: Path, record: str = "exit.json") -> ExitRecord | None:
         found = os.open(run_dir / record, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
-    with open(found, "rb") as file:
+    try:
         info = os.fstat(found)
         if not stat.S_ISREG(info.st_mode) or info.st_size > RECORD_BYTES:
             return None
-        try:
-            return ExitRecord.from_json(json.loads(file.read(RECORD_BYTES)))
-        except (OSError, ValueError, RecursionError):
-            return None
+        return ExitRecord.from_json(json.loads(os.read(found, RECORD_BYTES)))
+    except (OSError, ValueError, RecursionError):
+        return None
+    finally:
+        os.close(found)
 
 
 async def ensure_launcher(state: StateDir) -> None:

@@ -50,8 +50,8 @@ class _Guard:
 
     def __init__(self) -> None:
         self.lab = _places("COCKPIT_LAB_ROOT")
-        stdlib = os.path.join(os.path.dirname(os.path.realpath(os.__file__)), "")
-        self.allowed = (*_places("COCKPIT_RUN_TREE"), *_places("COCKPIT_RUN_DIR"), stdlib)
+        others = [os.path.join(os.path.dirname(os.path.realpath(each)), "") for each in (os.__file__, __file__)]
+        self.allowed = (*_places("COCKPIT_RUN_TREE"), *_places("COCKPIT_RUN_DIR"), *others)
         self.main_seen = False
 
     def outside(self, origin: object) -> bool:
