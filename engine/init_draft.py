@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from engine import detect
-from engine.lab_schema import toml_list, toml_text
 from engine.script_facts import (
     BUDGET_FLAGS,
     METRICS_FLAGS,
@@ -19,6 +18,7 @@ from engine.script_facts import (
     metric_name,
     print_pattern,
 )
+from engine.toml_write import toml_list, toml_text
 from engine.wiring import BUDGET_VARIABLE, SEED_VARIABLE, Wiring, wire
 
 DEFAULT_BUDGET = 300

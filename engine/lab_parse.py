@@ -29,9 +29,10 @@ from engine.lab import (
     Rung,
     Score,
 )
-from engine.lab_schema import ConfigFile, shown, toml_text
+from engine.lab_schema import ConfigFile
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
+from engine.toml_write import shown, toml_text
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
 PREPARE_NAMES = ("python", "data", "held")

@@ -6,7 +6,6 @@ these two modules: everybody else sees the dataclasses of `engine.lab`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -17,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from engine.globs import glob_problem
 from engine.templates import has_stray_brace
+from engine.toml_write import shown, toml_list
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
@@ -30,16 +30,6 @@ RUNG_KEYS = ("budget", "timeout")
 def wrong(text: str, fix: str = "") -> PydanticCustomError:
     """An error that carries its own sentence and fix to `engine.lab_parse`."""
     return PydanticCustomError("lab", "{wrong}", {"wrong": text, "fix": fix})
-
-
-def toml_text(text: str) -> str:
-    """`text` as a TOML basic string, cut to a length that fits a message."""
-    return json.dumps(text if len(text) <= 200 else text[:200] + "…", ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def toml_list(items: list[str]) -> str:
-    """`items` as a TOML array of strings."""
-    return "[" + ", ".join(toml_text(each) for each in items) + "]"
 
 
 def _duration(value: object) -> float:
@@ -72,21 +62,6 @@ def _seconds(text: str) -> float | None:
             return None
         total, at = total + float(found[1]) * _UNITS[found[2]], found.end()
     return total if at == len(text.strip()) and at else None
-
-
-def shown(value: object) -> str:
-    """A value as the lab file would write it, short enough for a message."""
-    if isinstance(value, str):
-        return toml_text(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "a list"
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, int) and value.bit_length() > 100:
-        return "a very large number"
-    return str(value)[:80]
 
 
 def _command(value: object) -> object:

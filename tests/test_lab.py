@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import lab_schema
 from engine.globs import Globs, glob_problem
 from engine.lab import Lab, LabError, load, parse
 from engine.templates import fill, has_stray_brace, names
 from engine.toml_lines import key_lines
+from engine.toml_write import toml_list, toml_text
 
 ROOT = Path("/home/ada/my lab")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -89,13 +89,13 @@ DURATIONS = {
 def toml(value: object) -> str:
     """A value in TOML's inline syntax."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{lab_schema.toml_text(key)} = {toml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_text(key)} = {toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, bool) or value is None:
         return "true" if value else "false"
     if isinstance(value, str):
-        return lab_schema.toml_text(value.encode("utf-8", "replace").decode())
+        return toml_text(value.encode("utf-8", "replace").decode())
     return repr(value)
 
 
@@ -248,7 +248,7 @@ class TestPaths:
     def test_any_glob_compiles_and_editable_never_reaches_protected(self, glob: str, path: str) -> None:
         if glob_problem(glob) is None:
             Globs([glob], below=True).match(path)
-            made = lab(SMALL.replace('["train.py"]', lab_schema.toml_list([glob])))
+            made = lab(SMALL.replace('["train.py"]', toml_list([glob])))
             assert not (made.is_editable(path) and made.is_protected(path))
             assert not made.is_editable("cockpit.toml")
 
