@@ -460,3 +460,16 @@ class TestDocumentation:
         from engine.lab_docs import page
 
         assert self.page.read_text() == page()
+
+
+class TestDependencies:
+    """docs/dependencies.md, pyproject.toml and constraints.txt name the same packages and versions."""
+
+    def test_the_three_agree(self) -> None:
+        project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]
+        extras = project["optional-dependencies"].values()
+        wanted = {re.split(r"[<>=]", each)[0] for group in (project["dependencies"], *extras) for each in group}
+        pinned = dict(re.findall(r"(?m)^([\w-]+)==(\S+)$", (DOCS.parent / "constraints.txt").read_text()))
+        written = dict(re.findall(r"(?m)^\| ([\w-]+) \| (\d\S+) \|", (DOCS / "dependencies.md").read_text()))
+        assert pinned.keys() == wanted
+        assert written == pinned
