@@ -141,6 +141,8 @@ class Plumbing:
             if record:
                 head, _, name = record.partition(b"\t")
                 mode, kind, oid, size = head.decode("ascii").split()
+                if size == "BAD":
+                    raise _missing(oid)
                 found[text(name)] = Entry(mode, kind, oid, 0 if size == "-" else int(size))
         return found
 
@@ -284,9 +286,13 @@ def _as_file(data: bytes) -> BinaryIO:
 def _next_blob(out: BinaryIO, oid: str) -> bytes:
     head = out.readline().split()
     if len(head) != 3 or head[1] != b"blob":
-        raise RepoError(f"object {oid} is missing from the repository: `git fetch --refetch` fills a partial clone")
+        raise _missing(oid)
     size = int(head[2])
     data = out.read(size)
     if len(data) != size or out.read(1) != b"\n":
         raise RepoError(f"git stopped while reading object {oid}")
     return data
+
+
+def _missing(oid: str) -> RepoError:
+    return RepoError(f"object {oid} is missing from the repository: `git fetch --refetch` fills a partial clone")

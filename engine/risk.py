@@ -34,7 +34,12 @@ _NAMES = {  # calls by bare name, and what they do
 }
 _MODULES = {  # calls into a module (or below it), and what they do
     "os": "calls the operating system",
-    "sys": "reaches into the interpreter",
+    "sys.modules": "reaches into the interpreter",
+    "sys.path": "reaches into the interpreter",
+    "sys.meta_path": "reaches into the interpreter",
+    "sys.settrace": "reaches into the interpreter",
+    "sys.setprofile": "reaches into the interpreter",
+    "sys._getframe": "reaches into the interpreter",
     "shutil": "opens files",
     "pathlib": "opens files",
     "io": "opens files",
@@ -131,7 +136,7 @@ def _python(path: str, old: bytes | None, new: bytes) -> Iterator[str]:
         yield f"{path} does not parse as Python"
         return
     known = (_facts(old) if old is not None else None) or _Facts()
-    fresh = sorted(facts.imports.keys() - known.imports.keys())
+    fresh = sorted(facts.imports.keys() - known.imports.keys() - {"__future__"})
     if fresh:
         yield f"{path} imports {_listed(fresh)}, which it did not before"
     acts: dict[str, list[str]] = {}

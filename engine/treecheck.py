@@ -30,7 +30,7 @@ def check(
             changes.append((next(fields), old_mode, new_mode, status))
         elif field:
             added, removed, path = field.split("\t", 2)
-            counts[path] = int(added), int(removed)
+            counts[path] = (0, 0) if added == "-" else (int(added), int(removed))  # "-": binary, refused below
     if len(changes) > MAX_FILES:
         raise Refused(Refusal.TOO_LARGE, f"{len(changes)} files change; at most {MAX_FILES} may")
     for change in changes:
