@@ -652,8 +652,11 @@ async def test_the_trees_own_modules_win_and_the_labs_venv_is_allowed(
     state: StateDir, executor: LocalExecutor, lab: Path
 ) -> None:
     code = """
-import importlib.util, sys
+import importlib.util, os, sys, types
 import flat, inner, thirdparty
+sys.modules["made.up"] = types.ModuleType("made.up")
+sys.modules["made.up"].__file__ = "_ops.py"  # as torch does
+os.chdir(os.environ["COCKPIT_LAB_ROOT"])
 assert importlib.util.find_spec("nano") is not None  # to look is no fault
 print(flat.WHOSE, inner.WHOSE, thirdparty.NAME, sys.path[1].endswith("abc"))
 """

@@ -97,8 +97,8 @@ def kill_rest(pid: int, launch: str) -> int:
 
 def kill_orphans(root: str) -> int:
     """Kill what an earlier launcher's shards below the directory `root` left behind. Returns how many were found."""
-    below = os.path.join(root, "")
-    return _sweep(lambda each: (_launch_of(each) or "").startswith(below))
+    below = os.path.join(os.path.realpath(root), "")
+    return _sweep(lambda each: os.path.realpath(_launch_of(each) or "/").startswith(below))
 
 
 def _sweep(wanted: Callable[[int], bool]) -> int:

@@ -55,8 +55,8 @@ class _Guard:
         self.main_seen = False
 
     def outside(self, origin: object) -> bool:
-        """True when the file `origin` is the lab's, but not this run's."""
-        if not isinstance(origin, str) or origin.startswith(self.allowed):
+        """True when the file `origin` is the lab's, but not this run's. A relative name is none: torch has made-up ones."""
+        if not isinstance(origin, str) or not os.path.isabs(origin) or origin.startswith(self.allowed):
             return False
         path = os.path.abspath(origin)
         if not path.startswith(self.lab):
@@ -102,7 +102,7 @@ class _Guard:
                 stream.flush()
             except Exception:
                 pass
-        line = f"\n{MARK} module {name!r:.200} was loaded from {os.path.abspath(origin)!r:.1000}\n"
+        line = f"\n{MARK} module {name!r:.200} was loaded from {origin!r:.1000}\n"
         os.write(2, line.encode("utf-8", "backslashreplace"))
         os._exit(EXIT_CODE)
 
