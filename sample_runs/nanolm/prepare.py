@@ -20,6 +20,7 @@ import argparse
 import ast
 import hashlib
 import json
+import os
 import random
 import re
 import sys
@@ -34,6 +35,7 @@ OPEN = ("train", "dev")
 SOURCES = ("code", "docs", "stories", "arithmetic")
 MAX_BYTES = 2_000_000  # of one source, all splits together
 MAX_DOCUMENT = 16_000  # bytes; longer ones are cut at a line's end, so that no single module is a large share
+MAX_MODULE = 60_000  # bytes; longer modules would be cut anyway, and take long to parse
 MIN_SPLIT = 1_000  # bytes of a source in a split, below which a score would mean nothing
 PASSAGE = 48  # bytes
 MAX_SHARED = 0.2  # of a document's passages
@@ -86,22 +88,35 @@ def _number(*words: str) -> int:
 
 def library_modules() -> list[tuple[str, Path]]:
     """(name, file) of the standard library's modules, in an order that hangs on their names alone."""
-    root = Path(sysconfig.get_paths()["stdlib"])
+    root = sysconfig.get_paths()["stdlib"]
     found = []
-    for path in root.rglob("*.py"):
-        name = path.relative_to(root).as_posix()
-        if not LEFT_OUT & set(name.split("/")) and not name.startswith(("_sysconfigdata", "config-")):
-            found.append((name, path))
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name not in LEFT_OUT and not name.startswith("config-")]
+        for file in files:
+            path = Path(folder, file)
+            if not file.endswith(".py") or file.startswith("_sysconfigdata") or path.stat().st_size > MAX_MODULE:
+                continue
+            found.append((path.relative_to(root).as_posix(), path))
     return sorted(found, key=lambda module: _number("order", module[0]))
+
+
+_Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def definitions(node: ast.AST) -> Iterator[_Definition]:
+    """`node` and all modules, classes and functions in it that have a body, without a look into expressions."""
+    if isinstance(node, _Definition) and node.body:
+        yield node
+    for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for inner in getattr(node, block, ()):
+            yield from definitions(inner)
 
 
 def code_and_docstrings(text: str) -> tuple[str, str]:
     """A module's code without docstrings, and its docstrings, a blank line between two. Raises SyntaxError."""
     lines = text.split("\n")
     docstrings = []
-    for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or not node.body:
-            continue
+    for node in definitions(ast.parse(text)):
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             docstrings.append((first.lineno, ast.get_docstring(node) or ""))
@@ -113,9 +128,13 @@ def code_and_docstrings(text: str) -> tuple[str, str]:
 
 def add_library(corpus: Corpus) -> None:
     """Fill `code` and `docs`."""
-    from pydoc_data.topics import topics
-
-    for name, text in sorted(topics.items()):
+    try:
+        from pydoc_data import topics
+    except ImportError:  # some distributions package it apart; docstrings remain
+        documented = {}
+    else:
+        documented = topics.topics
+    for name, text in sorted(documented.items()):
         corpus.add("docs", f"topic {name}", text)
     for name, path in library_modules():
         split = split_of(name)

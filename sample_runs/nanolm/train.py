@@ -18,6 +18,7 @@ What the lab relies on: the arguments above; metrics as JSON lines; `half.safete
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -248,7 +249,7 @@ def dev_bits_per_byte(model: GPT, folder: Path, windows: int = 32) -> float:
     for source, weight in data.SCORE_WEIGHTS.items():
         tokens = as_tokens(b"".join(data.windows(folder, "dev", source, windows)), data.CONTEXT + 1)
         scores = log_probs(model, tokens[:, :-1]).gather(2, tokens[:, 1:, None])
-        total += weight * -scores.double().mean().item() / math.log(2)
+        total += weight * -scores.cpu().double().mean().item() / math.log(2)
     model.train()
     return total
 
@@ -256,8 +257,9 @@ def dev_bits_per_byte(model: GPT, folder: Path, windows: int = 32) -> float:
 # --- training
 
 
+@functools.cache
 def device() -> torch.device:
-    """The accelerator where there is one."""
+    """The accelerator where there is one. Asked for when first needed, never on import."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
