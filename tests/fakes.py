@@ -420,7 +420,8 @@ def lab_in_progress() -> ScriptedEngine:
                          detail="RuntimeError: The size of tensor a (32) must match the size of tensor b (64) "
                                  "at dimension 3"))  # fmt: skip
     engine.logs["0006.screen.s0.a1"] = (
-        'Traceback (most recent call last):\n  File "train.py", line 212, in <module>\n    main()\nRuntimeError: The size of tensor a (32) must match the size of tensor b (64)\n'
+        'Traceback (most recent call last):\n  File "train.py", line 212, in <module>\n    main()\n'
+        "RuntimeError: The size of tensor a (32) must match the size of tensor b (64)\n"
     )
     running_story(engine)
     proposals_story(engine)

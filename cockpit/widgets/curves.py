@@ -62,7 +62,7 @@ def value_range(traces: Sequence[Trace]) -> tuple[float, float] | None:
     pooled = sorted(value for trace in traces for value in trace.values if math.isfinite(value))
     if not pooled:
         return None
-    low, high = pooled[0], pooled[min(int(len(pooled) * 0.85), len(pooled) - 1)]
+    low, high = pooled[0], pooled[min(int(len(pooled) * 0.78), len(pooled) - 1)]
     if high <= low:
         pad = abs(low) * 0.01 or 0.01
         return low - pad, low + pad
