@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from history_samples import losses, small_history
 
 from engine.history.console import Answer, Console, SqlRefused
 from engine.history.store import Store
+from tests.history_samples import losses, small_history
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from history_samples import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.history.database import SCHEMA, StoreDamaged, StoreError
+from engine.history.store import Store
+from tests.history_samples import (
     FLAT,
     SOLID,
     Batch,
@@ -30,11 +35,6 @@ from history_samples import (
     verdict,
     verdict_event,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from engine.history.database import SCHEMA, StoreDamaged, StoreError
-from engine.history.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -179,6 +179,11 @@ def test_a_batch_that_was_already_taken_is_refused_whole(store: Store) -> None:
     assert store.digest() == before
 
 
+def test_the_points_of_each_shard_can_be_counted_against_its_file(store: Store) -> None:
+    store.append([losses("a", [3.0, 2.5]), losses("b", [1.0]), Batch("c", offset=7, garbage=1)])
+    assert store.point_counts() == {"a": (20, 2), "b": (10, 1), "c": (7, 0)}
+
+
 def test_one_refused_batch_does_not_hold_up_the_others(store: Store) -> None:
     refused = store.append([losses("a", [3.0], start=5), losses("b", [1.0]), losses("b", [2.0], start=10, first=1)])
     assert refused == ("a",)
@@ -246,18 +251,25 @@ def test_a_long_curve_is_thinned_but_keeps_its_spikes_its_holes_and_its_ends(sto
     assert (drawn[0], drawn[9_999]) == (values[0], values[9_999])
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Store]:
+    made = Store.open(Path(":memory:"))
+    yield made
+    made.close()
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.floats(width=32) | st.sampled_from([math.nan, math.inf]), min_size=1, max_size=60),
     st.integers(4, 20),
     st.randoms(use_true_random=False),
 )
-def test_thinning_never_invents_a_point(values: list[float], points: int, chance: random.Random) -> None:
-    store = Store.open(Path(":memory:"))
+def test_thinning_never_invents_a_point(shared: Store, values: list[float], points: int, chance: random.Random) -> None:
     steps = sorted(chance.sample(range(1000), len(values)))
     written = [Point(step, None, {"loss": value}) for step, value in zip(steps, values, strict=True)]
-    store.append([Batch("a", written, offset=1)])
-    got_steps, got = store.curve(["a"], "loss", points)["a"]
+    shared.forget("a")
+    shared.append([Batch("a", written, offset=1)])
+    got_steps, got = shared.curve(["a"], "loss", points)["a"]
     expected = {step: value if math.isfinite(value) else None for step, value in zip(steps, values, strict=True)}
     assert len(got_steps) <= points
     assert got_steps == sorted(got_steps)
@@ -265,7 +277,6 @@ def test_thinning_never_invents_a_point(values: list[float], points: int, chance
     assert {steps[0], steps[-1]} <= set(got_steps)
     if len(values) <= points:
         assert got_steps == steps
-    store.close()
 
 
 # --- rebuilding
@@ -422,7 +433,7 @@ def test_killed_at_any_moment_every_line_is_counted_once(path: Path) -> None:
     code = """
         import sys
         from pathlib import Path
-        from history_samples import losses
+        from tests.history_samples import losses
         from engine.history.store import Store
         store = Store.open(Path(sys.argv[1]))
         assert store.recovered is None
@@ -431,7 +442,7 @@ def test_killed_at_any_moment_every_line_is_counted_once(path: Path) -> None:
             assert store.append([losses("a", [1.0] * 100, at, at // 10)]) == ()
             print(at + 1000, flush=True)
     """
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = 0
     for lines in (1, 3, 2):
         command = [sys.executable, "-c", textwrap.dedent(code), str(path)]

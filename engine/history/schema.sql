@@ -37,11 +37,11 @@ CREATE TABLE IF NOT EXISTS shards (
 
 CREATE TABLE IF NOT EXISTS decisions (
     id VARCHAR, seq BIGINT, action VARCHAR, target VARCHAR, diff_hash VARCHAR, who VARCHAR, who_kind VARCHAR,
-    os_user VARCHAR, host VARCHAR, why VARCHAR, "at" DOUBLE
+    os_user VARCHAR, host VARCHAR, why VARCHAR, t DOUBLE
 );
 
 CREATE TABLE IF NOT EXISTS findings (
-    id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, "at" DOUBLE
+    id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE
 );
 
 -- every verdict that was ever reached; `event` is the number of its ledger event, `n` counts pairs

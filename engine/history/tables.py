@@ -71,14 +71,24 @@ def _shard(row: Mapping[str, Any]) -> Record:
 
 def _decision(row: Mapping[str, Any]) -> Record:
     who = row["who"]
-    person = {"who": who.get("name"), "who_kind": who.get("kind"), "os_user": who.get("os_user")}
-    return {**row, **person, "host": who.get("host")}
+    person = {
+        "who": who.get("name"),
+        "who_kind": who.get("kind"),
+        "os_user": who.get("os_user"),
+        "host": who.get("host"),
+    }
+    return {**row, **person, "t": row["at"]}
+
+
+def _finding(row: Mapping[str, Any]) -> Record:
+    return {**row, "t": row["at"]}
 
 
 _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "experiment": _experiment,
     "shard": _shard,
     "decision": _decision,
+    "finding": _finding,
 }
 
 
