@@ -92,7 +92,7 @@ class TestALab:
     def test_torch_is_asked_for_only_where_the_code_imports_it(self, tmp_path: Path, env: dict[str, str]) -> None:
         fake = tmp_path / "python"
         refuse = 'echo "ModuleNotFoundError: No module named torch" >&2; exit 1'
-        fake.write_text(f'#!/bin/sh\ncase "$2" in *torch*) {refuse};; esac\nexec {sys.executable} "$@"\n')
+        fake.write_text(f'#!/bin/sh\ncase "$2" in *torch*) {refuse};; esac\nexec "{sys.executable}" "$@"\n')
         fake.chmod(0o755)
         toml = LAB.replace("[lab]\n", f'[lab]\npython = "{fake}"\n')
         assert "torch" not in states(checks(make_lab(tmp_path / "plain", toml), env))
