@@ -295,6 +295,24 @@ os.mkdir(run + "/exit.json")
     assert read_exit(Path(train.run_dir), "score-exit.json") == event.exit
 
 
+async def test_what_was_planted_as_a_log_is_not_written_through(state: StateDir, executor: LocalExecutor) -> None:
+    train = spec(state, "")
+    await executor.launch(train)
+    await end_of(executor)
+    precious = state.root / "precious"
+    precious.write_text("mine\n")
+    later = Path(train.run_dir)
+    (later / "link.log").symlink_to(precious)
+    os.link(precious, later / "hard.log")
+    os.mkfifo(later / "fifo.log")
+    for name in ("link", "hard", "fifo"):
+        step = replace(train, id=name, fresh=False, output=f"{name}.log", record=f"{name}-exit.json")
+        await executor.launch(replace(step, argv=(sys.executable, "-c", "print('written')")))
+        assert (await end_of(executor)).code == 0
+        assert output(step) == "written\n"
+    assert precious.read_text() == "mine\n"
+
+
 async def test_a_shard_that_removes_its_directory_still_ends(state: StateDir, executor: LocalExecutor) -> None:
     await executor.launch(spec(state, "import os, shutil; shutil.rmtree(os.environ['COCKPIT_RUN_DIR'])"))
     assert (await end_of(executor)).code == 0

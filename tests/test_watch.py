@@ -127,6 +127,13 @@ def test_a_torn_line_waits_and_counts_for_nothing_until_it_is_whole() -> None:
     assert second.consumed == 23
 
 
+def test_the_end_of_an_endless_line_is_not_taken_for_a_line() -> None:
+    parser = make_parser("jsonl")
+    assert parser.feed(b" " * (parse.LINE + 1)).consumed == 0
+    found = parser.feed(b'{"step": 1, "loss": 0.1}\n{"step": 2}\n')
+    assert ([point.step for point in found.points], found.garbage) == ([2], 1)
+
+
 # --- logs
 
 
