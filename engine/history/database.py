@@ -38,19 +38,18 @@ def open_database(path: Path) -> tuple[duckdb.DuckDBPyConnection, str | None]:
 
     Raises StoreError when another process has it open, or its directory cannot be written.
     """
-    recovered = None
     try:
         con = _connect(path)
     except duckdb.Error as error:
         recovered = _recover(path, error)
-        con = _connect(path)
+        return _connect(path), recovered
     found = con.execute("SELECT max(number) FROM meta WHERE key = 'schema'").fetchone()
-    if found != (SCHEMA,):
-        con.close()
-        aside = set_aside(path)
-        recovered = f"the history was written by another version and moved to {aside.name}; it is made anew"
-        con = _connect(path)
-    return con, recovered
+    if found == (SCHEMA,):
+        return con, None
+    con.close()
+    aside = set_aside(path)
+    recovered = f"the history was written by another version and moved to {aside.name}; it is made anew"
+    return _connect(path), recovered
 
 
 def make_tables(con: duckdb.DuckDBPyConnection) -> None:
@@ -97,6 +96,8 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         con.execute("BEGIN")
         make_tables(con)
         con.execute("COMMIT")
+        for table in ("meta", "offsets", "summaries"):  # what is read first, so that damage in it shows now
+            con.execute(f"SELECT hash({table}) FROM {table}").fetchall()
         con.execute("SET lock_configuration = true")
     except duckdb.Error:
         con.close()
