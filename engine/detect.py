@@ -32,6 +32,9 @@ class Repository:
     on_disk: Callable[[str], bool]  # whether a path exists; relative ones are taken from the root
     env: Mapping[str, str]
     own_prefix: str = ""  # the virtual environment that the cockpit itself runs in
+    path_python: str | None = (
+        None  # a name on PATH, not the cockpit's own, that can train: it has torch, jax or the like
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ def runner(repository: Repository) -> Runner:
     for found in (_venv, _uv, _pixi, _active, _conda, _container):
         if (result := found(repository)) is not None:
             return result
+    if repository.path_python:
+        return Runner(repository.path_python, note=f"{repository.path_python} on your PATH")
     return Runner(None, note="no environment of its own was found: the interpreter that runs the cockpit is used")
 
 

@@ -7,6 +7,7 @@ new, the state directory is kept out of git by `info/exclude`.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -183,7 +184,21 @@ def _repository(root: Path, env: Mapping[str, str]) -> Repository:
         on_disk=lambda path: (root / path).exists(),
         env=env,
         own_prefix=sys.prefix,
+        path_python=_path_python(env),
     )
+
+
+def _path_python(env: Mapping[str, str]) -> str | None:
+    """`python3` when the one on PATH is not the cockpit's own and could train; nothing is imported to find out."""
+    found = shutil.which("python3", path=env.get("PATH", ""))
+    if found is None or Path(found).parent == Path(sys.executable).parent:
+        return None
+    ask = "import importlib.util as u, sys; sys.exit(not any(map(u.find_spec, ('torch', 'jax', 'mlx', 'tensorflow'))))"
+    try:
+        done = subprocess.run([found, "-I", "-c", ask], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return "python3" if done.returncode == 0 else None
 
 
 def _tree(root: Path) -> dict[str, tuple[str, int]]:

@@ -198,7 +198,7 @@ def _say_wiring(out: Draft, seed: bool, budget: bool) -> None:
     drafted = [name for name, yes in (("seed", done.seed), ("budget", done.budget)) if yes]
     if drafted:
         out.findings.append(
-            f"The {' and the '.join(drafted)} cannot be set from outside: the first proposal in the review queue wires it;"
+            f"The {' and the '.join(drafted)} cannot be set from outside: the first proposal in the review queue wires that;"
             " until it is signed off, every run of the trunk is the same"
         )
     for name, variable, wanted, yes in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -303,6 +304,16 @@ class TestRunners:
     def test_an_active_environment_counts_unless_it_is_the_cockpits(self) -> None:
         assert runner(seen(disk=("/a/bin/python",), env={"VIRTUAL_ENV": "/a"})).python == "/a/bin/python"
         assert runner(seen(disk=("/cockpit/bin/python",), env={"VIRTUAL_ENV": "/cockpit"})).python is None
+
+    def test_a_python_on_the_path_counts_when_it_can_train(self, tmp_path: Path) -> None:
+        root = repository(tmp_path / "lab", {"train.py": ARGPARSE_TRAIN})
+        fake = tmp_path / "bin/python3"
+        fake.parent.mkdir()
+        for code, expected in ((0, "python3"), (1, None)):
+            fake.write_text(f"#!/bin/sh\nexit {code}\n")
+            fake.chmod(0o755)
+            made = lab.parse(init.plan(root, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"}).toml, root)
+            assert made.python == expected
 
     def test_conda(self) -> None:
         files, text = ("environment.yml",), "name: gpt\ndependencies: []\n"
