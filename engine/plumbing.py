@@ -128,7 +128,8 @@ class Plumbing:
             finally:
                 out.close()
                 process.stderr.close()
-                process.proc.wait()
+                if process.proc is not None:
+                    process.proc.wait()
 
     def entries(self, tree: str, paths: Sequence[str] | None = None) -> dict[str, Entry]:
         """All files below a tree or commit by path, or what is at `paths`, directories included."""

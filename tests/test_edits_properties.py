@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def apply_reply(reply: str) -> dict[str, bytes | None]:
 @given(st.one_of(st.text(max_size=300), st.lists(st.sampled_from(PIECES), max_size=30).map("".join)))
 def test_any_reply_is_applied_within_the_allowlist_or_refused(reply: str) -> None:
     for text in (reply, HEADER + reply):
-        after = attempt(lambda text=text: apply_reply(text))
+        after = attempt(partial(apply_reply, text))
         if isinstance(after, Refused):
             assert after.detail
             assert "\n" not in after.detail
