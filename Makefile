@@ -55,12 +55,16 @@ bench: .venv/.installed-dev
 	@set -e; for each in benchmarks/*.py; do \
 	  if [ -e "$$each" ]; then echo "== $$each"; $(PY) "$$each"; fi; done
 
+# Told to end, the launcher stops the shards first; without ps it ends by itself once its directory is gone.
 clean-demo:
-	@if [ ! -d "$(DEMO_DIR)" ]; then echo "there is no $(DEMO_DIR)"; \
-	elif [ ! -f "$(DEMO_DIR)/cockpit.toml" ]; then echo "$(DEMO_DIR) is not a demo lab: left alone" >&2; exit 1; \
-	else \
-	  if [ -x $(BIN)/cockpit ]; then bin="$$PWD/$(BIN)/cockpit"; (cd "$(DEMO_DIR)" && "$$bin" down) || exit 1; fi; \
-	  chmod -R u+w "$(DEMO_DIR)"; rm -rf "$(DEMO_DIR)"; echo "deleted $(DEMO_DIR)"; fi
+	@if [ ! -d "$(DEMO_DIR)" ]; then echo "there is no $(DEMO_DIR)"; exit 0; fi; \
+	if [ ! -f "$(DEMO_DIR)/cockpit.toml" ] || [ ! -d "$(DEMO_DIR)/.cockpit" ]; then \
+	  echo "$(DEMO_DIR) is not a demo lab: left alone" >&2; exit 1; fi; \
+	if [ -x $(BIN)/cockpit ]; then bin="$$PWD/$(BIN)/cockpit"; (cd "$(DEMO_DIR)" && "$$bin" down) || exit 1; fi; \
+	pid=$$(sed -n 's/.*"pid": *\([0-9][0-9]*\).*/\1/p' "$(DEMO_DIR)/.cockpit/launcher.lock" 2>/dev/null); \
+	if [ -n "$$pid" ] && ps -p "$$pid" -o args= 2>/dev/null | grep -q "engine.shards.launcher"; then \
+	  kill "$$pid"; while kill -0 "$$pid" 2>/dev/null; do sleep 0.2; done; fi; \
+	chmod -R u+w "$(DEMO_DIR)" && rm -rf "$(DEMO_DIR)" && echo "stopped and deleted $(DEMO_DIR)"
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist ./*.egg-info
