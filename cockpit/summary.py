@@ -99,9 +99,9 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     experiment = model.experiments.get(row["experiment"])
     pair = next((each for each in experiment["pairs"] if each["seed"] == row["seed"]), None) if experiment else None
     word = row["outcome"] or row["state"]
-    what = f"seed {row['seed']} · {row['rung']}" + (f" · attempt {row['attempt']}" if row["attempt"] > 1 else "")
+    what = f"{row['rung']} · seed {row['seed']}" + (f" · attempt {row['attempt']}" if row["attempt"] > 1 else "")
     if live is not None and live.total:
-        what += f" · step {live.step} of {live.total}"
+        what = f"step {live.step} of {live.total} · {what}"
     if row["detail"] and row["outcome"] != "finished":
         what = f"seed {row['seed']} · {row['detail']}"
     done = live.step / live.total if live is not None and live.total else 1.0 if row["outcome"] == "finished" else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.style import Style
+from textual.theme import BUILTIN_THEMES
 from textual.theme import Theme as TextualTheme
 
 from engine.resources import shipped
@@ -65,6 +66,7 @@ class Theme:
             panel=get["raised"],
             dark=self.dark,
             ansi=self.ansi,
+            variables=dict(BUILTIN_THEMES["ansi-dark" if self.dark else "ansi-light"].variables) if self.ansi else {},
         )
 
 

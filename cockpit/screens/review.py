@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from textual.containers import Container, Vertical
 from textual.widget import Widget
 
-from engine.rpc import RpcError
+from engine.rpc import STALE, RpcError
 from engine.text import clean
 from engine.types import ProposalRow
 
@@ -63,6 +63,7 @@ class ReviewScreen(CockpitScreen):
         self._seen_as: tuple[str | None, str | None, str | None] = (None, None, None)
         self._keep: str | None = None
         self._asked: tuple[str, str] | None = None
+        self._sent: dict[tuple[str, str], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def body(self) -> Iterable[Widget]:
@@ -97,7 +98,7 @@ class ReviewScreen(CockpitScreen):
             self._load(row)
         waiting = len(self.model.waiting())
         note = f"{waiting} waiting" + (f" · filter {self.terms}" if self.terms else "")
-        queue.redraw(rule("proposals", max(queue.size.width, 1), note, focused=self.pane == "queue"))
+        queue.redraw(rule(" proposals", max(queue.size.width, 1), note, focused=self.pane == "queue"))
         self._show_paper(row)
 
     def _matches(self, row: ProposalRow) -> bool:
@@ -273,6 +274,8 @@ class ReviewScreen(CockpitScreen):
                 return f"the diff of {row['id']} is not on the screen yet"
             if self.shown.hash != row["diff_hash"]:
                 return f"the diff of {row['id']} has changed; it is being read again"
+            if sent := self._sent.get((self.shown.proposal, self.shown.hash)):
+                return f"{row['id']} is {sent} already, by you"
         if action == "copy" and (self.shown is None or row is None or self.shown.proposal != row["id"]):
             return "no diff is on the screen"
         return super().why_not(action)
@@ -326,12 +329,14 @@ class ReviewScreen(CockpitScreen):
     async def _send(self, shown: Shown, action: str, why: str) -> None:
         """Send one decision; a repeat after a broken line carries the same request id, so that it counts once."""
         done = {"approve": "approved", "decline": "declined"}[action]
+        self._sent[(shown.proposal, shown.hash)] = done
         try:
             answer = await self.cockpit.ask_twice(
                 "decide", proposal=shown.proposal, diff_hash=shown.hash, action=action, why=why
             )
         except RpcError as error:
-            if error.code == 21:
+            del self._sent[(shown.proposal, shown.hash)]
+            if error.code == STALE:
                 self.shown = None
                 self.note = f"nothing was decided: {clean(error.message)}"
             self.say(clean(error.message), "bad")

@@ -63,7 +63,10 @@ def paint(row: Line, width: int, palette: Palette) -> Strip:
         segments.append(Segment(text, palette.style(name, row.fill)))
         left -= size
     if left > 0:
-        segments.append(Segment(" " * left, palette.style("text", row.fill)))
+        style = (
+            segments[-1].style if segments else palette.style("text", row.fill)
+        )  # the same style again costs nothing
+        segments.append(Segment(" " * left, style))
     return Strip(segments, width)
 
 

@@ -1,0 +1,49 @@
+"""The key table is safe: what a torn escape sequence leaves behind never decides anything, and no key means two things."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cockpit import keys
+from cockpit.screens.base import CockpitScreen
+from cockpit.screens.review import ReviewScreen
+from cockpit.screens.runs import RunsScreen
+
+
+def test_the_table_breaks_no_rule() -> None:
+    assert keys.lint() == []
+
+
+def test_the_lint_catches_what_it_is_for() -> None:
+    approve = next(key for key in keys.TABLE if key.action == "approve")
+    for bad in (
+        dataclasses.replace(approve, keys=("A",)),
+        dataclasses.replace(approve, keys=("y",)),
+        dataclasses.replace(approve, keys=("left_square_bracket",)),
+        dataclasses.replace(approve, confirm=False),
+    ):
+        assert keys.lint([bad])
+    assert keys.lint([approve, dataclasses.replace(approve, action="decline")])
+
+
+def test_every_final_byte_of_an_arrow_or_a_report_is_unsafe() -> None:
+    assert set("ABCDHFPQRSZIOMmy") <= keys.UNSAFE
+
+
+def test_every_row_of_the_table_can_be_done_where_it_says() -> None:
+    screens: dict[str, tuple[type[CockpitScreen], ...]] = {
+        "all": (RunsScreen, ReviewScreen),
+        "runs": (RunsScreen,),
+        "review": (ReviewScreen,),
+    }
+    for row in keys.TABLE:
+        for screen in screens[row.scope]:
+            assert callable(getattr(screen, f"do_{row.action}", None)), f"{screen.__name__} cannot {row.action}"
+
+
+def test_the_documentation_names_every_key() -> None:
+    text = keys.as_markdown()
+    for row in keys.TABLE:
+        assert row.does in text
+        for key in row.keys:
+            assert f"`{keys.shown(key)}`" in text
