@@ -135,7 +135,8 @@ def _approve(session: Session, row: dict[str, Any]) -> None:
             proposal=row["id"],
             diff_hash=row["diff_hash"],
             action="approve",
-            why="the headless demo approves everything",
+            why="asked for on the command line",
+            policy="demo --approve-all",
             request_id=uuid.uuid4().hex,
         )
     except RpcError as error:

@@ -220,6 +220,8 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     if row["baseline"]:
         baseline = latest(state, row["baseline"], rung, setup)
         dead = {seed for seed, shard in baseline.items() if _own_fault(shard)}
+        if dead and not all(seed in baseline and baseline[seed]["outcome"] for seed in lab.seeds):
+            return []  # the trunk may be broken: wait for all of it before spending more
     everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
     found = []
     for place, seed in enumerate(lab.seeds):

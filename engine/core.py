@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from engine import events as e
 from engine.blobs import Blobs
+from engine.history.database import StoreDamaged, set_aside
 from engine.history.store import Store
 from engine.lab import Lab
 from engine.ledger import Event, Ledger
@@ -44,6 +45,7 @@ class Core:
         self.store = store
         self.wake = asyncio.Event()  # the conductor should look again
         self.warnings: list[str] = []
+        self.damaged = False  # the index was lost while running and is to be rebuilt
         self.phase = "starting"
         self.identity = repo.identity()
         self.first_free = 1 + max((number_of(name) for name in repo.branches("exp/")), default=0)
@@ -65,9 +67,24 @@ class Core:
         """Run a call of the repository on git's one thread."""
         return await asyncio.get_running_loop().run_in_executor(self._git, call, *args)
 
-    async def index(self, call: Callable[..., T], *args: Any) -> T:
-        """Run a call of the store on the index's one thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._index, call, *args)
+    async def index(self, ask: Callable[[Store], T]) -> T:
+        """Run `ask` with the store on the index's one thread. A damaged file is set aside, and an empty one answers
+        until the index was rebuilt: `damaged` says that it has to be."""
+        return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask)
+
+    def _ask(self, ask: Callable[[Store], T]) -> T:
+        try:
+            return ask(self.store)
+        except StoreDamaged as error:
+            log.warning("the index is damaged: %s", error)
+            self.store.close()
+            aside = set_aside(self.store.path)
+            self.store = Store.open(self.store.path)
+            self.warnings.append(
+                f"the index was damaged; it lies in {aside.name}, and a new one was made from the ledger"
+            )
+            self.damaged = True
+            return ask(self.store)
 
     def set_phase(self, phase: str) -> None:
         """What the engine is doing, in one short sentence; clients see it on the status line."""

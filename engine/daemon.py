@@ -24,6 +24,7 @@ from engine.history.console import Console
 from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.indexer import Indexer
+from engine.init import exclude
 from engine.lab import Lab, LabError, load
 from engine.ledger import LedgerError
 from engine.live import Live
@@ -102,6 +103,8 @@ class Engine:
 
     def __init__(self, lab: Lab, state: StateDir) -> None:
         repo = Repo(lab.root, state.root / "git", lab.branch)
+        if state.root.is_relative_to(lab.root):
+            exclude(lab.root)
         store = Store.open(state.history)
         self.core = Core(lab, repo, store)
         self.live = Live(lab.metric.loss)
@@ -121,7 +124,7 @@ class Engine:
         self._phase = ""
 
     async def _checkpoint(self) -> int:
-        return await self.core.index(self.core.store.checkpoint)
+        return await self.core.index(Store.checkpoint)
 
     async def run(self) -> None:
         """Serve and conduct until a shutdown is asked for. Raises what ends any of the parts."""
@@ -135,11 +138,10 @@ class Engine:
                 log.warning("%s", warning)
         await self.server.start()
         core.listeners.append(self._tell_soon)
-        await self.indexer.start()
         parts = [
             self.conductor.run,
             self.conductor.listen,
-            self.indexer.run,
+            self._index,
             self.indexer.follow,
             self._tick,
             self.methods.stopping.wait,
@@ -160,9 +162,14 @@ class Engine:
         await self.server.stop()
         await self.tailer.close()
         await self.executor.close()
+        await self.executor.retire()
         await self.console.close()
         await self.indexer.flush()
         self.core.close()
+
+    async def _index(self) -> None:
+        await self.indexer.start()
+        await self.indexer.run()
 
     def _tell_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._tell)

@@ -17,6 +17,7 @@ from typing import Any
 from engine.core import Core, now
 from engine.files import read_regular
 from engine.history.tables import Batch
+from engine.history.store import Store
 from engine.live import Live
 from engine.watch.parse import make_parser
 from engine.watch.tail import Tailer
@@ -46,26 +47,34 @@ class Indexer:
         self.live = live
         self.metrics_file = metrics_file
         self.offsets: dict[str, int] = {}
+        self.ready = asyncio.Event()  # what was written before this engine began is indexed
         self._wake = asyncio.Event()
         self._indexed = 0
         self._busy = asyncio.Lock()
         core.listeners.append(self._wake.set)
 
     async def start(self) -> None:
-        """Learn how far the index is; read what shards wrote after that and nobody watches any more."""
+        """Bring the index up to where the last engine left off; until then SQL waits (`ready`)."""
+        await self._resume()
+        self.ready.set()
+
+    async def _resume(self) -> None:
         self._indexed = self.core.store.indexed
         if self._indexed > self.core.state.head:
             await self.rebuild()  # the index has events that the ledger does not: it belongs to another past
             return
-        self.offsets = await self.core.index(self.core.store.offsets)
+        self.offsets = await self.core.index(Store.offsets)
         for shard in self.core.state.shards:
             if shard not in self.core.state.live:
-                await self._catch_up(shard)
+                await self.catch_up(shard)
 
     async def run(self) -> None:
         """Index events and rows as they come, until cancelled."""
         while True:
             self._wake.clear()
+            if self.core.damaged:
+                self.core.damaged = False
+                await self.rebuild()
             await self.flush()
             await self._wake.wait()
 
@@ -75,16 +84,16 @@ class Indexer:
             shard = self.live.shards.get(batch.shard)
             if shard is not None:
                 shard.feed(batch.points, batch.summary, batch.garbage)
-            await self._append([batch])
+            if await self._append([batch]):  # a rebuild went past it: go on from where the index stands
+                await self.catch_up(batch.shard)
 
-    async def _append(self, batches: list[Batch]) -> None:
+    async def _append(self, batches: list[Batch]) -> tuple[str, ...]:
         async with self._busy:
-            skipped = await self.core.index(self.core.store.append, batches)
+            skipped = await self.core.index(lambda store: store.append(batches))
         for batch in batches:
-            if batch.shard in skipped:
-                log.warning("points of %s from byte %d were indexed before", batch.shard, batch.start)
-            else:
+            if batch.shard not in skipped:
                 self.offsets[batch.shard] = batch.offset
+        return skipped
 
     async def flush(self) -> None:
         """Index everything up to the ledger's head. Returns when it is committed."""
@@ -96,21 +105,23 @@ class Indexer:
                 {"n": each.n, "t": each.t, "type": each.type, "data": each.data}
                 for each in core.ledger.events[base:upto]
             ]
-            await core.index(core.store.index, list(core.state.since(base)), events, upto)
+            rows = list(core.state.since(base))
+            await core.index(lambda store: store.index(rows, events, upto))
             self._indexed = upto
 
     async def rebuild(self) -> dict[str, int]:
         """Empty the index and fill it again from ledger, blobs and metrics files."""
         core = self.core
         async with self._busy:
-            await core.index(core.store.clear)
+            await core.index(Store.clear)
             self._indexed, self.offsets = 0, {}
         await self.flush()
         for shard in core.state.shards:
-            await self._catch_up(shard)
+            await self.catch_up(shard)
         return {"events": self._indexed, "shards": len(core.state.shards)}
 
-    async def _catch_up(self, shard: str) -> None:
+    async def catch_up(self, shard: str) -> None:
+        """Index what a shard's file holds beyond the stored offset."""
         path = self.metrics_file(shard)
         with suppress(OSError):
             if path.stat().st_size <= self.offsets.get(shard, 0):
@@ -135,9 +146,8 @@ class Indexer:
         if live is None or not self.offsets.get(shard):
             return
         loss = self.core.lab.metric.loss
-        store = self.core.store
-        steps, values = (await self.core.index(store.curve, [shard], loss, 500)).get(shard, ([], []))
-        facts = await self.core.index(store.facts, shard)
+        steps, values = (await self.core.index(lambda store: store.curve([shard], loss, 500))).get(shard, ([], []))
+        facts = await self.core.index(lambda store: store.facts(shard))
         live.feed([], facts, 0)
         live.curve = list(zip(steps, values, strict=True))
         if steps:

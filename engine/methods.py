@@ -15,6 +15,7 @@ from engine import events as e
 from engine import rpc
 from engine.conductor import Conductor, config_problem, version
 from engine.core import Core, now, person
+from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.files import read_regular
 from engine.history.console import Console, SqlRefused
@@ -92,14 +93,14 @@ class Methods:
     async def do_curve(self, shards: list[str], metric: str, points: int = 500) -> dict[str, Any]:
         """Curves of any shards, thinned; a non-finite value is null."""
         points = max(4, min(points, 2000))
-        curves = await self.core.index(self.core.store.curve, shards[:64], metric, points)
+        curves = await self.core.index(lambda store: store.curve(shards[:64], metric, points))
         return {name: {"steps": steps, "values": values} for name, (steps, values) in curves.items()}
 
     async def do_metrics(self, shard: str) -> dict[str, Any]:
         """Names of what a shard streams, and what it said of itself."""
         self._shard(shard)
-        names = await self.core.index(self.core.store.metric_names, shard)
-        return {"names": names, "summary": await self.core.index(self.core.store.facts, shard)}
+        names = await self.core.index(lambda store: store.metric_names(shard))
+        return {"names": names, "summary": await self.core.index(lambda store: store.facts(shard))}
 
     async def do_log(self, shard: str, before: int | None = None, bytes: int = 65536) -> dict[str, Any]:
         """The end of a shard's output, or what comes before a byte offset; made harmless for a terminal."""
@@ -151,17 +152,19 @@ class Methods:
 
     async def do_rank(self, limit: int = 20) -> dict[str, Any]:
         """Experiments, best first, out of the index."""
+        await self.indexer.ready.wait()
         await self.indexer.flush()
-        ranked = await self.core.index(self.core.store.rank, max(1, min(limit, 1000)))
+        ranked = await self.core.index(lambda store: store.rank(max(1, min(limit, 1000))))
         return {"experiments": ranked}
 
     # --- deciding ---
 
     async def do_decide(
-        self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = ""
+        self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = "", policy: str = ""
     ) -> dict[str, Any]:
-        """Approve or decline a proposal, by its diff's hash."""
-        return decide(self.core, proposal, diff_hash or "", action, why, person(self.core.identity), request_id)
+        """Approve or decline a proposal, by its diff's hash; `policy` names the setting by which a person let it through."""
+        who = by_policy(policy) if policy else person(self.core.identity)
+        return decide(self.core, proposal, diff_hash or "", action, why, who, request_id)
 
     async def do_stop(self, id: str, request_id: str, why: str = "") -> dict[str, Any]:
         """Stop an experiment or a shard."""
@@ -201,6 +204,7 @@ class Methods:
     ) -> dict[str, Any]:
         """Answer one SELECT, or a named query, in a process of its own on a snapshot of the history."""
         given: dict[str, Any] = dict(params or {})
+        await self.indexer.ready.wait()
         await self.indexer.flush()
         try:
             if query:
@@ -251,6 +255,7 @@ class Methods:
 
     async def do_verify(self) -> dict[str, Any]:
         """Check ledger, decisions, branches, shards and index against one another."""
+        await self.indexer.ready.wait()
         await self.indexer.flush()
         return {"checks": await verify(self.core, self.runs.metrics_file)}
 

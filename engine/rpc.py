@@ -6,6 +6,7 @@ Pure functions and one exception; both ends use them, so only the standard libra
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 MAX_MESSAGE = 1 << 20
@@ -52,6 +53,17 @@ def encode(message: dict[str, Any]) -> bytes:
             INTERNAL_ERROR, f"the message is {len(line)} bytes long; {MAX_MESSAGE} are allowed: ask for a smaller page"
         )
     return line
+
+
+def finite(value: Any) -> Any:
+    """`value` with every non-finite number replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
 
 
 def request(number: int | str, method: str, params: dict[str, Any]) -> bytes:

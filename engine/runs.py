@@ -145,7 +145,10 @@ class Runs:
         metric = self.core.lab.metric
         source = self.metrics_file(shard)
         self.live.start(shard, row["started"] or 0.0)
-        offset = self.indexer.offsets.get(shard, 0) if self.indexer else 0
+        offset = 0
+        if self.indexer:
+            await self.indexer.ready.wait()
+            offset = self.indexer.offsets.get(shard, 0)
         self.tailer.add(shard, source, make_parser(metric.source, metric.pattern), offset)
         if self.indexer and offset:
             await self.indexer.seed_live(shard)
@@ -175,6 +178,9 @@ class Runs:
         run_dir = core.dir.runs / shard
         record = await asyncio.to_thread(read_exit, run_dir, "exit.json")
         await self.tailer.remove(shard)
+        if self.indexer:
+            await self.indexer.ready.wait()
+            await self.indexer.catch_up(shard)
         if shard in core.state.unlaunched:  # it started and ended while nobody looked
             core.record(e.ShardStarted(shard, f"pid {record.pid}" if record else ""))
         if record is None:

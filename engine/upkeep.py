@@ -13,6 +13,7 @@ from engine import events as e
 from engine.blobs import Blobs
 from engine.core import Core, fold, now
 from engine.files import read_regular
+from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
 from engine.paths import StateDir
 from engine.proposals import one_line
@@ -42,7 +43,7 @@ async def verify(core: Core, metrics_file: Callable[[str], Path]) -> list[Check]
     checks.append(
         _check("branches", await core.git(branch_problems, state, core.repo), "every commit is on its branch")
     )
-    counts = await core.index(core.store.point_counts)
+    counts = await core.index(Store.point_counts)
     checks.append(await asyncio.to_thread(_check_points, core, counts, metrics_file))
     return checks
 

@@ -207,6 +207,12 @@ class LocalExecutor:
     async def kill(self, id: str) -> bool:
         return await self.stop(id, 0.0)
 
+    async def retire(self) -> None:
+        """Let the launcher end when nothing of ours runs; the next engine starts another."""
+        if not self._tracked:
+            with contextlib.suppress(OSError, ExecutorError):
+                await _ask(self._state, {"op": "retire"})
+
     async def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
