@@ -33,6 +33,7 @@ SWITCHED_OFF = (
     *("-c", "core.splitIndex=false", "-c", "core.sparseCheckout=false", "-c", "core.logAllRefUpdates=false"),
     *("-c", "protocol.allow=never", "-c", "submodule.recurse=false", "-c", "commit.gpgSign=false"),
     *("-c", "i18n.commitEncoding=UTF-8", "-c", "gc.auto=0", "-c", "maintenance.auto=false"),
+    *("-c", "core.fsync=objects,reference"),  # what the ledger calls done survives a power cut; git's default would not
 )
 DIFF = ("--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--diff-algorithm=myers", "--indent-heuristic")
 REGULAR = ("100644", "100755")
@@ -173,9 +174,10 @@ class Plumbing:
                 self.root,
             )
         except RepoError as error:
-            raise RepoError(
-                f"{self.root} is not a git work tree ({error}): run `git init` there and commit once"
-            ) from None
+            said = str(error)
+            if "not a git repository" in said or "run in a work tree" in said:
+                said = f"{self.root} is not a git work tree: run `git init` there and commit once"
+            raise RepoError(said) from None
         answers = text(out).rstrip("\n").split("\n")
         if len(answers) != 5:
             raise RepoError(f"git's answer about {self.root} cannot be read: is there a line break in its path?")

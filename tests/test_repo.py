@@ -386,6 +386,14 @@ def test_a_lab_whose_objects_are_named_by_sha256(tmp_path: Path) -> None:
     assert repo.verify(repo.export(made.commit, tmp_path / "trees"), made.commit) == []
 
 
+def test_a_lock_that_a_killed_git_left_behind_is_named(ada: Researcher, repo: Repo) -> None:
+    lock = ada.write(".git/refs/heads/exp/0001-wide.lock", "")
+    with pytest.raises(RepoError, match=r"0001-wide\.lock.*File exists"):
+        repo.create_branch("exp/0001-wide", repo.head()[1])
+    lock.unlink()
+    repo.create_branch("exp/0001-wide", repo.head()[1])
+
+
 def test_variables_of_git_in_the_engine_s_environment_do_not_lead_it_astray(
     ada: Researcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
