@@ -33,8 +33,8 @@ def init(args: argparse.Namespace) -> int:
     except making.InitError as error:
         print(f"cockpit: {clean(str(error))}", file=sys.stderr)
         return 1
-    value = {"root": str(root), "findings": list(plan.findings), "inbox": [name for name, _ in plan.inbox]}
-    lines = [f"wrote {root / 'cockpit.toml'}", *(f"  {each}" for each in plan.findings)]
+    value = {"root": str(plan.root), "findings": list(plan.findings), "inbox": [name for name, _ in plan.inbox]}
+    lines = [f"wrote {plan.root / 'cockpit.toml'}", *(f"  {each}" for each in plan.findings)]
     if plan.inbox:
         lines.append(f"  {len(plan.inbox)} proposal waits for your review: `cockpit` opens it")
     return emit(args, value, clean("\n".join(lines)))

@@ -78,7 +78,7 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
     except Refused as refused:
         return _refused(name, reply, source, parent, None, refused)
     try:
-        before, after = await _apply(core, parsed, parent)
+        before, after = await core.git(applied, core, parsed, parent)
     except Refused as refused:
         return _refused(name, reply, source, parent, parsed, refused)
     diff = core.blobs.put(unified(before, after).encode())
@@ -125,16 +125,20 @@ def _first_line(text: str) -> str:
     return next((line.strip()[:200] for line in text.splitlines() if line.strip()), "(an empty reply)")
 
 
-async def _apply(core: Core, parsed: Draft, parent: str) -> tuple[dict[str, bytes | None], dict[str, bytes | None]]:
-    """Files before and after, for every path that the edits name. Raises Refused."""
-    paths = {edit.path for edit in parsed.edits}
-    files = await core.git(_read_all, core, parent, sorted(paths))
-    after = apply(parsed, files.get, core.lab.is_editable, core.lab.is_protected)
-    return {path: files.get(path) for path in after}, after
+Files = dict[str, bytes | None]
 
 
-def _read_all(core: Core, parent: str, paths: list[str]) -> dict[str, bytes | None]:
-    return {path: core.repo.read(parent, path) for path in paths}
+def applied(core: Core, parsed: Draft, parent: str) -> tuple[Files, Files]:
+    """Files before and after, for every path that the edits name, at commit `parent`. Runs on git's thread. Raises Refused."""
+    before: Files = {}
+
+    def read(path: str) -> bytes | None:
+        if path not in before:
+            before[path] = core.repo.read(parent, path)
+        return before[path]
+
+    after = apply(parsed, read, core.lab.is_editable, core.lab.is_protected)
+    return {path: read(path) for path in after}, after
 
 
 async def rebase(core: Core, name: str) -> None:
@@ -225,9 +229,7 @@ async def branch(core: Core, experiment: str) -> None:
 
 def _make_branch(core: Core, plan: e.ExperimentIntended) -> tuple[str, str, str]:
     parsed = parse(core.blobs.get(core.state.sources[plan.proposal]).decode())
-    files = _read_all(core, plan.parent, sorted({edit.path for edit in parsed.edits}))
-    after = apply(parsed, files.get, core.lab.is_editable, core.lab.is_protected)
-    before = {path: files.get(path) for path in after}
+    before, after = applied(core, parsed, plan.parent)
     shown = core.state.diffs[plan.proposal]
     if core.blobs.put(unified(before, after).encode()) != shown:
         raise RepoError("the edits no longer give the diff that was approved; propose it again")

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import math
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +52,7 @@ class Runs:
         self.data: Path | None = None  # set when the lab's data lie ready
         self.indexer: Indexer | None = None
         self._cancelled: set[str] = set()
+        self._tampered: dict[str, str] = {}  # shards in whose run tree something was changed, and what
 
     # --- launching ---
 
@@ -82,14 +82,10 @@ class Runs:
         core = self.core
         intent = core.state.unlaunched[shard]
         try:
-            path = await core.git(core.repo.export, intent.commit, core.dir.trees)
-            wrong = await core.git(core.repo.verify, path, intent.commit)
+            path = await self._tree(intent.commit, intent.tree)
         except RepoError as error:
             core.record(e.ShardEnded(shard, Outcome.CRASHED, clean(f"no run tree could be made: {error}")))
             return
-        if wrong:
-            shutil.rmtree(path, ignore_errors=True)
-            path = await core.git(core.repo.export, intent.commit, core.dir.trees)
         handle = await self.executor.launch(self._spec(intent, path))
         faults.point("launch.effect")
         core.record(e.ShardStarted(shard, handle.where))
@@ -98,6 +94,18 @@ class Runs:
             await self.watch(shard)
         else:
             await self.ended(shard)
+
+    async def _tree(self, commit: str, tree: str) -> Path:
+        """The run tree of a commit, whole. When somebody changed the pooled one, whoever runs in it is noted before it is
+        made anew, so that the repair does not hide the change. Raises RepoError."""
+        core = self.core
+        path = core.dir.trees / tree
+        if path.exists() and (wrong := await core.git(core.repo.verify, path, commit)):
+            detail = ", ".join(wrong[:3])
+            for shard in core.state.live:
+                if core.state.experiments[core.state.shards[shard]["experiment"]]["tree"] == tree:
+                    self._tampered[shard] = detail
+        return await core.git(core.repo.export, commit, core.dir.trees)
 
     def _spec(self, intent: e.ShardIntended, tree: Path) -> ShardSpec:
         lab = self.core.lab
@@ -218,12 +226,11 @@ class Runs:
         arm = core.state.experiments[row["experiment"]]
         if outcome is not Outcome.FINISHED or arm["commit"] is None or arm["tree"] is None:
             return outcome, detail
-        path = core.dir.trees / arm["tree"]
-        wrong = await core.git(core.repo.verify, path, arm["commit"])
-        if not wrong:
+        await self._tree(arm["commit"], arm["tree"])
+        changed = self._tampered.pop(row["id"], None)
+        if changed is None:
             return outcome, detail
-        shutil.rmtree(path, ignore_errors=True)
-        return Outcome.WRONG_TREE, f"its run tree was changed while it ran: {', '.join(wrong[:3])}"
+        return Outcome.WRONG_TREE, f"its run tree was changed while it ran: {changed}"
 
     def _facts(self, shard: str) -> tuple[Facts, float | None]:
         """What the shard's own measurements say, read again from the file, so that it does not matter who watched."""
@@ -254,7 +261,7 @@ class Runs:
         assert lab.score is not None
         faults.point("score.intent")
         run_dir = core.dir.runs / shard
-        path = await core.git(core.repo.export, str(arm["commit"]), core.dir.trees)
+        path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         rung = lab.rung(row["rung"])
         values = lab.values(rung, row["seed"], run_dir, **self._data())
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]

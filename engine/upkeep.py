@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine import events as e
+from engine import runtree
 from engine.blobs import Blobs
 from engine.core import Core, fold, now
 from engine.files import read_regular
@@ -188,14 +188,12 @@ def _cited(core: Core, experiment: str) -> bool:
 def _remove(paths: list[Path], dry_run: bool) -> int:
     freed = 0
     for path in paths:
-        files = [path] if path.is_file() or path.is_symlink() else [each for each in path.rglob("*")]
+        files = [path] if path.is_file() or path.is_symlink() else list(path.rglob("*"))
         freed += sum(each.lstat().st_size for each in files if not each.is_dir() or each.is_symlink())
         if dry_run:
             continue
         if path.is_dir() and not path.is_symlink():
-            for place in [path, *(each for each in path.rglob("*") if each.is_dir() and not each.is_symlink())]:
-                place.chmod(0o700)
-            shutil.rmtree(path, ignore_errors=True)
+            runtree.remove(path)
         else:
             path.unlink(missing_ok=True)
     return freed
@@ -247,8 +245,6 @@ async def _pull(core: Core, ours: str, head: str, behind: int, who: Who) -> dict
 async def _push(core: Core, branch: str | None, ours: str, head: str, ahead: int, behind: int) -> dict[str, Any]:
     if ahead == 0:
         return {"done": "your branch has all of the trunk already"}
-    kind = "--ff-only " if behind == 0 else ""
-    return {
-        "done": f"your branch is checked out, and the cockpit never moves such a branch; run: git merge {kind}{core.lab.branch}",
-        "run": ["git", "merge", *kind.split(), core.lab.branch],
-    }
+    words = ["git", "merge", *(["--ff-only"] if behind == 0 else []), core.lab.branch]
+    why = "your branch is checked out, and the cockpit never moves such a branch"
+    return {"done": f"{why}; run: {' '.join(words)}", "run": words}
