@@ -216,6 +216,15 @@ async def test_curves_overlay_the_trunk_and_what_is_marked() -> None:
         await desk.until(lambda: "0005 mean of 3" in desk.text)
 
 
+async def test_a_run_without_shards_does_not_show_the_log_of_another() -> None:
+    async with sitting() as desk:
+        await desk.until(lambda: "log trunk-1" in desk.text)
+        await desk.press("j")
+        await desk.until(lambda: "stopped by Ada" in desk.text)
+        assert "log trunk-1" not in desk.text
+        assert "referee: val_bpb" not in desk.text
+
+
 async def test_stopping_takes_two_strokes_and_a_reason() -> None:
     async with sitting() as desk:
         await desk.press("j", "j", "j", "x")

@@ -110,6 +110,8 @@ class RunsScreen(CockpitScreen):
         if state != self._traces_for:
             self._traces_for = state
             curves.redraw(chosen(model, cursor, self.table.marks), "training loss")
+        if self.shard is None:
+            self.log_view.set_text(None, "", 0, 0)
         note = "follows" if self.shard and self._runs(self.shard) else ""
         self.log_view.redraw(focused=self.pane == "log", note=note)
 
