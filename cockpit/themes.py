@@ -99,7 +99,7 @@ class Palette:
     def _make(self, name: str, fill: str) -> Style:
         reverse = self.theme.ansi and fill == "cursor"
         return Style(
-            color=self.color(name or "text"),
+            color=self.color("text" if reverse else name or "text"),  # inverse of many colours would be a patchwork
             bgcolor=self.color("background" if reverse else fill),
             bold=name in _BOLD or None,
             reverse=True if reverse else None,

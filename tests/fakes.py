@@ -258,12 +258,11 @@ def verdict_row(name: str, differences: list[float], sentence: str) -> VerdictRo
 def loss_curve(final: float, seed: int, upto: int = STEPS, start: float = 5.6) -> list[tuple[int, float | None]]:
     """A training loss that falls like one: fast at first, noisy, the same noise for the same seed."""
     dice = random.Random(seed)
+    end = final * 0.69 + 2.5 * (final - 2.0138)
     points: list[tuple[int, float | None]] = []
     for step in range(0, upto + 1, 3):
         noise = dice.gauss(0, 0.035)
-        points.append(
-            (step, final * 0.69 + (start - final * 0.69) * math.exp(-step / 28) + 0.55 * math.exp(-step / 130) + noise)
-        )
+        points.append((step, end + (start - end) * math.exp(-step / 28) + 0.55 * math.exp(-step / 130) + noise))
     return points
 
 

@@ -139,7 +139,9 @@ class ReviewScreen(CockpitScreen):
         here = self.shown if self.shown and self.shown.proposal == row["id"] else None
         head = claim(self.model, row, here.text if here else None, width, self.note or self._missing(row, here))
         view.set_document(head, here.lines if here else (), (row["id"], row["diff_hash"], here is not None))
-        title.show([rule(f"{row['id']} {row['state']}", width, view.position, focused=self.pane == "diff")])
+        hint = "a approve · d decline" if row["state"] == "waiting" and here is not None else ""
+        note = "   ".join(each for each in (hint, view.position) if each)
+        title.show([rule(f"{row['id']} {row['state']}", width, note, focused=self.pane == "diff")])
 
     def _missing(self, row: ProposalRow, here: Shown | None) -> str | None:
         if here is not None or row["diff_hash"] is None:

@@ -151,7 +151,7 @@ def plot(traces: Sequence[Trace], width: int, height: int, *, share: float = 0.0
     spread = value_range(ready)
     if spread is None:
         note = "no points yet" if traces else "no run is selected"
-        return [*legend, *[Line()] * (inner // 2), Line(((f.fit("", gutter + 2) + note, "faint"),))]
+        return [*legend, *[Line()] * (inner // 2), Line(((f.fit(" " * (gutter + 2) + note, width), "faint"),))]
     low, high = spread
     last_step = max([trace.total or 0 for trace in ready] + [trace.steps[-1] for trace in ready if trace.steps])
     canvas = Canvas(width - gutter, inner)
@@ -167,7 +167,8 @@ def plot(traces: Sequence[Trace], width: int, height: int, *, share: float = 0.0
 
 
 def _prepared(trace: Trace, share: float, log: bool) -> Trace:
-    values = smooth(trace.values, share)
+    planned = max((trace.total or 0) / max(trace.steps[-1], 1), 1.0) if trace.steps else 1.0
+    values = smooth(trace.values, share * planned)  # the same window from the first point to the last
     if log:
         values = [math.log10(value) if value > 0 and math.isfinite(value) else math.nan for value in values]
     return Trace(trace.label, trace.colour, trace.steps, values, trace.total)

@@ -30,7 +30,7 @@ def queue_line(row: ProposalRow, width: int) -> Line:
     sign, colour = STATES.get(row["state"], ("?", "dim"))
     note = {"waiting": size_of(row), "refused": row["refusal"] or "refused"}.get(row["state"], row["state"])
     flag = "!" if row["risks"] and row["state"] == "waiting" else " "
-    room = max(width - 11 - f.width_of(note), 8)
+    room = max(width - 12 - f.width_of(note), 8)
     body = "text" if row["state"] == "waiting" else "dim"
     return Line(
         (
