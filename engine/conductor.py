@@ -49,7 +49,11 @@ class Conductor:
         self._stalled: str | None = None
 
     async def run(self) -> None:
-        """Open the campaign, pick up what a crash left, then go on until cancelled."""
+        """Open the campaign, pick up what a crash left, then go on until cancelled. A read-only ledger is only looked at."""
+        if self.core.ledger.read_only:
+            self.core.set_phase("read-only: a newer version wrote this ledger")
+            self.opened.set()
+            await asyncio.get_running_loop().create_future()
         await self.open()
         await self.runs.recover()
         self.opened.set()
@@ -144,6 +148,8 @@ class Conductor:
             faults.point("verdict.intent")
             self.core.record(step.event)
             faults.point("verdict.done")
+            if isinstance(step.event, e.VerdictReached) and step.event.final:
+                self.runs.drop_checkpoints(step.event.experiment)
         return True
 
     async def _take(self, name: str) -> None:

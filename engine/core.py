@@ -21,7 +21,7 @@ from engine.blobs import Blobs
 from engine.history.database import StoreDamaged, set_aside
 from engine.history.store import Store
 from engine.lab import Lab
-from engine.ledger import Event, Ledger
+from engine.ledger import VERSION, Event, Ledger
 from engine.paths import StateDir
 from engine.repo import Repo
 from engine.rpc import READ_ONLY, RpcError
@@ -55,13 +55,17 @@ class Core:
 
     def record(self, *entries: Any) -> None:
         """Make events durable, in order and at once, then fold them. Raises RpcError when the ledger is read-only."""
-        if self.ledger.read_only:
-            raise RpcError(READ_ONLY, f"{self.ledger.path} was written by a newer version: upgrade this one")
+        self.check_writable()
         for event in self.ledger.append_all([e.dump(entry) for entry in entries]):
             _fold(self.state, event)
         self.wake.set()
         for listener in self.listeners:
             listener()
+
+    def check_writable(self) -> None:
+        """Raise RpcError(READ_ONLY) when a newer version wrote this ledger: nothing here may be changed by this one."""
+        if self.ledger.read_only:
+            raise RpcError(READ_ONLY, f"{self.ledger.path} was written by a newer version: upgrade this one")
 
     async def git(self, call: Callable[..., T], *args: Any) -> T:
         """Run a call of the repository on git's one thread."""
@@ -116,6 +120,9 @@ def fold(ledger: list[Event]) -> State:
 
 
 def _fold(state: State, event: Event) -> None:
+    """Fold one event. From the first event of a newer version on nothing is understood, and the state stays as it was."""
+    if event.v > VERSION:
+        return
     loaded = e.load(event.type, event.v, event.data)
     if loaded is None:
         state.head = event.n

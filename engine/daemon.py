@@ -132,6 +132,9 @@ class Engine:
         for warning in (
             core.store.recovered,
             core.ledger.torn and f"a torn last line was set aside: {core.ledger.torn}",
+            core.ledger.read_only
+            and f"a newer version wrote this ledger: only its first {core.state.head} events are shown, and nothing is "
+            "changed; upgrade this version, then `cockpit down` and `cockpit up`",
         ):
             if warning:
                 core.warnings.append(str(warning))

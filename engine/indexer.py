@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.core import Core, now
 from engine.files import read_regular
-from engine.history.tables import Batch
 from engine.history.store import Store
+from engine.history.tables import Batch
 from engine.live import Live
 from engine.watch.parse import make_parser
 from engine.watch.tail import Tailer
@@ -98,7 +97,7 @@ class Indexer:
     async def flush(self) -> None:
         """Index everything up to the ledger's head. Returns when it is committed."""
         async with self._busy:
-            core, base, upto = self.core, self._indexed, self.core.ledger.head
+            core, base, upto = self.core, self._indexed, self.core.state.head
             if base == upto:
                 return
             events = [
@@ -123,9 +122,11 @@ class Indexer:
     async def catch_up(self, shard: str) -> None:
         """Index what a shard's file holds beyond the stored offset."""
         path = self.metrics_file(shard)
-        with suppress(OSError):
+        try:
             if path.stat().st_size <= self.offsets.get(shard, 0):
                 return
+        except OSError:  # it never wrote any
+            return
         metric = self.core.lab.metric
         for read in await asyncio.to_thread(list, self._reads(shard, path, make_parser(metric.source, metric.pattern))):
             await self._append([read])

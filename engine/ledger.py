@@ -54,8 +54,8 @@ def read_lines(raw: bytes, name: str = "ledger.jsonl") -> Iterator[tuple[Event, 
         end = raw.find(b"\n", start)
         line = raw[start:end] if end >= 0 else raw[start:]
         start = end + 1 if end >= 0 else len(raw)
-        body, digest = line[:-_TAIL], line[-66:-2].decode("ascii", "replace")
-        if line[len(body) : len(body) + len(_MARK)] != _MARK or hashlib.sha256(body).hexdigest() != digest:
+        digest = _sealed(line)
+        if digest is None:
             raise LedgerError(f"{name}:{number}: this line was changed or damaged: its hash does not match; {_ADVICE}")
         try:
             fields = orjson.loads(line)
@@ -67,6 +67,13 @@ def read_lines(raw: bytes, name: str = "ledger.jsonl") -> Iterator[tuple[Event, 
             raise LedgerError(f"{name}:{number}: the chain is broken: a line before it is missing or moved; {_ADVICE}")
         prev = digest
         yield event, digest
+
+
+def _sealed(line: bytes) -> str | None:
+    """The hash that closes a line (without its newline); None when the line is not what was hashed."""
+    body = line[:-_TAIL]
+    digest = hashlib.sha256(body).hexdigest()
+    return digest if line[len(body) :] == _MARK + digest.encode() + b'"}' else None
 
 
 _ADVICE = "restore the file from a backup, or keep its whole part with `head`, then run `cockpit verify`"
@@ -104,7 +111,9 @@ class Ledger:
 
     def append_all(self, entries: list[tuple[str, Mapping[str, Any]]]) -> list[Event]:
         """Write several events with one fsync; they are durable when this returns. All or none survive a crash of the
-        machine only as far as the file system keeps a single write whole; a torn end is set aside at the next start."""
+        machine only as far as the file system keeps a single write whole; a torn end is set aside at the next start.
+
+        Raises LedgerError when the ledger is read-only, OSError when the disk takes no more; the file is then as it was."""
         if self.read_only:
             raise LedgerError(
                 f"{self.path}: written by a newer version ({self.newest_version}); it is opened read-only"
@@ -113,15 +122,12 @@ class Ledger:
         events: list[Event] = []
         digest = self._hash
         for kind, data in entries:
-            event = Event(VERSION, self.head + len(events) + 1, round(self._clock(), 6), kind, data)
-            line, digest = seal(event.v, event.n, event.t, kind, data, digest)
+            plain = orjson.loads(orjson.dumps(data))  # what is folded now is what will be read from disk
+            event = Event(VERSION, self.head + len(events) + 1, round(self._clock(), 6), kind, plain)
+            line, digest = seal(event.v, event.n, event.t, kind, plain, digest)
             lines.append(line)
             events.append(event)
-        blob = b"".join(lines)
-        written = os.write(self._file, blob)
-        while written < len(blob):
-            written += os.write(self._file, blob[written:])
-        os.fsync(self._file)
+        self._write(b"".join(lines))
         self._hash = digest
         self.events += events
         return events
@@ -129,19 +135,36 @@ class Ledger:
     def close(self) -> None:
         os.close(self._file)
 
+    def _write(self, blob: bytes) -> None:
+        """Make `blob` durable at the end of the file, or leave the file as it was: a full disk must not break the chain."""
+        size = os.fstat(self._file).st_size
+        try:
+            written = 0
+            while written < len(blob):
+                written += os.write(self._file, blob[written:])
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, size)
+            raise
+
     def _load(self) -> None:
         try:
             raw = self.path.read_bytes()
         except FileNotFoundError:
             return
         whole = raw.rfind(b"\n") + 1
-        if whole < len(raw):
-            self.torn = set_aside(self.path, raw, whole, self._clock())
         for event, digest in read_lines(raw[:whole], str(self.path)):
             self.events.append(event)
             self._hash = digest
             if event.v > self.newest_version:
                 self.newest_version = event.v
+        if whole == len(raw):
+            return
+        if _sealed(raw[whole:-1]):  # all of an event and one byte more: it was whole once, so it is damaged, not torn
+            where = f"{self.path}:{self.head + 1}"
+            raise LedgerError(f"{where}: the end of this line was changed or damaged; {_ADVICE}")
+        if not self.read_only:
+            self.torn = set_aside(self.path, raw, whole, self._clock())
 
 
 def set_aside(path: Path, raw: bytes, whole: int, now: float) -> Path:

@@ -1,4 +1,4 @@
-"""Looking after a lab: is everything whole (`verify`), what can go (`gc`), and how the trunk stands to the researcher's branch."""
+"""Looking after a lab: is everything whole (`verify`), what can go (`gc`), how the trunk stands to your branch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from engine.paths import StateDir
 from engine.proposals import one_line
 from engine.repo import Commit, Repo, RepoError
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
+from engine.runs import checkpoints
 from engine.state import State
 from engine.types import Outcome, ProposalState, ShardState, Who
 from engine.watch.parse import make_parser
@@ -163,13 +164,14 @@ def _check_points(core: Core, counts: dict[str, tuple[int, int]], metrics_file: 
 
 async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
     """Remove run trees that nothing runs in, torn preparations, and checkpoints that `[retain]` does not keep."""
+    core.check_writable()
     state = core.state
     busy = {state.experiments[state.shards[shard]["experiment"]]["tree"] for shard in state.live}
     busy.add(state.experiments[state.trunk_arm]["tree"])
     doomed = [each for each in core.dir.trees.iterdir() if each.name not in busy]
     for row in state.shards.values():
         if row["state"] == ShardState.ENDED and not _cited(core, row["experiment"]):
-            doomed += sorted((core.dir.runs / row["id"]).glob("*.safetensors"))
+            doomed += checkpoints(core.dir.runs / row["id"])
             doomed += [
                 place for place in [core.dir.runs / row["id"] / "tmp"] if place.is_dir() and not place.is_symlink()
             ]
@@ -214,6 +216,7 @@ async def trunk(core: Core, action: str, who: Who) -> dict[str, Any]:
     facts |= {"trunk_ahead": ahead, "trunk_behind": behind, "log": await core.git(core.repo.first_parent_log, ours, 20)}
     if action == "show":
         return facts
+    core.check_writable()
     if action == "pull":
         return {**facts, **await _pull(core, ours, head, behind, who)}
     if action == "push":

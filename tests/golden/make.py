@@ -1,0 +1,175 @@
+"""Makes the golden ledger: a researcher's whole day on a tiny lab, with every type of event in it at least once.
+
+    python tests/golden/make.py [--force]
+
+Later code must still fold `ledger-v1.jsonl` to `rows-v1.json`, so neither is ever made again for the same version of the
+ledger: a changed meaning gets a new version, an upcaster, and a golden ledger of its own beside the old ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent))
+
+from cockpit.attach import Session  # noqa: E402
+from engine import events as e  # noqa: E402
+from engine import rpc  # noqa: E402
+from engine.conductor import boot_id  # noqa: E402
+from engine.core import fold, os_user  # noqa: E402
+from engine.ledger import GENESIS, VERSION, Ledger, read_lines, seal  # noqa: E402
+from tests.tinylab import (  # noqa: E402
+    CRASH,
+    NO_MATCH,
+    TinyLab,
+    decide,
+    proposal,
+    rate,
+    rows,
+    wait_for,
+    waiting,
+)
+
+PROPOSALS = (
+    rate(3.0),
+    proposal("Two more of everything", "WIDTH = 8", "WIDTH = 10", "architecture"),
+    CRASH,
+    NO_MATCH,
+    rate(4.0),
+    proposal("Less luck", "SEED_NOISE = 0.01", "SEED_NOISE = 0.02", "data mix"),
+    rate(5.0),
+)
+CLIMB = 'climb = ["screen", "confirm"]\n\n[rungs.confirm]\nbudget = 8\ntimeout = "1m"\n\n[proposer]'
+
+
+def main() -> int:
+    """Make both files. Exit code 2 when they exist and `--force` was not given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--force", action="store_true", help="make this version's files again")
+    force = parser.parse_args().force
+    ledger, expected = HERE / f"ledger-v{VERSION}.jsonl", HERE / f"rows-v{VERSION}.json"
+    if ledger.exists() and not force:
+        print(f"{ledger} exists: later code has to fold that very one", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="golden-") as place:
+        os.environ["XDG_RUNTIME_DIR"] = place
+        os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
+        raw = _live_through(Path(place) / "lab")
+    missing = set(e.TYPES) - {event.type for event, _ in read_lines(raw)}
+    if missing:
+        print(f"no {', '.join(sorted(missing))} came up", file=sys.stderr)
+        return 1
+    ledger.write_bytes(raw)
+    state = fold([event for event, _ in read_lines(raw)])
+    expected.write_text(json.dumps(list(state.since(0)), indent=1) + "\n")
+    return 0
+
+
+def _live_through(root: Path) -> bytes:
+    lab = TinyLab(root, list(PROPOSALS), queue=7, slots=2)
+    config = root / "cockpit.toml"
+    config.write_text(config.read_text().replace("[proposer]", CLIMB))
+    lab.git("commit", "-qam", "Two rungs")
+    try:
+        with lab.session() as session:
+            _day(lab, session)
+        lab.stop()
+        _by_hand(lab)
+        with lab.session() as session:  # a restart folds all of it once more
+            assert all(check["ok"] for check in session.call("verify")["checks"])
+    finally:
+        lab.stop()
+    return _anonymous(lab)
+
+
+def _day(lab: TinyLab, session: Session) -> None:
+    """Approve, decline, stop, sign twice at once, pull, pause: what a researcher can do in a day."""
+    wait_for(lambda: len(waiting(session)) == 6)
+    found = rows(session, "proposal")
+    session.call("pause", why="reading first")
+    session.call("resume")
+    decide(session, found["p0001"])
+    decide(session, found["p0003"])
+    decide(session, found["p0005"], why="as well, as a second opinion")
+    _end(session, "0001", "judged")
+    _end(session, "0002", "judged")
+    _end(session, "0003", "judged")
+    _take_branch(lab, session, found["p0006"])
+    lab.hold.touch()
+    decide(session, found["p0002"])
+    wait_for(lambda: any(s["state"] == "running" for s in rows(session, "shard").values() if s["experiment"] == "0005"))
+    session.call("stop", id="0005", why="the width was tried last year", request_id="stop-1")
+    wait_for(lambda: all(s["state"] == "ended" for s in rows(session, "shard").values()))
+    lab.hold.unlink()
+    _sign_both(lab, session, found)
+    wait_for(lambda: rows(session, "experiment").get("trunk-2", {}).get("state") == "judged")
+
+
+def _end(session: Session, experiment: str, state: str) -> None:
+    wait_for(lambda: rows(session, "experiment").get(experiment, {}).get("state") == state)
+
+
+def _take_branch(lab: TinyLab, session: Session, row: dict[str, object]) -> None:
+    """Somebody else has the branch that an experiment wants, so that none can be made."""
+    lab.git("branch", "exp/0004-less-luck", "main")
+    decide(session, row)
+    _end(session, "0004", "failed")
+
+
+def _sign_both(lab: TinyLab, session: Session, found: dict[str, dict[str, object]]) -> None:
+    """Sign two experiments in one breath: the second finds the trunk moved, and is not merged."""
+    link = socket.socket(socket.AF_UNIX)
+    link.connect(str(lab.state.socket))
+    token = lab.state.token.read_text()
+    lines = [rpc.request(0, "hello", {"token": token, "client": "golden", "protocol": 1})]
+    for number, (name, proposed) in enumerate((("0001", "p0001"), ("0003", "p0005")), 1):
+        params = {"experiment": name, "diff_hash": found[proposed]["diff_hash"], "request_id": f"sign-{number}"}
+        lines.append(rpc.request(number, "sign", {**params, "why": "clear on both rungs"}))
+    link.sendall(b"".join(lines))
+    _end(session, "0001", "merged")
+    wait_for(lambda: str(rows(session, "experiment")["0003"]["why"]).startswith("not merged"))
+    link.close()
+
+
+def _by_hand(lab: TinyLab) -> None:
+    """What the engine does not write yet, and what would take a broken lab file: the fold knows these events."""
+    ledger = Ledger(lab.state.ledger)
+    events = (
+        e.ConfigBroken('cockpit.toml:14: metric.direction: is "down". Fix: write "min" or "max"'),
+        e.FindingNoted("f00001", "0001", "seed-spread", "warning", "one seed gives half of the effect"),
+    )
+    ledger.append_all([e.dump(event) for event in events])
+    ledger.close()
+
+
+def _anonymous(lab: TinyLab) -> bytes:
+    """The ledger with this machine's names and places taken out, sealed anew."""
+    names = {str(lab.root): "/home/ada/lab", f"{os_user()}@{socket.gethostname()}": "ada@workstation"}
+    names |= {socket.gethostname(): "workstation", boot_id(): "boot"}
+    lines, prev = [], GENESIS
+    for event, _ in read_lines(lab.state.ledger.read_bytes()):
+        text = json.dumps(event.data)
+        for old, new in names.items():
+            text = text.replace(json.dumps(old)[1:-1], new) if old else text
+        data = _person(json.loads(text))
+        line, prev = seal(event.v, event.n, round(1_790_000_000 + event.n * 1.5, 3), event.type, data, prev)
+        lines.append(line)
+    return b"".join(lines)
+
+
+def _person(data: dict[str, object]) -> dict[str, object]:
+    who = data.get("who")
+    if isinstance(who, dict) and who.get("os_user") == os_user():
+        data["who"] = {**who, "os_user": "ada"}
+    return {**data, "pid": 4242} if "pid" in data else data
+
+
+if __name__ == "__main__":
+    sys.exit(main())
