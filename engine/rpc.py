@@ -44,15 +44,22 @@ class RpcError(Exception):
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One line. Raises RpcError(INTERNAL_ERROR) when it would pass the size limit."""
-    line = (
-        json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
-    )
+    """One line; a non-finite number goes as null, since JSON has none. Raises RpcError(INTERNAL_ERROR) when the line would
+    pass the size limit."""
+    try:
+        text = _dumps(message)
+    except ValueError:
+        text = _dumps(finite(message))
+    line = text.encode("utf-8", "replace") + b"\n"
     if len(line) > MAX_MESSAGE:
         raise RpcError(
             INTERNAL_ERROR, f"the message is {len(line)} bytes long; {MAX_MESSAGE} are allowed: ask for a smaller page"
         )
     return line
+
+
+def _dumps(message: Any) -> str:
+    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str)
 
 
 def finite(value: Any) -> Any:
@@ -93,6 +100,14 @@ def decode(line: bytes) -> dict[str, Any]:
     return message
 
 
+def _is_text(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def decode_request(line: bytes) -> tuple[int | str | None, str, dict[str, Any]]:
     """(id, method, params) of a client's request. Raises RpcError; its `data` is the id where one was readable."""
     message = decode(line)
@@ -100,6 +115,8 @@ def decode_request(line: bytes) -> tuple[int | str | None, str, dict[str, Any]]:
     if number is not None and not isinstance(number, int | str):
         raise RpcError(INVALID_REQUEST, "the id must be a number or a string")
     method, params = message.get("method"), message.get("params", {})
+    if b"\\ud" in line.lower() and not _is_text(params):
+        raise RpcError(INVALID_REQUEST, "a text holds half of a surrogate pair, which no encoding has", {"id": number})
     if not isinstance(method, str) or not isinstance(params, dict):
         raise RpcError(INVALID_REQUEST, "a request has a method (string) and params (an object)", {"id": number})
     return number, method, params

@@ -27,7 +27,7 @@ from engine.shards.outcome import Facts, classify
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
 from engine.text import clean
-from engine.types import Outcome, ShardRow, ShardState
+from engine.types import Outcome, ShardRow, ShardState, Verdict
 from engine.watch.parse import make_parser
 from engine.watch.tail import Tailer
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.indexer import Indexer
 
 log = logging.getLogger("engine")
+CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"})
 SCORE_LIMIT = 1 << 20
 METRICS_LIMIT = 256 << 20
 GRACE_S = 5.0
@@ -213,8 +214,6 @@ class Runs:
         self._forget(shard)
         if scoring:
             await self.score(shard)
-        else:
-            self._clean(shard)
 
     def _forget(self, shard: str) -> None:
         self.live.end(shard)
@@ -298,7 +297,6 @@ class Runs:
             return
         core.record(await asyncio.to_thread(self._read_score, shard, run_dir, record))
         faults.point("score.done")
-        self._clean(shard)
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""
@@ -322,20 +320,24 @@ class Runs:
         try:
             score = json.loads(read_regular(run_dir / "score.json", SCORE_LIMIT))
             metric = float(score["metric"])
-            sources = {clean(str(name)): float(value) for name, value in dict(score.get("sources", {})).items()}
+            scores = {clean(str(name)): float(value) for name, value in dict(score.get("sources", {})).items()}
+            sources = {name: value for name, value in scores.items() if math.isfinite(value)}
         except (ValueError, KeyError, TypeError) as error:
             return e.ShardScored(shard, Outcome.CRASHED, clean(f"the score cannot be read: {error!r}"), None)
         if not math.isfinite(metric):
             return e.ShardScored(shard, Outcome.NONFINITE, "its checkpoint scores as not finite", None)
         return e.ShardScored(shard, Outcome.FINISHED, "", metric, sources)
 
-    def _clean(self, shard: str) -> None:
-        """Drop checkpoints that the lab does not want kept; measurements, logs and records always stay."""
-        keep = self.core.lab.retain.checkpoints
-        if keep == "all":
+    def drop_checkpoints(self, experiment: str) -> None:
+        """Delete the checkpoints of an experiment whose shards were all scored, where `[retain]` does not keep them.
+        Measurements, logs and records always stay."""
+        core = self.core
+        keep, row = core.lab.retain.checkpoints, core.state.experiments[experiment]
+        solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
+        if keep == "all" or (keep == "unless-refereed" and (solid or core.lab.score is None or row["role"] == "trunk")):
             return
-        for file in (self.core.dir.runs / shard).glob("*.safetensors"):
-            if keep == "none":
+        for shard in core.state.shards_of(experiment):
+            for file in checkpoints(core.dir.runs / shard["id"]):
                 file.unlink(missing_ok=True)
 
     def step_error(self, name: str) -> str | None:
@@ -383,6 +385,11 @@ class Runs:
                 await self.score(shard)
             else:
                 await self.ended(name)
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """The files of a run directory that look like checkpoints; links are listed too, and are unlinked as such."""
+    return [each for each in run_dir.rglob("*") if each.suffix in CHECKPOINTS and (each.is_symlink() or each.is_file())]
 
 
 def _usage(record: ExitRecord) -> dict[str, Any]:

@@ -30,15 +30,18 @@ Method = Callable[..., Awaitable[Any]]
 QUEUE_LIMIT = 256
 """Notifications that may wait for a client before they collapse to a resync."""
 IN_FLIGHT = 32
-"""Requests of one client that are worked on at a time; further ones wait in the socket."""
+"""Requests of one client that are worked on or whose answers wait to be read; further ones wait in the socket."""
 SILENCE_S = 30.0
+"""How long a client may read nothing while something waits for it."""
 
 
 class Peer:
     """One attached client: its outbox, what it subscribed to, and whether it has shown the token."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, silence_s: float) -> None:
         self.writer = writer
+        self.silence_s = silence_s
+        self.gate = asyncio.Semaphore(IN_FLIGHT)  # taken by a request, given back when its answer was written
         self.name = "?"
         self.admitted = False
         self.live = False
@@ -68,14 +71,17 @@ class Peer:
         while True:
             await self._ready.wait()
             while self._answers or self._news or self._resync:
-                if self._answers:
+                answer = bool(self._answers)
+                if answer:
                     line = self._answers.popleft()
                 elif self._news:
                     line = self._news.popleft()
                 else:
                     line, self._resync = rpc.notification("resync", {}), False
                 self.writer.write(line)
-                await asyncio.wait_for(self.writer.drain(), SILENCE_S)
+                await asyncio.wait_for(self.writer.drain(), self.silence_s)
+                if answer:
+                    self.gate.release()
             self._ready.clear()
 
     async def flush(self) -> None:
@@ -89,7 +95,12 @@ class Server:
     """Listens on a socket and dispatches to `methods`, whose parameters are validated by their annotations."""
 
     def __init__(
-        self, path: Path, token: str, methods: Mapping[str, Method], hello: Callable[[], dict[str, Any]]
+        self,
+        path: Path,
+        token: str,
+        methods: Mapping[str, Method],
+        hello: Callable[[], dict[str, Any]],
+        silence_s: float = SILENCE_S,
     ) -> None:
         self.path = path
         self.peers: set[Peer] = set()
@@ -97,6 +108,7 @@ class Server:
         self._methods = {name: validate_call(method) for name, method in methods.items()}
         self._signatures = {name: inspect.signature(method) for name, method in methods.items()}
         self._hello = hello
+        self._silence_s = silence_s
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -126,7 +138,7 @@ class Server:
                 peer.notify(method, params)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(writer)
+        peer = Peer(writer, self._silence_s)
         self.peers.add(peer)
         pump = asyncio.create_task(peer.pump())
         read = asyncio.create_task(self._read(peer, reader))
@@ -144,7 +156,6 @@ class Server:
             writer.transport.abort()
 
     async def _read(self, peer: Peer, reader: asyncio.StreamReader) -> None:
-        gate = asyncio.Semaphore(IN_FLIGHT)
         tasks: set[asyncio.Task[None]] = set()
         try:
             while True:
@@ -158,11 +169,10 @@ class Server:
                     return
                 except (asyncio.IncompleteReadError, OSError):
                     return
-                await gate.acquire()
+                await peer.gate.acquire()
                 task = asyncio.create_task(self._answer(peer, line))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-                task.add_done_callback(lambda _: gate.release())
         finally:
             for task in tasks:
                 task.cancel()
@@ -187,7 +197,10 @@ class Server:
         if not peer.admitted:
             raise RpcError(rpc.WRONG_TOKEN, "say hello with the token first")
         if method == "subscribe":
-            peer.subscribed, peer.live = True, bool(params.get("live", False))
+            live = params.get("live", False)
+            if not isinstance(live, bool) or params.keys() - {"live"}:
+                raise RpcError(rpc.INVALID_PARAMS, "subscribe: live: true or false is expected, and nothing else")
+            peer.subscribed, peer.live = True, live
             return {}
         call = self._methods.get(method)
         if call is None:
