@@ -259,7 +259,8 @@ def _failed(s: State, n: int, t: float, ev: e.ExperimentFailed) -> None:
 
 
 def _rung_reached(s: State, n: int, t: float, ev: e.RungReached) -> None:
-    _update_experiment(s, n, ev.experiment, rung=ev.rung, state=ExperimentState.RUNNING)
+    if s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
+        _update_experiment(s, n, ev.experiment, rung=ev.rung, state=ExperimentState.RUNNING)
 
 
 def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
