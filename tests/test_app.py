@@ -264,6 +264,10 @@ async def test_approving_names_the_diff_that_was_on_the_screen() -> None:
         await desk.press("a")
         assert "approved already" in desk.status
         assert not desk.asking
+        await desk.until(lambda: desk.app.model.proposals["p0010"]["state"] == "approved")
+        await desk.press("J")
+        assert desk.review.queue.cursor == "p0011", "the next one is the next that waits"
+        assert desk.review.queue.index == 0
 
 
 async def test_declining_takes_a_reason() -> None:

@@ -183,9 +183,7 @@ class ReviewScreen(CockpitScreen):
     # --- moving
 
     def _select(self, by: int) -> None:
-        self._keep = None
-        rows = [row for row in reviews(self.model) if self._matches(row)]
-        self.queue.set_rows(rows)
+        """Move in the order that is on the screen; the row that is left may then take its place among the decided."""
         self.queue.move(by)
         self._failed = None
         row = self.queue.current

@@ -176,9 +176,9 @@ def _prepared(trace: Trace, share: float, log: bool) -> Trace:
 
 def _axis(low: float, high: float, rows: int, log: bool) -> dict[int, str]:
     if log:
-        marks = [(math.log10(tick), tick) for tick in f.ticks(10**low, 10**high, max(rows // 3, 2)) if tick > 0]
+        marks = [(math.log10(tick), tick) for tick in f.ticks(10**low, 10**high, max(rows * 2 // 5, 2)) if tick > 0]
     else:
-        marks = [(tick, tick) for tick in f.ticks(low, high, max(rows // 3, 2))]
+        marks = [(tick, tick) for tick in f.ticks(low, high, max(rows * 2 // 5, 2))]
     return {min(int((high - at) / (high - low) * rows), rows - 1): f"{tick:.5g}" for at, tick in marks}
 
 

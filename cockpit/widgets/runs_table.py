@@ -33,7 +33,7 @@ class Columns:
 
 
 def columns(width: int, *, alone: bool = False) -> Columns:
-    """Which columns fit: the hypothesis keeps 26 cells, the least needed go first. `alone`: no curves stand beside."""
+    """Which columns fit: the hypothesis keeps 24 cells, the least needed go first. `alone`: no curves stand beside."""
     spark = 10 if alone else 0
     state, steps, metric, effect, speed, eta = 10, 12, 8, 24, 7, 6
     name = 3 + 8 + 1
@@ -45,7 +45,7 @@ def columns(width: int, *, alone: bool = False) -> Columns:
         steps = 5 if drop == "bar" else steps
         spark = 0 if drop == "spark" else spark
         taken = name + sum(each + 1 for each in (state, steps, metric, effect, speed, eta, spark) if each)
-        if width - taken >= 26:
+        if width - taken >= 24:
             break
     return Columns(state, max(width - taken, 8), steps, metric, effect, speed, eta, spark)
 
