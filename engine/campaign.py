@@ -96,9 +96,15 @@ def _pointless(state: State, shard: str) -> bool:
     return row["role"] == "experiment" and row["state"] not in OPEN
 
 
-def active(state: State, slots: int) -> list[ExperimentRow]:
-    """The experiments that get shards now: the oldest open ones, as many as there are slots."""
-    return [row for row in _open(state) if row["commit"] is not None][: max(1, slots)]
+def active(state: State, lab: Lab, slots: int, setup: str) -> list[ExperimentRow]:
+    """The experiments that get shards now: the oldest open ones, as many as there are slots. Those whose trunk fails on
+    every seed can get none, and do not hold a place."""
+    ready = [row for row in _open(state) if row["commit"] is not None and row["baseline"]]
+    return [row for row in ready if not _trunk_fails(state, lab, row, setup)][: max(1, slots)]
+
+
+def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
+    return set(lab.seeds) <= set(voided(_facts(state, str(row["baseline"]), row["rung"], setup)))
 
 
 def _open(state: State) -> list[ExperimentRow]:
@@ -194,7 +200,7 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
 
 def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[str, int, str, int]]:
     """(arm, seed, rung, attempt) of every shard that is wanted, most wanted first."""
-    running = active(state, slots)
+    running = active(state, lab, slots, setup)
     arms: dict[tuple[str, str], int] = {}
     if state.trunk_arm:
         arms[state.trunk_arm, lab.climb[0]] = 0
