@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from . import env  # isort: skip  (must come before textual)
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
-from textual.screen import Screen
 
 from engine.rpc import DISCONNECTED, RpcError
 from engine.text import clean
 
-from . import clipboard, keys, themes
+from . import clipboard, themes
 from .driver import cell_diffing
 from .fetch import Fetcher
 from .follow import OFFLINE, Follower
@@ -45,8 +44,7 @@ class CockpitApp(App[str], inherit_bindings=False):
         Binding("ctrl+c", "say_how_to_leave", show=False, system=True),
     ]
     TITLE = "cockpit"
-    ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = False
 
     def __init__(
         self,
@@ -223,16 +221,6 @@ class CockpitApp(App[str], inherit_bindings=False):
     def action_say_how_to_leave(self) -> None:
         if isinstance(self.screen, CockpitScreen):
             self.screen.say("ctrl+q leaves the cockpit; runs keep going", "dim")
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette offers the actions of the screen below, from the key table."""
-        if isinstance(screen, CockpitScreen):
-            for key in keys.of((screen.scope, "all")):
-                if key.action != "palette":
-                    names = " ".join(keys.shown(each) for each in key.keys)
-                    yield SystemCommand(
-                        key.title, f"{key.does} ({names})", lambda action=key.action: screen.action_do(action)
-                    )
 
 
 async def open_cockpit(link: Link, *, theme: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The one table of keys: bindings, the palette, the help screen and the documentation are made from it.
+"""The one table of keys: bindings, the help and palette, and the documentation are made from it.
 
 A broken escape sequence can leave its last byte behind as if that key had been pressed, and a stalled line makes people
 press twice. So nothing that changes the lab lies on a key from UNSAFE or on a capital letter, and everything that does
@@ -53,7 +53,7 @@ TABLE: tuple[Key, ...] = (
     Key("copy", ("y",), "copy", "copy the id, the branch or the diff", "all"),
     Key("theme", ("t",), "theme", "next colour theme", "all"),
     Key("repaint", ("ctrl+l",), "repaint", "paint the whole screen again", "all"),
-    Key("help", ("question_mark",), "help", "all keys; type to filter them", "all"),
+    Key("help", ("question_mark",), "help", "all keys; type to filter them, enter does the first one", "all"),
     Key("palette", ("ctrl+p",), "palette", "find any of these actions by name", "all"),
     Key("leave", ("ctrl+q",), "leave", "leave the cockpit; runs keep going", "all"),
     Key("open", ("enter",), "open", "show or hide an experiment's shards; open a shard", "runs"),

@@ -437,6 +437,15 @@ async def test_help_lists_every_key_says_why_not_and_filters() -> None:
         assert isinstance(desk.app.screen, RunsScreen)
 
 
+async def test_an_action_can_be_found_by_name_and_done() -> None:
+    async with sitting() as desk:
+        await desk.press("ctrl+p", *"smooth", "enter")
+        await desk.until(lambda: "smoothing strong" in desk.text)
+        await desk.press("j", "j", "j", "ctrl+p", *"stop", "enter")
+        await desk.until(lambda: "Stop 0007?" in desk.text)
+        assert desk.engine.asked("stop") == [], "it still asks"
+
+
 async def test_q_and_esc_never_leave_and_ctrl_q_says_what_goes_on() -> None:
     async with sitting() as desk:
         await desk.press("q", "escape", "q", "escape")

@@ -137,7 +137,7 @@ def test_no_screen_passes_on_a_foreign_sequence(tmp_path: Path, diffing: str) ->
         terminal.send("2")
         terminal.read_until("mechanism", "right-to-left", "␛]52")
         terminal.send("?")
-        terminal.read_until("type to find")
+        terminal.read_until("type to find an action")
         terminal.send("\x11")
         terminal.read_until("re-attaches")
         shown = terminal.data.decode("utf-8", "replace")

@@ -133,7 +133,7 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         self.cockpit.show_help(self)
 
     def do_palette(self) -> None:
-        self.app.action_command_palette()
+        self.cockpit.show_help(self)
 
     def do_leave(self) -> None:
         self.cockpit.leave()
