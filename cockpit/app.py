@@ -112,13 +112,8 @@ class CockpitApp(App[str], inherit_bindings=False):
             self._skipped += 1
             return
         self._skipped = 0
-        state = (
-            self.model.version,
-            self.model.live_version,
-            self.fetcher.changed,
-            self.link.state,
-            self.follower.trouble,
-        )
+        model = self.model
+        state = (model.version, model.live_version, self.fetcher.changed, self.link.state, tuple(self.troubles()))
         screen = self.screen
         if state != self._painted and isinstance(screen, CockpitScreen) and screen.is_mounted:
             self._painted = state
@@ -134,7 +129,13 @@ class CockpitApp(App[str], inherit_bindings=False):
     def troubles(self) -> list[str]:
         """Sentences for the status line: what the engine refused, and a broken lab file."""
         lab = self.model.lab
-        found = [self.follower.trouble, lab["config_error"] if lab else None]
+        task = self._following
+        broken = task.exception() if task is not None and task.done() and not task.cancelled() else None
+        found = [
+            f"a bug ended the updates, leave and open again: {broken!r}" if broken else None,
+            self.follower.trouble,
+            lab["config_error"] if lab else None,
+        ]
         return [clean(each) for each in found if each]
 
     # --- what screens ask for

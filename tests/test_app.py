@@ -389,6 +389,13 @@ async def test_the_screen_stays_when_the_line_breaks_and_recovers_by_itself() ->
         await desk.until(lambda: "reconnecting" not in desk.status and "idle" in desk.status)
 
 
+async def test_a_row_that_cannot_be_read_is_said_and_the_screen_stays() -> None:
+    async with sitting() as desk:
+        desk.engine.put({"kind": "shard", "id": "broken"})  # type: ignore[typeddict-item, misc]
+        await desk.until(lambda: "a bug ended the updates" in desk.status)
+        assert "trunk-1" in desk.text
+
+
 async def test_a_resync_reads_everything_again() -> None:
     async with sitting() as desk:
         before = len(desk.engine.asked("live"))
