@@ -45,12 +45,18 @@ class Campaign:
             self.events.append((number, 1_790_000_000.0 + number, event))
             reduce(self.state, *self.events[-1])
 
-    def trunk_moves(self) -> str:
+    def trunk_moves(self, commit: str = "", tree: str = "") -> str:
         """The trunk gets a new commit; returns the id of its arm."""
         number = self.state.counts["trunk"] + 1
         arm = f"trunk-{number}"
-        self.write(e.ArmAdded(arm, f"{number:040x}", f"{number:040d}", "cockpit/trunk", "it moved"))
+        commit, tree = commit or f"{number:040x}", tree or f"{number:040d}"
+        self.write(e.ArmAdded(arm, commit, tree, "cockpit/trunk", "it moved"))
         return arm
+
+    @property
+    def trunk(self) -> str:
+        """The commit of the trunk."""
+        return str(self.state.experiments[self.state.trunk_arm]["commit"])
 
     def propose(self, refusal: str | None = None) -> str:
         number = len(self.state.proposals) + 1
@@ -58,11 +64,11 @@ class Campaign:
         files = [{"path": "train.py", "added": number, "removed": 1, "status": "M"}]
         self.write(
             e.ProposalAdded(
-                name, f"Idea {number}", "", "", "optimizer", "recording", "0" * 40, f"{number:064d}", diff, files
+                name, f"Idea {number}", "", "", "optimizer", "recording", self.trunk, f"{number:064d}", diff, files
             )
             if not refusal
             else e.ProposalAdded(
-                name, "No idea", "", "", "optimizer", "recording", "0" * 40, f"{number:064d}", refusal=refusal
+                name, "No idea", "", "", "optimizer", "recording", self.trunk, f"{number:064d}", refusal=refusal
             )
         )
         return name
@@ -75,7 +81,7 @@ class Campaign:
         proposal = proposal or self.propose()
         number = self.state.counts["experiment"] + 1
         name, branch = f"{number:04d}", f"exp/{number:04d}-idea"
-        parent, arm = "0" * 40, self.state.trunk_arm
+        parent, arm = self.trunk, self.state.trunk_arm
         self.write(
             self._decided(proposal, "approve"),
             e.ExperimentIntended(name, proposal, parent, arm, branch, 1.0, ["Ada", "a@b"], "Idea", "screen"),
