@@ -108,7 +108,8 @@ def timed(what: str, act: Callable[[], Any]) -> tuple[float, Any]:
 def start_engine(lab: TinyLab) -> Session:
     """Start the lab's engine and return when it has answered a hello."""
     lab.engine = spawn(lab.root, lab.state)
-    return wait_for(lambda: reached(lab))
+    session: Session = wait_for(lambda: reached(lab))
+    return session
 
 
 def reached(lab: TinyLab) -> Session | None:

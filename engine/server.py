@@ -79,7 +79,8 @@ class Peer:
                 else:
                     line, self._resync = rpc.notification("resync", {}), False
                 self.writer.write(line)
-                await asyncio.wait_for(self.writer.drain(), self.silence_s)
+                async with asyncio.timeout(self.silence_s):  # wait_for can swallow a cancellation
+                    await self.writer.drain()
                 if answer:
                     self.gate.release()
             self._ready.clear()
@@ -151,8 +152,9 @@ class Server:
             for done in await asyncio.gather(pump, read, return_exceptions=True):
                 if isinstance(done, Exception) and not isinstance(done, OSError | TimeoutError):
                     log.error("client %s", peer.name, exc_info=done)
-            with suppress(OSError, TimeoutError):  # last answers, such as the one that says why it is let go
-                await asyncio.wait_for(peer.flush(), 1.0)
+            with suppress(OSError):  # last answers, such as the one that says why it is let go; a TimeoutError is one
+                async with asyncio.timeout(1.0):
+                    await peer.flush()
             writer.transport.abort()
 
     async def _read(self, peer: Peer, reader: asyncio.StreamReader) -> None:
