@@ -15,6 +15,7 @@ from typing import Any
 
 from cockpit import listing
 from cockpit.attach import Session, attached, state_dir
+from cockpit.commands import Failed, WrongUse
 from engine.paths import CONFIG
 from engine.resources import shipped
 from engine.rpc import RpcError
@@ -25,16 +26,14 @@ POLL_S = 0.3
 
 
 def demo(args: argparse.Namespace) -> int:
-    """`cockpit demo`. Exit codes: 0 done, 1 the work failed, 2 wrong use."""
+    """`cockpit demo`: 0 when it is done. Raises WrongUse and Failed."""
     wrong = _wrong_use(args)
     if wrong:
-        print(f"cockpit: {wrong}", file=sys.stderr)
-        return 2
+        raise WrongUse(wrong)
     root = args.dir.resolve()
     problem = set_up(root)
     if problem:
-        print(f"cockpit: {problem}", file=sys.stderr)
-        return 1
+        raise Failed(problem)
     if args.until == 0:
         print(json.dumps({"experiments": [], "dir": str(root)}) if args.json else f"the sample lab is ready in {root}")
         return 0
@@ -61,27 +60,30 @@ def _wrong_use(args: argparse.Namespace) -> str | None:
 
 
 def set_up(root: Path) -> str | None:
-    """Make the sample lab at `root`, or find it there. Returns what is wrong, in a sentence, or None."""
+    """Make the sample lab at `root`, or find it there. Returns what is wrong, in a sentence, or None.
+
+    Raises WrongUse when something else lies there.
+    """
     if find_spec("torch") is None or find_spec("safetensors") is None:
         return "the sample lab trains with torch: install it with `pip install 'research-cockpit[lab]'`, or run `make demo`"
     if (state_dir(root).root / MARKER).is_file() and (root / CONFIG).is_file():
         return None
     if root.exists() and any(root.iterdir()):
-        return f"{root} is not empty and holds no sample lab: name another place with --dir"
-    shutil.copytree(
-        shipped("sample_runs") / "nanolm",
-        root,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns("__pycache__", ".cockpit", "*.pyc"),
-    )
+        raise WrongUse(f"{root} is not empty and holds no sample lab: name another place with --dir")
+    making = root.with_name(f".{root.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
     try:
-        _commit(root)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        ignored = shutil.ignore_patterns("__pycache__", ".cockpit", "*.pyc")
+        shutil.copytree(shipped("sample_runs") / "nanolm", making, ignore=ignored)
+        _commit(making)
+        state = state_dir(making)
+        state.root.mkdir(mode=0o700, exist_ok=True)
+        (state.root / MARKER).write_text(json.dumps({"sample": "nanolm", "made": time.time()}))
+        making.rename(root)  # whole or not at all; an empty directory may be there already
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", "") or str(error)
-        return f"git could not make the sample lab's repository: {said.strip()}"
-    state = state_dir(root)
-    state.root.mkdir(mode=0o700, exist_ok=True)
-    (state.root / MARKER).write_text(json.dumps({"sample": "nanolm", "made": time.time()}))
+        return f"the sample lab could not be made: {said.strip()}"
     return None
 
 
@@ -99,7 +101,16 @@ def _commit(root: Path) -> None:
         if subprocess.run(["git", "-C", str(root), "config", key], capture_output=True).returncode:
             git("config", key, value)
     git("add", "-A")
-    git("commit", "-q", "-m", "Start from the sample lab nanolm")
+    git(
+        "-c",
+        "commit.gpgSign=false",
+        "-c",
+        "core.hooksPath=/dev/null",
+        "commit",
+        "-q",
+        "-m",
+        "Start from the sample lab nanolm",
+    )
 
 
 def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
@@ -116,13 +127,14 @@ def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
         if len(decided) >= until:
             return True, everything
         waiting = [row for row in everything if row["kind"] == "proposal" and row["state"] == "waiting"]
-        for row in waiting[: max(0, until - len(experiments))]:
+        unsettled = [row for row in experiments if not _is_settled(row)]
+        for row in waiting[: max(0, until - len(decided) - len(unsettled))]:
             _approve(session, row)
         phase = session.call("status")["phase"]
         if phase.startswith(("stalled", "preparing data failed", "the trunk itself fails")):
             print(f"cockpit: {clean(phase)}", file=sys.stderr)
             return False, everything
-        if not waiting and phase == "idle" and all(_is_settled(row) for row in experiments):
+        if not waiting and phase == "idle" and not unsettled:
             print(f"cockpit: only {len(decided)} of {until} experiments could be decided", file=sys.stderr)
             return False, everything
         time.sleep(POLL_S)

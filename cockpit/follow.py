@@ -62,12 +62,16 @@ class Follower:
                 self.model.clear()
                 continue
             self.model.apply(page["rows"], page["next"])
+            if "phase" in page:
+                self.model.take_phase(page["phase"])
             if page["next"] >= page["head"]:
                 return
 
     async def _listen(self) -> None:
         async for method, params in self.link.notifications():
             if method == "head":
+                if "phase" in params:
+                    self.model.take_phase(params["phase"])
                 if params.get("seq", 0) > self.model.next:
                     self._wake.set()
             elif method == "live":

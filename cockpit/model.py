@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from engine.text import clean_all
+from engine.text import clean_all, clean_line
 from engine.types import DecisionRow, ExperimentRow, FindingRow, LabRow, LiveRow, ProposalRow, Row, ShardRow
 
 KEEP_POINTS = 1200
@@ -107,6 +107,13 @@ class ReadModel:
                 tables[kind][row["id"]] = row
             self.version += 1
         self.next = next_
+
+    def take_phase(self, phase: str) -> None:
+        """What the engine is doing just now; it comes beside the rows, since it is no event."""
+        phase = clean_line(phase)
+        if self.lab is not None and self.lab["phase"] != phase:
+            self.lab = cast(LabRow, {**self.lab, "phase": phase})
+            self.version += 1
 
     def take_live(self, shards: Mapping[str, LiveRow], *, whole: bool) -> None:
         """Merge live rows; `whole` when they hold every point since the shard began, as after a resync."""

@@ -64,9 +64,12 @@ class Cancel:
 Step = Branch | Launch | Record | Cancel
 
 
-def setup_of(lab: Lab) -> str:
-    """Hash of everything in the lab file that a measurement depends on."""
+def setup_of(lab: Lab, data: str = "") -> str:
+    """Hash of everything that a measurement depends on beside the code and the seed: the lab file's part, and `data`, the
+    key of the data that shards read."""
     parts = {
+        "data": data,
+        "python": lab.python,
         "command": lab.command,
         "env": dict(lab.env),
         "prepare": lab.prepare and lab.prepare.command,
@@ -79,11 +82,12 @@ def setup_of(lab: Lab) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def plan(state: State, lab: Lab, slots: int, *, launching: bool = True) -> list[Step]:
-    """The steps wanted now, in order. `slots` is how many shards may run at once; `launching` false starts none."""
-    setup = setup_of(lab)
+def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launching: bool = True) -> list[Step]:
+    """The steps wanted now, in order. `slots` is how many shards may run at once; `launching` false starts none; only
+    shards of the present `setup` count."""
+    setup = setup_of(lab) if setup is None else setup
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
-    for row in _open(state):
+    for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
     steps += [Cancel(shard) for shard in state.live if _pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
@@ -99,12 +103,29 @@ def _pointless(state: State, shard: str) -> bool:
 def active(state: State, lab: Lab, slots: int, setup: str) -> list[ExperimentRow]:
     """The experiments that get shards now: the oldest open ones, as many as there are slots. Those whose trunk fails on
     every seed can get none, and do not hold a place."""
-    ready = [row for row in _open(state) if row["commit"] is not None and row["baseline"]]
+    ready = [row for row in _placed(state, lab) if row["commit"] is not None and row["baseline"]]
     return [row for row in ready if not _trunk_fails(state, lab, row, setup)][: max(1, slots)]
 
 
 def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
     return set(lab.seeds) <= set(voided(_facts(state, str(row["baseline"]), row["rung"], setup)))
+
+
+def may_launch(state: State, experiment: str) -> bool:
+    """Whether shards of this arm may start: asked again right before each launch, since a plan takes time to carry out."""
+    row = state.experiments[experiment]
+    return state.paused is None and (row["role"] == "trunk" or row["state"] in OPEN)
+
+
+def stranded(state: State, lab: Lab) -> list[ExperimentRow]:
+    """Open experiments at a rung that the lab file no longer has: nothing can run for them."""
+    names = {rung.name for rung in lab.rungs}
+    return [row for row in _open(state) if row["rung"] not in names]
+
+
+def _placed(state: State, lab: Lab) -> list[ExperimentRow]:
+    names = {rung.name for rung in lab.rungs}
+    return [row for row in _open(state) if row["rung"] in names]
 
 
 def _open(state: State) -> list[ExperimentRow]:
@@ -141,8 +162,10 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         return
     theirs = _facts(state, row["baseline"], row["rung"], setup)
     pairs = pair(theirs, mine, lab.metric.direction)
-    wanted = len(lab.seeds) - len(voided(theirs))
-    judgement = judge(pairs, failures(theirs, mine), wanted, unit=lab.metric.unit)
+    wanted = len(set(lab.seeds) - set(voided(theirs)))
+    # a failure counts once the trunk has shown that it does not fail on that seed itself
+    known = [failure for failure in failures(theirs, mine) if failure.seed in theirs]
+    judgement = judge(pairs, known, wanted, unit=lab.metric.unit)
     exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
     exhausted = exhausted and not any(
         shard["state"] != ShardState.ENDED
@@ -190,7 +213,8 @@ def _next_rung(lab: Lab, rung: str) -> str | None:
 
 def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch]:
     used = {state.shards[shard]["slot"] for shard in state.live}
-    free = iter([slot for slot in range(slots) if slot not in used])
+    left = max(0, slots - len(state.live))  # shards of a time with more slots may still run
+    free = iter([slot for slot in range(slots) if slot not in used][:left])
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
@@ -220,14 +244,14 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     """(place of the seed, seed, attempt) of the shards that this arm still needs at this rung."""
     row = state.experiments[arm]
     shards = latest(state, arm, rung, setup)
-    if row["role"] == "experiment" and any(_own_fault(shard) for shard in shards.values()):
-        return []
     dead = set()
     if row["baseline"]:
         baseline = latest(state, row["baseline"], rung, setup)
         dead = {seed for seed, shard in baseline.items() if _own_fault(shard)}
         if dead and not all(seed in baseline and baseline[seed]["outcome"] for seed in lab.seeds):
             return []  # the trunk may be broken: wait for all of it before spending more
+    if row["role"] == "experiment" and any(_own_fault(shard) for seed, shard in shards.items() if seed not in dead):
+        return []
     everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
     found = []
     for place, seed in enumerate(lab.seeds):

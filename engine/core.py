@@ -72,8 +72,8 @@ class Core:
         return await asyncio.get_running_loop().run_in_executor(self._git, call, *args)
 
     async def index(self, ask: Callable[[Store], T]) -> T:
-        """Run `ask` with the store on the index's one thread. A damaged file is set aside, and an empty one answers
-        until the index was rebuilt: `damaged` says that it has to be."""
+        """Run `ask` with the store on the index's one thread. A damaged file is set aside for an empty one, and `damaged`
+        says that this has to be filled again. Raises StoreError."""
         return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask)
 
     def _ask(self, ask: Callable[[Store], T]) -> T:
@@ -88,7 +88,18 @@ class Core:
                 f"the index was damaged; it lies in {aside.name}, and a new one was made from the ledger"
             )
             self.damaged = True
-            return ask(self.store)
+            raise
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when `condition` holds; it is asked again after every event."""
+        changed = asyncio.Event()
+        self.listeners.append(changed.set)
+        try:
+            while not condition():
+                changed.clear()
+                await changed.wait()
+        finally:
+            self.listeners.remove(changed.set)
 
     def set_phase(self, phase: str) -> None:
         """What the engine is doing, in one short sentence; clients see it on the status line."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -15,10 +16,11 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from engine.conductor import Conductor, boot_id
+from engine.conductor import Conductor
 from engine.core import Core
 from engine.history.console import Console
 from engine.history.database import StoreError
@@ -29,6 +31,7 @@ from engine.lab import Lab, LabError, load
 from engine.ledger import LedgerError
 from engine.live import Live
 from engine.methods import Methods
+from engine.opening import boot_id
 from engine.paths import StateDir
 from engine.proposals import Intake
 from engine.proposers.base import make
@@ -52,16 +55,12 @@ def lock(state: StateDir) -> int:
     """Take the lab's lock and return its descriptor. Raises AlreadyRunning, also for an engine on another host."""
     handle = os.open(state.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     mine = {"host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid()}
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _flock(handle):
         held = _holder(handle)
         os.close(handle)
-        raise AlreadyRunning(
-            f"an engine runs for this lab already (pid {held.get('pid')} on {held.get('host')})"
-        ) from None
+        raise AlreadyRunning(f"an engine runs for this lab already (pid {held.get('pid')} on {held.get('host')})")
     held = _holder(handle)
-    if held and held.get("host") != mine["host"]:
+    if held and held.get("host") != mine["host"] and held.get("boot") != mine["boot"]:
         os.close(handle)
         raise AlreadyRunning(
             f"an engine on {held['host']} (pid {held.get('pid')}) holds this lab: run `cockpit down` there; "
@@ -71,6 +70,18 @@ def lock(state: StateDir) -> int:
     os.pwrite(handle, json.dumps(mine).encode(), 0)
     os.fsync(handle)
     return handle
+
+
+def _flock(handle: int) -> bool:
+    """Take the lock, over the moments in which a client asks whether it is free."""
+    for _ in range(20):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return True
+    return False
 
 
 def unlock(handle: int) -> None:
@@ -114,7 +125,7 @@ class Engine:
         self.runs = Runs(self.core, self.executor, self.tailer, self.live, self.slots)
         proposer = make(lab.proposer.kind, lab.root, str(lab.proposer.path))
         self.conductor = Conductor(self.core, self.runs, Intake(self.core, proposer))
-        self.indexer = Indexer(self.core, self.tailer, self.live, self.runs.metrics_file)
+        self.indexer = Indexer(self.core, self.tailer, self.live, self.runs.metrics_file, self.runs.parser)
         self.runs.indexer = self.indexer
         console = Console(state.history, state.root / "sql", self._checkpoint)
         self.console = console
@@ -216,12 +227,16 @@ def main() -> int:
         log.exception("the engine cannot go on")
         print(error, file=sys.stderr)
         return 1
-    unlock(handle)
+    finally:
+        unlock(handle)
     return 0
 
 
 async def _main(lab: Lab, state: StateDir) -> None:
+    gc.disable()  # a long ledger becomes millions of objects, and none of them is garbage
     engine = Engine(lab, state)
+    gc.freeze()
+    gc.enable()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.methods.stopping.set)
@@ -231,4 +246,8 @@ async def _main(lab: Lab, state: StateDir) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the database's bindings would complain at length about what is still referenced

@@ -20,7 +20,7 @@ def decide(core: Core, proposal: str, diff_hash: str, action: str, why: str, who
     row = core.state.proposals.get(proposal)
     if row is None:
         raise RpcError(UNKNOWN_ID, f"no proposal {proposal!r}; `cockpit ls` lists them")
-    if request in core.state.requests:
+    if core.state.requests.get(request, {}).get("proposal") == proposal:
         return _answer(core, proposal, first=True)
     if action not in (Action.APPROVE, Action.DECLINE):
         raise RpcError(INVALID_PARAMS, f"action is {action!r}; it is approve or decline")
@@ -32,14 +32,21 @@ def decide(core: Core, proposal: str, diff_hash: str, action: str, why: str, who
         raise RpcError(STALE, f"the diff of {proposal} is not the one that was shown: look at it again", _present(row))
     if action == Action.APPROVE and row["state"] == ProposalState.REFUSED:
         raise RpcError(NOT_NOW, f"{proposal} cannot be applied ({row['refusal']}): {row['detail']}")
-    faults.point("decide.intent")
     if action == Action.APPROVE:
+        if not is_current(core, row):
+            raise RpcError(
+                STALE, f"the trunk moved: {proposal} is being applied afresh, look at it again", _present(row)
+            )
         core.record(*approve_event(core, proposal, who, why, request))
     else:
         core.record(_decided(core, row, Action.DECLINE, who, why, request))
-    faults.point("decide.effect")
     faults.point("decide.done")
     return _answer(core, proposal, first=True)
+
+
+def is_current(core: Core, row: ProposalRow) -> bool:
+    """Whether a proposal applies to the trunk as it stands: only then is a comparison with that trunk one of the idea."""
+    return row["parent"] == core.state.experiments[core.state.trunk_arm]["commit"]
 
 
 def approve_event(

@@ -31,6 +31,9 @@ class ConfigLoaded:
 
 @dataclass(frozen=True, slots=True)
 class ConfigBroken:
+    """The lab file was changed and no longer reads, or reads again (then `error` is empty). Until the next start of an
+    engine the lab is run as it was."""
+
     error: str
 
 
@@ -83,6 +86,7 @@ class ProposalRebased:
     files: list[Json]
     refusal: str | None = None
     detail: str | None = None
+    risks: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ class ShardIntended:
     commit: str
     tree: str
     setup: str  # hash of how shards are run and measured; only shards of one setup are compared
+    source: str = "jsonl"  # how its metrics are to be read, also long after the lab file has changed
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,29 @@ class MergeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class PullIntended:
+    """A person pulls their branch into the trunk. Everything that the merge commit's hash depends on is here."""
+
+    decision: str
+    ours: str
+    theirs: str
+    when: float
+    author: list[str]
+    message: str
+    who: Json
+
+
+@dataclass(frozen=True, slots=True)
+class PullDone:
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullFailed:
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """No new shards are launched until `Resumed`."""
 
@@ -293,6 +322,9 @@ TYPES: dict[str, type] = {
     "merge.intended": MergeIntended,
     "merge.done": MergeDone,
     "merge.failed": MergeFailed,
+    "pull.intended": PullIntended,
+    "pull.done": PullDone,
+    "pull.failed": PullFailed,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
 }

@@ -1,8 +1,9 @@
 """Named points at which the engine can be made to die, so that tests can prove that nothing is lost there.
 
 `COCKPIT_CRASH_AT=branch.effect` kills the process with SIGKILL when it gets there; `name:3` the third time. Without the
-variable a point costs one dictionary look-up. Every act of the engine passes `<act>.intent`, `<act>.effect` and `<act>.done`:
-right after its intent was made durable, after its effect, and after its completion was made durable.
+variable a point costs one comparison. An act passes `<act>.intent` right after its intent was made durable, `<act>.effect`
+after its effect, and `<act>.done` after its completion was made durable; those that are one event alone pass `done`. The intent
+of an `end` is the exit record, of a `score` or a `stop` the event that asks for it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ from __future__ import annotations
 import os
 import signal
 
-ACTS = ("open", "propose", "decide", "branch", "launch", "end", "score", "verdict", "stop", "merge")
-POINTS = tuple(f"{act}.{stage}" for act in ACTS for stage in ("intent", "effect", "done"))
+ACTS = ("open", "prepare", "branch", "launch", "end", "score", "stop", "merge", "pull")
+POINTS = (
+    *(f"{act}.{stage}" for act in ACTS for stage in ("intent", "effect", "done")),
+    "propose.effect",  # its bodies are stored
+    "propose.done",
+    "rebase.done",
+    "decide.done",
+    "verdict.done",
+)
 
 _armed, _, _count = os.environ.get("COCKPIT_CRASH_AT", "").partition(":")
 _left = int(_count) if _count.isdigit() else 1

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.core import Core, now
 from engine.files import read_regular
+from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.history.tables import Batch
 from engine.live import Live
-from engine.watch.parse import make_parser
+from engine.watch.parse import Parser
 from engine.watch.tail import Tailer
 
 log = logging.getLogger("engine")
-CHUNK = 4 << 20
+CHUNK = 1 << 20
+AGAIN_S = 5.0
+GROUP = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,19 @@ class Read:
 class Indexer:
     """Feeds the store from the ledger and from the tailer."""
 
-    def __init__(self, core: Core, tailer: Tailer, live: Live, metrics_file: Callable[[str], Path]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        tailer: Tailer,
+        live: Live,
+        metrics_file: Callable[[str], Path],
+        make_parser: Callable[[str], Parser],
+    ) -> None:
         self.core = core
         self.tailer = tailer
         self.live = live
         self.metrics_file = metrics_file
+        self.make_parser = make_parser
         self.offsets: dict[str, int] = {}
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
         self._wake = asyncio.Event()
@@ -54,7 +66,11 @@ class Indexer:
 
     async def start(self) -> None:
         """Bring the index up to where the last engine left off; until then SQL waits (`ready`)."""
-        await self._resume()
+        try:
+            await self._resume()
+        except StoreError as error:
+            self.core.damaged = True
+            self._complain(error)
         self.ready.set()
 
     async def _resume(self) -> None:
@@ -63,18 +79,20 @@ class Indexer:
             await self.rebuild()  # the index has events that the ledger does not: it belongs to another past
             return
         self.offsets = await self.core.index(Store.offsets)
-        for shard in self.core.state.shards:
-            if shard not in self.core.state.live:
-                await self.catch_up(shard)
+        await self._catch_up_all([shard for shard in self.core.state.shards if shard not in self.core.state.live])
 
     async def run(self) -> None:
-        """Index events and rows as they come, until cancelled."""
+        """Index events and rows as they come, until cancelled; an index that was lost is made again."""
         while True:
             self._wake.clear()
-            if self.core.damaged:
-                self.core.damaged = False
-                await self.rebuild()
-            await self.flush()
+            try:
+                if self.core.damaged:
+                    self.core.damaged = False
+                    await self.rebuild()
+                await self.flush()
+            except StoreError as error:
+                self._complain(error)
+                await asyncio.sleep(AGAIN_S)
             await self._wake.wait()
 
     async def follow(self) -> None:
@@ -83,10 +101,13 @@ class Indexer:
             shard = self.live.shards.get(batch.shard)
             if shard is not None:
                 shard.feed(batch.points, batch.summary, batch.garbage)
-            if await self._append([batch]):  # a rebuild went past it: go on from where the index stands
-                await self.catch_up(batch.shard)
+            try:
+                if await self._append([batch]):  # a rebuild went past it: go on from where the index stands
+                    await self.catch_up(batch.shard)
+            except StoreError as error:
+                self._complain(error)  # what is missing is read again from the file
 
-    async def _append(self, batches: list[Batch]) -> tuple[str, ...]:
+    async def _append(self, batches: Sequence[Batch]) -> tuple[str, ...]:
         async with self._busy:
             skipped = await self.core.index(lambda store: store.append(batches))
         for batch in batches:
@@ -115,31 +136,57 @@ class Indexer:
             await core.index(Store.clear)
             self._indexed, self.offsets = 0, {}
         await self.flush()
-        for shard in core.state.shards:
-            await self.catch_up(shard)
+        await self._catch_up_all(list(core.state.shards))
         return {"events": self._indexed, "shards": len(core.state.shards)}
 
+    async def _catch_up_all(self, shards: list[str]) -> None:
+        """`catch_up` for many shards, with one transaction for the first pieces of a group of them."""
+        for at in range(0, len(shards), GROUP):
+            reads = await asyncio.to_thread(self._first_pieces, shards[at : at + GROUP])
+            try:
+                await self._append(reads)
+            except StoreError as error:
+                self._complain(error)
+                return
+            for read in reads:
+                if read.offset - read.start > CHUNK // 2:
+                    await self.catch_up(read.shard)
+
+    def _first_pieces(self, shards: list[str]) -> list[Read]:
+        reads = []
+        for shard in shards:
+            start = self.offsets.get(shard, 0)
+            piece = read_regular(self.metrics_file(shard), CHUNK, start)
+            if piece:
+                parsed = self.make_parser(shard).feed(piece)
+                reads.append(Read(shard, parsed.points, parsed.summary, start, start + parsed.consumed, parsed.garbage))
+        return reads
+
     async def catch_up(self, shard: str) -> None:
-        """Index what a shard's file holds beyond the stored offset."""
+        """Index what a shard's file holds beyond the stored offset, a piece at a time."""
         path = self.metrics_file(shard)
-        try:
+        with suppress(OSError):
             if path.stat().st_size <= self.offsets.get(shard, 0):
                 return
-        except OSError:  # it never wrote any
-            return
-        metric = self.core.lab.metric
-        for read in await asyncio.to_thread(list, self._reads(shard, path, make_parser(metric.source, metric.pattern))):
-            await self._append([read])
+        parser = self.make_parser(shard)
+        start = at = self.offsets.get(shard, 0)
+        try:
+            while piece := await asyncio.to_thread(read_regular, path, CHUNK, at):
+                at += len(piece)
+                parsed = await asyncio.to_thread(parser.feed, piece)
+                read = Read(shard, parsed.points, parsed.summary, start, start + parsed.consumed, parsed.garbage)
+                if await self._append([read]):
+                    return  # somebody else indexed it meanwhile
+                start = read.offset
+        except StoreError as error:
+            self._complain(error)
 
-    def _reads(self, shard: str, path: Path, parser: Any) -> Iterator[Read]:
-        """The whole file from where the index stands, in stretches."""
-        start = self.offsets.get(shard, 0)
-        body = read_regular(path, 1 << 30)[start:]
-        for at in range(0, len(body), CHUNK):
-            parsed = parser.feed(body[at : at + CHUNK])
-            offset = start + parsed.consumed
-            yield Read(shard, parsed.points, parsed.summary, start, offset, parsed.garbage)
-            start = offset
+    def _complain(self, error: StoreError) -> None:
+        """Losing the index never ends the engine: it is said, and made again."""
+        log.warning("the index: %s", error)
+        if str(error) not in self.core.warnings:
+            self.core.warnings.append(str(error))
+        self._wake.set()
 
     async def seed_live(self, shard: str) -> None:
         """Give a re-attached shard the curve and the facts that it had before the engine went away."""

@@ -61,11 +61,12 @@ class LiveShard:
     def _plot(self, step: int, value: float) -> None:
         finite = math.isfinite(value)
         self.value = value if finite else None
+        first_bad = not finite and not self.nonfinite
         self.nonfinite = self.nonfinite or not finite
-        if self.seen % self.stride == 0 or not finite:
+        if self.seen % self.stride == 0 or first_bad:
             point = (step, value if finite else None)
             self.curve.append(point)
-            self.fresh.append(point)
+            self.fresh = [*self.fresh[-2 * KEPT :], point]
         self.seen += 1
         if len(self.curve) > 2 * KEPT:
             self.curve = self.curve[::2]

@@ -9,17 +9,23 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import orjson
 
 from engine import events as e
 from engine import rpc
-from engine.conductor import Conductor, config_problem, version
+from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.files import read_regular
 from engine.history.console import Console, SqlRefused
+from engine.history.database import StoreError
+from engine.history.store import Store
 from engine.indexer import Indexer
+from engine.lab import LabError, load
+from engine.opening import version
 from engine.resources import shipped
 from engine.rpc import RpcError
 from engine.runs import Runs
@@ -29,9 +35,11 @@ from engine.types import PROTOCOL, ProposalState
 from engine.upkeep import gc, trunk, verify
 
 PAGE_BYTES = 900_000
+DEMO_POLICY, DEMO_MARKER = "demo --approve-all", "demo.json"
 BODY_BYTES = 256 * 1024
 
 Method = Callable[..., Awaitable[Any]]
+T = TypeVar("T")
 
 
 class Methods:
@@ -79,7 +87,7 @@ class Methods:
         size, upto = 0, state.head
         for row in state.since(since):
             shown = self._lab() if row["kind"] == "lab" else row
-            size += len(json.dumps(shown, ensure_ascii=True))
+            size += len(orjson.dumps(shown))
             if rows and row["seq"] != rows[-1]["seq"] and (len(rows) >= limit or size > PAGE_BYTES):
                 upto = rows[-1]["seq"]
                 break
@@ -93,14 +101,14 @@ class Methods:
     async def do_curve(self, shards: list[str], metric: str, points: int = 500) -> dict[str, Any]:
         """Curves of any shards, thinned; a non-finite value is null."""
         points = max(4, min(points, 2000))
-        curves = await self.core.index(lambda store: store.curve(shards[:64], metric, points))
+        curves = await self._index(lambda store: store.curve(shards[:64], metric, points))
         return {name: {"steps": steps, "values": values} for name, (steps, values) in curves.items()}
 
     async def do_metrics(self, shard: str) -> dict[str, Any]:
         """Names of what a shard streams, and what it said of itself."""
         self._shard(shard)
-        names = await self.core.index(lambda store: store.metric_names(shard))
-        return {"names": names, "summary": await self.core.index(lambda store: store.facts(shard))}
+        names = await self._index(lambda store: store.metric_names(shard))
+        return {"names": names, "summary": await self._index(lambda store: store.facts(shard))}
 
     async def do_log(self, shard: str, before: int | None = None, bytes: int = 65536) -> dict[str, Any]:
         """The end of a shard's output, or what comes before a byte offset; made harmless for a terminal."""
@@ -154,15 +162,25 @@ class Methods:
         """Experiments, best first, out of the index."""
         await self.indexer.ready.wait()
         await self.indexer.flush()
-        ranked = await self.core.index(lambda store: store.rank(max(1, min(limit, 1000))))
+        ranked = await self._index(lambda store: store.rank(max(1, min(limit, 1000))))
         return {"experiments": ranked}
+
+    async def _index(self, ask: Callable[[Store], T]) -> T:
+        try:
+            return await self.core.index(ask)
+        except StoreError as error:
+            raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None
 
     # --- deciding ---
 
     async def do_decide(
         self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = "", policy: str = ""
     ) -> dict[str, Any]:
-        """Approve or decline a proposal, by its diff's hash; `policy` names the setting by which a person let it through."""
+        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab alone: its --approve-all."""
+        if policy and (policy != DEMO_POLICY or not (self.core.dir.root / DEMO_MARKER).is_file()):
+            raise RpcError(
+                rpc.NOT_NOW, "a policy decides by the lab file's [gates] alone; --approve-all is the sample lab's"
+            )
         who = by_policy(policy) if policy else person(self.core.identity)
         return decide(self.core, proposal, diff_hash or "", action, why, who, request_id)
 
@@ -245,12 +263,10 @@ class Methods:
         }
 
     def _config_changed(self) -> str | None:
-        problem = config_problem(self.core.lab.root)
-        if problem:
-            return problem
-        from engine.lab import load
-
-        changed = load(self.core.lab.root).text_hash != self.core.lab.text_hash
+        try:
+            changed = load(self.core.lab.root).text_hash != self.core.lab.text_hash
+        except (LabError, OSError) as error:
+            return str(error)
         return "cockpit.toml has changed: `cockpit down`, then `cockpit up`, applies it" if changed else None
 
     async def do_verify(self) -> dict[str, Any]:

@@ -46,7 +46,6 @@ class Intake:
     async def add(self, reply: Reply) -> str:
         """Judge one reply against the present trunk and put it into the ledger, refused ones too. Returns its id."""
         core = self.core
-        faults.point("propose.intent")
         source = core.blobs.put(reply.text.encode())
         name = f"p{len(core.state.proposals) + 1:04d}"
         parent = await core.git(core.repo.trunk)
@@ -143,14 +142,15 @@ def applied(core: Core, parsed: Draft, parent: str) -> tuple[Files, Files]:
 
 async def rebase(core: Core, name: str) -> None:
     """Apply a waiting proposal to the trunk as it stands now; what it becomes is a new diff to be decided on."""
-    row = core.state.proposals[name]
     parent = await core.git(core.repo.trunk)
     reply = Reply(core.blobs.get(core.state.sources[name]).decode(), "")
     new = await draft(core, name, reply, core.state.sources[name], parent)
+    row = core.state.proposals[name]  # only now: somebody may have decided meanwhile
     if row["parent"] != parent and row["state"] == ProposalState.WAITING:
         refusal = Refusal.CONFLICT if new.refusal else None
         detail = f"the trunk moved on, and there the edits no longer fit: {new.detail}" if refusal else None
-        core.record(e.ProposalRebased(name, parent, new.diff, new.files, refusal, detail))
+        core.record(e.ProposalRebased(name, parent, new.diff, new.files, refusal, detail, new.risks))
+        faults.point("rebase.done")
 
 
 # --- approval ----------------------------------------------------------------------------------------------------------

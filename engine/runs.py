@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,10 @@ from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
+from engine.state import TREE_CHANGED
 from engine.text import clean
 from engine.types import Outcome, ShardRow, ShardState, Verdict
-from engine.watch.parse import make_parser
+from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("engine")
 CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"})
 SCORE_LIMIT = 1 << 20
-METRICS_LIMIT = 256 << 20
+METRICS_LIMIT = 1 << 30
+CHUNK = 1 << 20
 GRACE_S = 5.0
 
 
@@ -50,10 +53,15 @@ class Runs:
         self.tailer = tailer
         self.live = live
         self.slots = slots
-        self.data: Path | None = None  # set when the lab's data lie ready
+        self.setup = ""  # hash of how shards are run and measured now
+        self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
         self._cancelled: set[str] = set()
-        self._tampered: dict[str, str] = {}  # shards in whose run tree something was changed, and what
+
+    def use(self, data: Path | None, key: str) -> None:
+        """Run on the data that lie in `data` from now on; `key` says which these are."""
+        self._data = {} if data is None else {"data": data / "open", "held": data / "held"}
+        self.setup = campaign.setup_of(self.core.lab, key)
 
     # --- launching ---
 
@@ -72,7 +80,9 @@ class Runs:
                 slot=step.slot,
                 commit=commit,
                 tree=tree,
-                setup=campaign.setup_of(core.lab),
+                setup=self.setup,
+                source=core.lab.metric.source,
+                pattern=core.lab.metric.pattern,
             )
         )
         faults.point("launch.intent")
@@ -82,10 +92,13 @@ class Runs:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
         core = self.core
         intent = core.state.unlaunched[shard]
+        if intent.setup != self.setup:
+            core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
+            return
         try:
             path = await self._tree(intent.commit, intent.tree)
         except RepoError as error:
-            core.record(e.ShardEnded(shard, Outcome.CRASHED, clean(f"no run tree could be made: {error}")))
+            core.record(e.ShardEnded(shard, Outcome.LOST, clean(f"no run tree could be made: {error}")))
             return
         handle = await self.executor.launch(self._spec(intent, path))
         faults.point("launch.effect")
@@ -102,17 +115,19 @@ class Runs:
         core = self.core
         path = core.dir.trees / tree
         if path.exists() and (wrong := await core.git(core.repo.verify, path, commit)):
-            detail = ", ".join(wrong[:3])
+            sentence = clean(f"its run tree was changed while it ran: {', '.join(wrong[:3])}")
             for shard in core.state.live:
-                if core.state.experiments[core.state.shards[shard]["experiment"]]["tree"] == tree:
-                    self._tampered[shard] = detail
+                same = core.state.experiments[core.state.shards[shard]["experiment"]]["tree"] == tree
+                if same and shard not in core.state.unlaunched and shard not in core.state.tampered:
+                    number = f"f{core.state.counts['finding'] + 1:05d}"
+                    core.record(e.FindingNoted(number, shard, TREE_CHANGED, "bars a keep", sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
     def _spec(self, intent: e.ShardIntended, tree: Path) -> ShardSpec:
         lab = self.core.lab
         run_dir = self.core.dir.runs / intent.shard
         rung = lab.rung(intent.rung)
-        values = lab.values(rung, intent.seed, run_dir, **self._data())
+        values = lab.values(rung, intent.seed, run_dir, **self._data)
         slot = self.slots[intent.slot % len(self.slots)]
         return ShardSpec(
             id=intent.shard,
@@ -132,9 +147,6 @@ class Runs:
             attempt=intent.attempt,
         )
 
-    def _data(self) -> dict[str, Path]:
-        return {} if self.data is None else {"data": self.data / "open", "held": self.data / "held"}
-
     def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
         """The complete environment of a process in that slot."""
         lab = self.core.lab
@@ -151,21 +163,24 @@ class Runs:
     async def watch(self, shard: str) -> None:
         """Follow the shard's metrics, for the index and for whoever looks on."""
         row = self.core.state.shards[shard]
-        metric = self.core.lab.metric
-        source = self.metrics_file(shard)
         self.live.start(shard, row["started"] or 0.0)
         offset = 0
         if self.indexer:
             await self.indexer.ready.wait()
             offset = self.indexer.offsets.get(shard, 0)
-        self.tailer.add(shard, source, make_parser(metric.source, metric.pattern), offset)
+        self.tailer.add(shard, self.metrics_file(shard), self.parser(shard), offset)
         if self.indexer and offset:
             await self.indexer.seed_live(shard)
 
     def metrics_file(self, shard: str) -> Path:
         """The file that holds the shard's measurements: what it writes itself, or its output."""
-        name = "metrics.jsonl" if self.core.lab.metric.source == "jsonl" else "output.log"
-        return self.core.dir.runs / shard / name
+        source, _ = self.core.state.measured[shard]
+        return self.core.dir.runs / shard / ("metrics.jsonl" if source == "jsonl" else "output.log")
+
+    def parser(self, shard: str) -> Parser:
+        """A fresh parser of what the shard writes, as the lab file described it when the shard was intended."""
+        source, pattern = self.core.state.measured[shard]
+        return make_parser(source, pattern)
 
     # --- ending ---
 
@@ -226,18 +241,25 @@ class Runs:
         if outcome is not Outcome.FINISHED or arm["commit"] is None or arm["tree"] is None:
             return outcome, detail
         await self._tree(arm["commit"], arm["tree"])
-        changed = self._tampered.pop(row["id"], None)
-        if changed is None:
-            return outcome, detail
-        return Outcome.WRONG_TREE, f"its run tree was changed while it ran: {changed}"
+        changed = core.state.tampered.get(row["id"])
+        return (outcome, detail) if changed is None else (Outcome.WRONG_TREE, changed)
+
+    def _parse(self, shard: str) -> Iterator[Parsed]:
+        """All that the shard wrote, a piece at a time; the unfinished last line too."""
+        parser, path = self.parser(shard), self.metrics_file(shard)
+        for at in range(0, METRICS_LIMIT, CHUNK):
+            piece = read_regular(path, CHUNK, at)
+            if piece:
+                yield parser.feed(piece)
+            if len(piece) < CHUNK:
+                break
+        yield parser.finish()
 
     def _facts(self, shard: str) -> tuple[Facts, float | None]:
         """What the shard's own measurements say, read again from the file, so that it does not matter who watched."""
         metric = self.core.lab.metric
-        parser = make_parser(metric.source, metric.pattern)
-        body = read_regular(self.metrics_file(shard), METRICS_LIMIT)
         nonfinite, reported, last = False, None, -1
-        for parsed in (parser.feed(body), parser.finish()):
+        for parsed in self._parse(shard):
             for point in parsed.points:
                 last = max(last, point.step)
                 loss = point.values.get(metric.loss)
@@ -257,12 +279,15 @@ class Runs:
         core, lab = self.core, self.core.lab
         row = core.state.shards[shard]
         arm = core.state.experiments[row["experiment"]]
-        assert lab.score is not None
+        if lab.score is None or row["rung"] not in {rung.name for rung in lab.rungs}:
+            detail = "not scored: cockpit.toml no longer has its rung or a [score] command"
+            core.record(e.ShardScored(shard, Outcome.KILLED, detail, None))
+            return
         faults.point("score.intent")
         run_dir = core.dir.runs / shard
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         rung = lab.rung(row["rung"])
-        values = lab.values(rung, row["seed"], run_dir, **self._data())
+        values = lab.values(rung, row["seed"], run_dir, **self._data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
         spec = ShardSpec(
             id=f"{shard}.score",
@@ -332,11 +357,11 @@ class Runs:
         """Delete the checkpoints of an experiment whose shards were all scored, where `[retain]` does not keep them.
         Measurements, logs and records always stay."""
         core = self.core
-        keep, row = core.lab.retain.checkpoints, core.state.experiments[experiment]
-        solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
-        if keep == "all" or (keep == "unless-refereed" and (solid or core.lab.score is None or row["role"] == "trunk")):
+        if keeps_checkpoints(core, experiment):
             return
         for shard in core.state.shards_of(experiment):
+            if shard["state"] != ShardState.ENDED:
+                continue
             for file in checkpoints(core.dir.runs / shard["id"]):
                 file.unlink(missing_ok=True)
 
@@ -356,8 +381,8 @@ class Runs:
         """Stop a shard that can no longer change anything. Asked for once."""
         if shard in self._cancelled or shard in self.core.state.unlaunched:
             return
-        self._cancelled.add(shard)
         await self.stop(shard)
+        self._cancelled.add(shard)
 
     async def stop(self, shard: str) -> None:
         """TERM to the whole process group of a shard, KILL after the grace time; its scoring too."""
@@ -385,6 +410,16 @@ class Runs:
                 await self.score(shard)
             else:
                 await self.ended(name)
+
+
+def keeps_checkpoints(core: Core, experiment: str) -> bool:
+    """Whether `[retain]` keeps the checkpoints of an arm's shards once they were scored: until its verdict always, then
+    when it is solid. The trunk's stay: experiments are compared with them."""
+    keep, row = core.lab.retain.checkpoints, core.state.experiments[experiment]
+    if keep != "unless-refereed":
+        return keep == "all"
+    solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
+    return solid or core.lab.score is None or row["role"] == "trunk" or row["state"] in campaign.OPEN
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from engine import events as e
 from engine import faults
 from engine.core import Core, now
 from engine.decide import next_decision
+from engine.opening import next_arm
 from engine.proposals import one_line
 from engine.repo import Commit, RepoError
 from engine.rpc import NOT_NOW, STALE, UNKNOWN_ID, RpcError
@@ -23,7 +24,6 @@ def sign(core: Core, experiment: str, diff_hash: str, why: str, who: Who, reques
         raise RpcError(UNKNOWN_ID, f"no experiment {experiment!r}; `cockpit ls` lists them")
     _may_sign(core, row, diff_hash)
     ours = str(core.state.experiments[core.state.trunk_arm]["commit"])
-    faults.point("merge.intent")
     core.record(
         e.MergeIntended(
             experiment=experiment,
@@ -46,8 +46,8 @@ def _may_sign(core: Core, row: ExperimentRow, diff_hash: str) -> None:
     name, verdict = row["id"], row["verdict"]
     if row["state"] == ExperimentState.MERGED:
         raise RpcError(NOT_NOW, f"{name} is in the trunk already")
-    if name in core.state.merges:
-        raise RpcError(NOT_NOW, f"{name} is being merged")
+    if core.state.merges or core.state.pull is not None:
+        raise RpcError(NOT_NOW, "the trunk is being moved just now: try again in a moment")
     if verdict is None or verdict["verdict"] != Verdict.SOLID or row["state"] != ExperimentState.JUDGED:
         have = verdict["verdict"] if verdict else "no verdict"
         raise RpcError(NOT_NOW, f"{name} has {have}: only a solid experiment can be signed off")
@@ -84,6 +84,7 @@ def _message(row: ExperimentRow, who: Who, why: str) -> str:
 async def finish_merge(core: Core, experiment: str) -> None:
     """Merge a signed experiment into the trunk; its intent is in the ledger, and doing it again changes nothing."""
     plan = core.state.merges[experiment]
+    faults.point("merge.intent")
     try:
         made = await core.git(_merge, core, plan)
     except RepoError as error:
@@ -93,18 +94,36 @@ async def finish_merge(core: Core, experiment: str) -> None:
         core.record(e.MergeFailed(experiment, made))
         return
     faults.point("merge.effect")
-    arm = f"trunk-{core.state.counts['trunk'] + 1}"
     why = f"the trunk with {experiment} signed off"
     core.record(
-        e.MergeDone(experiment, made.commit, made.tree), e.ArmAdded(arm, made.commit, made.tree, core.lab.branch, why)
+        e.MergeDone(experiment, made.commit, made.tree),
+        e.ArmAdded(next_arm(core), made.commit, made.tree, core.lab.branch, why),
     )
     faults.point("merge.done")
 
 
-def _merge(core: Core, plan: e.MergeIntended) -> Commit | str:
+async def finish_pull(core: Core) -> None:
+    """Merge the researcher's branch into the trunk as they asked; its intent is in the ledger, and twice is like once."""
+    plan = core.state.pull
+    assert plan is not None
+    faults.point("pull.intent")
+    try:
+        made = await core.git(_merge, core, plan)
+    except RepoError as error:
+        made = f"not pulled: {error}"
+    if isinstance(made, str):
+        core.record(e.PullFailed(made))
+        return
+    faults.point("pull.effect")
+    why = f"the trunk with {plan.theirs[:10]} pulled in"
+    core.record(e.PullDone(made.commit), e.ArmAdded(next_arm(core), made.commit, made.tree, core.lab.branch, why))
+    faults.point("pull.done")
+
+
+def _merge(core: Core, plan: e.MergeIntended | e.PullIntended) -> Commit | str:
     author = (plan.author[0], plan.author[1])
     made = core.repo.merge(plan.ours, plan.theirs, plan.message, plan.when, author)
     if not isinstance(made, Commit):
-        return f"not merged: it conflicts with the trunk in {', '.join(made.paths)}"
+        return f"it conflicts with the trunk in {', '.join(made.paths)}"
     core.repo.move(f"refs/heads/{core.lab.branch}", made.commit, plan.ours)
     return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from engine import events as e
 from engine.types import (
@@ -25,10 +25,13 @@ from engine.types import (
     Row,
     ShardRow,
     ShardState,
-    Verdict,
 )
 
 Key = tuple[str, str]
+Source = Literal["jsonl", "summary", "regex"]
+
+TREE_CHANGED = "run tree changed"
+"""Rule of the finding that a shard's code was changed on disk while it ran."""
 
 
 @dataclass
@@ -58,7 +61,13 @@ class State:
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # request id to its answer
     counts: dict[str, int] = field(default_factory=lambda: {"decision": 0, "finding": 0, "trunk": 0, "experiment": 0})
     paused: str | None = None
-    trunk_intended: bool = False
+    trunk_start: str | None = None  # the commit that the trunk was to be forked at
+    pull: e.PullIntended | None = None  # intended, not done
+    pull_error: str | None = None  # why the last one failed
+    tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
+    measured: dict[str, tuple[Source, str | None]] = field(
+        default_factory=dict
+    )  # shard to the source of its metrics, pattern
 
     def put(self, row: Row, n: int) -> None:
         """Replace a row; it becomes the last changed one."""
@@ -102,7 +111,7 @@ def _config_loaded(s: State, n: int, t: float, ev: e.ConfigLoaded) -> None:
 
 def _config_broken(s: State, n: int, t: float, ev: e.ConfigBroken) -> None:
     if s.lab is not None:
-        _put_lab(s, n, {**s.lab, "config_error": ev.error})
+        _put_lab(s, n, {**s.lab, "config_error": ev.error or None})
 
 
 def _put_lab(s: State, n: int, fields: Mapping[str, Any]) -> None:
@@ -111,7 +120,7 @@ def _put_lab(s: State, n: int, fields: Mapping[str, Any]) -> None:
 
 
 def _trunk_intended(s: State, n: int, t: float, ev: e.TrunkIntended) -> None:
-    s.trunk_intended = True
+    s.trunk_start = ev.start
 
 
 def _arm_added(s: State, n: int, t: float, ev: e.ArmAdded) -> None:
@@ -177,6 +186,9 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
 
 def _proposal_rebased(s: State, n: int, t: float, ev: e.ProposalRebased) -> None:
     s.diffs[ev.proposal] = ev.diff
+    row = s.proposals[ev.proposal]
+    if row["state"] != ProposalState.WAITING:
+        return  # it was decided while it was applied afresh: the decision stands
     changes: dict[str, Any] = {
         "parent": ev.parent,
         "diff_hash": ev.diff,
@@ -184,8 +196,9 @@ def _proposal_rebased(s: State, n: int, t: float, ev: e.ProposalRebased) -> None
         "refusal": ev.refusal,
         "detail": ev.detail,
         "state": ProposalState.REFUSED if ev.refusal else ProposalState.WAITING,
+        "risks": row["risks"] if ev.risks is None else ev.risks,
     }
-    s.proposals[ev.proposal] = cast(ProposalRow, {**s.proposals[ev.proposal], **changes})
+    s.proposals[ev.proposal] = cast(ProposalRow, {**row, **changes})
     s.put(s.proposals[ev.proposal], n)
 
 
@@ -214,7 +227,7 @@ def _decided(s: State, n: int, t: float, ev: e.Decided) -> None:
 
 
 def _experiment_intended(s: State, n: int, t: float, ev: e.ExperimentIntended) -> None:
-    s.counts["experiment"] += 1
+    s.counts["experiment"] = max(s.counts["experiment"], int(ev.experiment))
     s.branch_plans[ev.experiment] = ev
     proposal = s.proposals[ev.proposal]
     row = ExperimentRow(
@@ -301,12 +314,22 @@ def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
     _update_experiment(s, n, ev.experiment, why=ev.why)
 
 
+def _pull_intended(s: State, n: int, t: float, ev: e.PullIntended) -> None:
+    _add_decision(s, n, t, ev.decision, "trunk", Action.PULL, None, ev.who, ev.message.partition("\n")[0])
+    s.pull = ev
+
+
+def _pull_ended(s: State, n: int, t: float, ev: e.PullDone | e.PullFailed) -> None:
+    s.pull, s.pull_error = None, ev.why if isinstance(ev, e.PullFailed) else None
+
+
 # --- shards ------------------------------------------------------------------------------------------------------------
 
 
 def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     s.unlaunched[ev.shard] = ev
     s.setups[ev.shard] = ev.setup
+    s.measured[ev.shard] = (cast(Source, ev.source), ev.pattern)
     s.live[ev.shard] = None
     s.of_experiment.setdefault(ev.experiment, {})[ev.shard] = None
     s.shards[ev.shard] = ShardRow(
@@ -381,6 +404,8 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
 
 def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
     s.counts["finding"] += 1
+    if ev.rule == TREE_CHANGED:
+        s.tampered[ev.about] = ev.sentence
     row = FindingRow(
         kind="finding",
         id=ev.finding,
@@ -425,14 +450,9 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.MergeIntended: _merge_intended,
     e.MergeDone: _merge_done,
     e.MergeFailed: _merge_failed,
+    e.PullIntended: _pull_intended,
+    e.PullDone: _pull_ended,
+    e.PullFailed: _pull_ended,
     e.Paused: _paused,
     e.Resumed: _resumed,
 }
-
-
-def is_decided(row: ExperimentRow) -> bool:
-    """True when an experiment has a verdict other than undecided, or failed, or was stopped or merged."""
-    verdict = row["verdict"]
-    if row["state"] in (ExperimentState.FAILED, ExperimentState.STOPPED, ExperimentState.MERGED):
-        return True
-    return verdict is not None and verdict["verdict"] != Verdict.UNDECIDED and row["state"] == ExperimentState.JUDGED

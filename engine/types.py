@@ -120,6 +120,7 @@ class Action(StrEnum):
     DECLINE = "decline"
     STOP = "stop"
     SIGN = "sign"
+    PULL = "pull"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ class LabRow(TypedDict):
     proposer: str
     phase: str  # "preparing data" | "running" | "idle" | "paused: …": one short sentence
     config_error: str | None
+    loss: NotRequired[str]  # name of the streamed training loss that curves show
 
 
 class ProposalRow(TypedDict):

@@ -11,21 +11,24 @@ from typing import Any
 from engine import events as e
 from engine import runtree
 from engine.blobs import Blobs
+from engine.campaign import OPEN
 from engine.core import Core, fold, now
+from engine.decide import next_decision
 from engine.files import read_regular
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
 from engine.paths import StateDir
 from engine.proposals import one_line
-from engine.repo import Commit, Repo, RepoError
+from engine.repo import Repo
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
-from engine.runs import checkpoints
+from engine.runs import checkpoints, keeps_checkpoints
 from engine.state import State
 from engine.types import Outcome, ProposalState, ShardState, Who
 from engine.watch.parse import make_parser
 
 Check = dict[str, Any]
 SHOWN = 5
+CHUNK = 1 << 20
 
 
 def _check(name: str, problems: list[str], detail: str) -> Check:
@@ -146,11 +149,12 @@ def branch_problems(state: State, repo: Any) -> list[str]:
 
 def _check_points(core: Core, counts: dict[str, tuple[int, int]], metrics_file: Callable[[str], Path]) -> Check:
     """The index holds each measured point once: as many as the file has up to the indexed byte."""
-    metric, problems, total = core.lab.metric, [], 0
+    problems, total = [], 0
     for shard, (offset, points) in counts.items():
-        parser = make_parser(metric.source, metric.pattern)
-        parsed = parser.feed(read_regular(metrics_file(shard), offset))
-        found = sum(len(point.values) for point in parsed.points)
+        parser, found = make_parser(*core.state.measured[shard]), 0
+        for at in range(0, offset, CHUNK):
+            parsed = parser.feed(read_regular(metrics_file(shard), min(CHUNK, offset - at), at))
+            found += sum(len(point.values) for point in parsed.points)
         total += points
         if found != points:
             problems.append(
@@ -163,28 +167,23 @@ def _check_points(core: Core, counts: dict[str, tuple[int, int]], metrics_file: 
 
 
 async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
-    """Remove run trees that nothing runs in, torn preparations, and checkpoints that `[retain]` does not keep."""
+    """Remove run trees that nothing runs in any more, and checkpoints and scratch files that `[retain]` does not keep."""
     core.check_writable()
     state = core.state
-    busy = {state.experiments[state.shards[shard]["experiment"]]["tree"] for shard in state.live}
-    busy.add(state.experiments[state.trunk_arm]["tree"])
-    doomed = [each for each in core.dir.trees.iterdir() if each.name not in busy]
+    used = [row for row in state.experiments.values() if row["id"] == state.trunk_arm or row["state"] in OPEN]
+    used += [state.experiments[str(row["baseline"])] for row in used if row["baseline"]]
+    used += [state.experiments[state.shards[shard]["experiment"]] for shard in state.live]
+    busy = {row["tree"] for row in used}
+    trees = [each for each in core.dir.trees.iterdir() if each.name not in busy and not each.name.startswith("making-")]
+    freed = await core.git(_remove, trees, dry_run)  # on git's thread, where run trees are made
+    files: list[Path] = []
     for row in state.shards.values():
-        if row["state"] == ShardState.ENDED and not _cited(core, row["experiment"]):
-            doomed += checkpoints(core.dir.runs / row["id"])
-            doomed += [
-                place for place in [core.dir.runs / row["id"] / "tmp"] if place.is_dir() and not place.is_symlink()
-            ]
-    freed = await asyncio.to_thread(_remove, doomed, dry_run)
+        if row["state"] == ShardState.ENDED:
+            files += [] if keeps_checkpoints(core, row["experiment"]) else checkpoints(core.dir.runs / row["id"])
+            files += [each for each in [core.dir.runs / row["id"] / "tmp"] if each.is_dir() and not each.is_symlink()]
+    freed += await asyncio.to_thread(_remove, files, dry_run)
     await core.git(core.repo.pack)
-    return {"removed": len(doomed), "bytes": freed, "dry_run": dry_run}
-
-
-def _cited(core: Core, experiment: str) -> bool:
-    """Whether this arm's checkpoints are kept after they were refereed."""
-    keep = core.lab.retain.checkpoints
-    verdict = core.state.experiments[experiment]["verdict"]
-    return keep == "all" or (keep != "none" and verdict is not None and verdict["verdict"] == "solid")
+    return {"removed": len(trees) + len(files), "bytes": freed, "dry_run": dry_run}
 
 
 def _remove(paths: list[Path], dry_run: bool) -> int:
@@ -227,22 +226,18 @@ async def trunk(core: Core, action: str, who: Who) -> dict[str, Any]:
 async def _pull(core: Core, ours: str, head: str, behind: int, who: Who) -> dict[str, Any]:
     if behind == 0:
         return {"done": "the trunk has all of your branch already"}
-    if core.state.merges:
-        raise RpcError(NOT_NOW, "a sign-off is being merged: try again in a moment")
+    if core.state.merges or core.state.pull is not None:
+        raise RpcError(NOT_NOW, "the trunk is being moved just now: try again in a moment")
     message = f"Pull {head[:10]} into the trunk\n\nCockpit-Pulled-By: {one_line(who.name)} ({who.os_user}@{who.host})\n"
-    try:
-        made = await core.git(core.repo.merge, ours, head, message, float(int(now())), core.identity)
-        if not isinstance(made, Commit):
-            paths = ", ".join(made.paths)
-            raise RpcError(
-                NOT_NOW, f"not pulled: your branch and the trunk conflict in {paths}: merge the trunk into it first"
-            )
-        await core.git(core.repo.move, f"refs/heads/{core.lab.branch}", made.commit, ours)
-    except RepoError as error:
-        raise RpcError(NOT_NOW, str(error)) from None
-    arm = f"trunk-{core.state.counts['trunk'] + 1}"
-    core.record(e.ArmAdded(arm, made.commit, made.tree, core.lab.branch, f"the trunk with {head[:10]} pulled in"))
-    return {"done": f"pulled {head[:10]} into the trunk", "trunk": made.commit}
+    plan = e.PullIntended(
+        next_decision(core), ours, head, float(int(now())), list(core.identity), message, who.to_json()
+    )
+    core.record(plan)
+    await core.until(lambda: core.state.pull is None)
+    trunk = str(core.state.experiments[core.state.trunk_arm]["commit"])
+    if trunk == ours:
+        raise RpcError(NOT_NOW, f"not pulled: {core.state.pull_error}; merge the trunk into your branch first")
+    return {"done": f"pulled {head[:10]} into the trunk", "trunk": trunk}
 
 
 async def _push(core: Core, branch: str | None, ours: str, head: str, ahead: int, behind: int) -> dict[str, Any]:

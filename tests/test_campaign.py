@@ -182,7 +182,7 @@ def test_each_pair_that_arrives_is_put_on_record_and_three_of_them_decide() -> N
 def test_worse_than_the_trunk_is_harmful_and_the_same_is_not_solid() -> None:
     campaign = trained()
     worse, same = campaign.approve(), campaign.approve()
-    campaign.run(worse, [2.5, 2.51, 2.5])
+    campaign.run(worse, [2.5, 2.51, 2.53])
     campaign.run(same, TRUNK)
     found = {event.experiment: event.verdict for event in verdicts(plan(campaign.state, LAB, 2))}
     assert found == {worse: Verdict.HARMFUL, same: Verdict.NOT_SOLID}
@@ -313,7 +313,8 @@ def test_solid_goes_on_to_the_next_rung_with_its_trunk_and_is_judged_there() -> 
     assert {(step.experiment, step.rung) for step in found} == {(name, "confirm"), ("trunk-1", "confirm")}
     carry_out(campaign, list(found))
     for step in found:
-        campaign.end(step.shard, Outcome.FINISHED, TRUNK[step.seed] + (step.experiment == name))
+        worse = (step.experiment == name) * (1 + step.seed / 100)
+        campaign.end(step.shard, Outcome.FINISHED, TRUNK[step.seed] + worse)
     settle(campaign, TALL)
     verdict = campaign.state.experiments[name]["verdict"]
     assert verdict is not None

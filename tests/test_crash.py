@@ -20,8 +20,8 @@ from tests.tinylab import TinyLab, better, decide, proposal, read_json, rows, wa
 
 Make = Callable[..., TinyLab]
 
-OPENING = ("open.intent", "open.effect", "open.done")
-LATER = tuple(point for point in faults.POINTS if point not in (*OPENING, "verdict.effect"))
+OPENING = tuple(point for point in faults.POINTS if point.startswith(("open.", "prepare.")))
+LATER = tuple(point for point in faults.POINTS if point not in OPENING)
 
 
 def assert_whole(lab: TinyLab) -> None:
@@ -35,20 +35,30 @@ def assert_whole(lab: TinyLab) -> None:
 
 @pytest.mark.parametrize("point", OPENING)
 def test_killed_while_the_campaign_opens(tiny: Make, point: str) -> None:
-    lab = tiny(better(1))
+    lab = tiny(better(1), prepare=True)
     assert lab.start(COCKPIT_CRASH_AT=point).wait(30) == -signal.SIGKILL
     with lab.session() as session:
         wait_for(lambda: rows(session, "experiment"))
         assert list(rows(session, "experiment")) == ["trunk-1"]
+        wait_for(lambda: rows(session, "experiment")["trunk-1"]["state"] == "judged")
+        assert {row["outcome"] for row in rows(session, "shard").values()} == {"finished"}
         assert rows(session, "lab")["lab"]["trunk"] == lab.git("rev-parse", "cockpit/trunk").strip()
     assert_whole(lab)
 
 
-def provoke(session: Session) -> None:
-    """One more of everything that a researcher does: approve, decline now and then, stop, sign."""
+def provoke(lab: TinyLab, session: Session, *, pull: bool) -> None:
+    """One more of everything that a researcher does: approve, decline now and then, stop, sign, pull."""
+    if pull and session.call("trunk")["trunk_behind"] == 0:
+        (lab.root / "notes.md").write_text(f"{lab.git('rev-parse', 'HEAD')}")
+        lab.git("add", "notes.md")
+        lab.git("commit", "-qm", "Take a note")
+    if pull:
+        _quietly(session, "trunk", action="pull")
     experiments = rows(session, "experiment")
-    for row in waiting(session):
-        decide(session, row, "decline", "not now") if row["id"].endswith("5") else decide(session, row)
+    busy = sum(row["state"] in ("queued", "running") for row in experiments.values() if row["role"] == "experiment")
+    for row in waiting(session)[: max(0, 2 - busy)]:
+        with suppress(RpcError):  # the trunk moved under it: it comes again
+            decide(session, row, "decline", "not now") if row["id"].endswith("5") else decide(session, row)
     for row in experiments.values():
         name, verdict = row["id"], row["verdict"]
         if row["state"] == "running" and row["role"] == "experiment" and name.endswith("3"):
@@ -66,7 +76,7 @@ def _quietly(session: Session, method: str, **params: str) -> None:
 def gains(count: int) -> list[str]:
     """Proposals that each still apply after others were merged: every one adds a line of its own."""
     return [
-        proposal(f"Step {n} lowers the floor", f"# anchor {n}", f"    bottom -= 0.1  # {n}", "schedule")
+        proposal(f"Step {n} lowers the floor", f"# anchor {n}", f"    bottom -= 0.1 + 0.01 * noise(seed, {n})", "schedule")
         for n in range(count)
     ]
 
@@ -82,17 +92,17 @@ def anchored(lab: TinyLab, count: int) -> None:
 
 
 def test_killed_at_every_named_point_between_intent_effect_and_done(tiny: Make) -> None:
-    lab = tiny(*gains(60), queue=2, slots=2)
-    anchored(lab, 60)
+    lab = tiny(*gains(80), queue=2, slots=2)
+    anchored(lab, 80)
     for point in LATER:
         engine = lab.start(COCKPIT_CRASH_AT=point)
 
-        def dies(engine: object = engine) -> bool:
+        def dies(point: str = point) -> bool:
             if lab.engine is not None and lab.engine.poll() is not None:
                 return True
             try:
                 with lab.session() as session:
-                    provoke(session)
+                    provoke(lab, session, pull=point.startswith(("pull.", "rebase.")))
             except (EngineDown, OSError, AssertionError):
                 return lab.engine is not None and lab.engine.poll() is not None
             return False
@@ -105,6 +115,7 @@ def test_killed_at_every_named_point_between_intent_effect_and_done(tiny: Make) 
     events = [event.type for event, _ in read_lines(lab.state.ledger.read_bytes())]
     assert events.count("merge.done") == events.count("merge.intended") - events.count("merge.failed") > 0
     assert "stop.done" in events
+    assert "pull.done" in events
 
 
 def test_killed_ten_times_at_random_while_shards_run(tiny: Make) -> None:

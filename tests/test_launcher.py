@@ -167,7 +167,7 @@ async def test_a_command_that_does_not_exist_is_a_record_too(state: StateDir, ex
     record = await end_of(executor)
     assert record.how == "start-failed"
     assert "no-such-python" in str(record.error)
-    assert classify(record, "", Facts())[0] is Outcome.CRASHED
+    assert classify(record, "", Facts())[0] is Outcome.LOST
 
 
 async def test_a_shard_out_of_time_is_ended(state: StateDir, executor: LocalExecutor) -> None:

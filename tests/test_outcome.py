@@ -80,7 +80,7 @@ TABLE = [
         replace(ENDED_WELL, how="start-failed", code=None, error="no python9"),
         "",
         Facts(),
-        Outcome.CRASHED,
+        Outcome.LOST,  # the machine's or the lab file's fault: it is tried once more, and no experiment is blamed
         "no python9",
     ),
     (

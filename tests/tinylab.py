@@ -83,6 +83,7 @@ loss = "loss"
 command = ["{{python}}", "score.py", "{{run_dir}}", "{{scores}}"]
 timeout = "1m"
 
+{prepare}
 [rungs.screen]
 budget = {steps}
 timeout = "1m"
@@ -95,6 +96,20 @@ slots = {slots}
 kind = "recording"
 path = "proposals"
 queue = {queue}
+"""
+
+
+PREP = '''\
+"""Protected: makes the data."""
+import sys
+with open(sys.argv[1] + "/text", "w") as file:
+    file.write("data")
+'''
+
+PREPARE = """
+[prepare]
+command = ["{python}", "prep.py", "{data}"]
+timeout = "1m"
 """
 
 
@@ -132,12 +147,23 @@ PROTECTED = proposal("Score more kindly", "import json, sys", "import json, sys,
 class TinyLab:
     """One tiny lab in a directory of its own, and the engine that it may have."""
 
-    def __init__(self, root: Path, proposals: list[str], *, steps: int = 5, slots: int = 2, queue: int = 3) -> None:
+    def __init__(
+        self,
+        root: Path,
+        proposals: list[str],
+        *,
+        steps: int = 5,
+        slots: int = 2,
+        queue: int = 3,
+        prepare: bool = False,
+    ) -> None:
         self.root = root
         self.hold = root.parent / f"{root.name}.hold"
         (root / "proposals").mkdir(parents=True)
         files = {"train.py": TRAIN, "score.py": SCORE}
-        files["cockpit.toml"] = CONFIG.format(hold=self.hold, steps=steps, slots=slots, queue=queue)
+        wanted = {"hold": self.hold, "steps": steps, "slots": slots, "queue": queue}
+        files["cockpit.toml"] = CONFIG.format(prepare=PREPARE if prepare else "", **wanted)
+        files |= {"prep.py": PREP} if prepare else {}
         files |= {f"proposals/{number:03d}.md": text for number, text in enumerate(proposals)}
         for name, text in files.items():
             (root / name).write_text(text)

@@ -64,9 +64,9 @@ def judge(
     """Judge an experiment on the pairs it has so far.
 
     `wanted` is the number of pairs that will ever come (the lab's seeds without those on which the trunk fails): below
-    it an interval that holds 0 is undecided, at it the experiment is not solid. `level` is the interval's coverage.
-    `unit` and `digits` (after the point) shape the sentence only. Raises ValueError when `level` is not between 0 and 1
-    or a seed comes twice.
+    it an experiment is undecided, since peeking at every seed would find more than there is. `level` is the interval's
+    coverage. `unit` and `digits` (after the point) shape the sentence only. Raises ValueError when `level` is not between
+    0 and 1 or a seed comes twice.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: give the interval's coverage between 0 and 1, e.g. 0.95")
@@ -89,21 +89,22 @@ def judge(
     reach = float(stdtrit(n - 1, 0.5 + level / 2)) * se
     lo, hi = effect - reach, effect + reach
     if se == 0:
-        sentence = f"{said.amount(effect)}, the very same on each of {_seeds(n)}: suspicious, is the seed wired?"
-    else:
-        sentence = (
-            f"{said.amount(effect)} on {n} of {_seeds(wanted)}, "
-            f"{level * 100:.4g} % interval {said.signed(lo)} to {said.signed(hi)}"
-        )
+        # seeds that change nothing are one run, however often it is repeated
+        sentence = f"{said.amount(effect)}, the very same on each of {_seeds(n)}: one run, not {n}; is the seed wired?"
+        return Judgement(Verdict.UNDECIDED, effect, None, None, None, n, sentence)
+    sentence = (
+        f"{said.amount(effect)} on {n} of {_seeds(wanted)}, "
+        f"{level * 100:.4g} % interval {said.signed(lo)} to {said.signed(hi)}"
+    )
     return Judgement(_decide(lo, hi, n, wanted), effect, lo, hi, se, n, sentence)
 
 
 def _decide(lo: float, hi: float, n: int, wanted: int) -> Verdict:
+    if n < wanted:
+        return Verdict.UNDECIDED  # the interval holds for a number of seeds that was fixed before, not for a first peek
     if lo > 0:
         return Verdict.SOLID
-    if hi < 0:
-        return Verdict.HARMFUL
-    return Verdict.NOT_SOLID if n >= wanted else Verdict.UNDECIDED
+    return Verdict.HARMFUL if hi < 0 else Verdict.NOT_SOLID
 
 
 def _broken(pairs: Sequence[Pair], failures: Sequence[Failure], wanted: int) -> Judgement:

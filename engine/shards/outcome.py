@@ -46,8 +46,8 @@ def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, 
     time, it ended well, it ran out of memory, it was killed, it crashed.
     """
     log = _plain(log_tail)
-    if record.how == "start-failed":
-        return Outcome.CRASHED, _line(f"could not be started: {record.error or 'no reason given'}")
+    if record.how == "start-failed":  # the machine's or the lab file's fault, never that of the code under test
+        return Outcome.LOST, _line(f"could not be started: {record.error or 'no reason given'}")
     mark = _marked(log)
     if mark is not None or record.code == WRONG_TREE_CODE:
         return Outcome.WRONG_TREE, _line(mark or "the import guard ended it: a module came from outside its run tree")

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -22,9 +23,9 @@ sys.path.insert(0, str(HERE.parent.parent))
 from cockpit.attach import Session  # noqa: E402
 from engine import events as e  # noqa: E402
 from engine import rpc  # noqa: E402
-from engine.conductor import boot_id  # noqa: E402
 from engine.core import fold, os_user  # noqa: E402
 from engine.ledger import GENESIS, VERSION, Ledger, read_lines, seal  # noqa: E402
+from engine.opening import boot_id  # noqa: E402
 from tests.tinylab import (  # noqa: E402
     CRASH,
     NO_MATCH,
@@ -90,7 +91,7 @@ def _live_through(root: Path) -> bytes:
 
 
 def _day(lab: TinyLab, session: Session) -> None:
-    """Approve, decline, stop, sign twice at once, pull, pause: what a researcher can do in a day."""
+    """Approve, decline, stop, sign, pull, pause: what a researcher can do in a day."""
     wait_for(lambda: len(waiting(session)) == 6)
     found = rows(session, "proposal")
     session.call("pause", why="reading first")
@@ -108,8 +109,8 @@ def _day(lab: TinyLab, session: Session) -> None:
     session.call("stop", id="0005", why="the width was tried last year", request_id="stop-1")
     wait_for(lambda: all(s["state"] == "ended" for s in rows(session, "shard").values()))
     lab.hold.unlink()
-    _sign_both(lab, session, found)
-    wait_for(lambda: rows(session, "experiment").get("trunk-2", {}).get("state") == "judged")
+    _sign_and_pull(lab, session, found)
+    wait_for(lambda: rows(session, "experiment").get("trunk-3", {}).get("state") == "judged")
 
 
 def _end(session: Session, experiment: str, state: str) -> None:
@@ -123,26 +124,33 @@ def _take_branch(lab: TinyLab, session: Session, row: dict[str, object]) -> None
     _end(session, "0004", "failed")
 
 
-def _sign_both(lab: TinyLab, session: Session, found: dict[str, dict[str, object]]) -> None:
-    """Sign two experiments in one breath: the second finds the trunk moved, and is not merged."""
-    link = socket.socket(socket.AF_UNIX)
-    link.connect(str(lab.state.socket))
-    token = lab.state.token.read_text()
-    lines = [rpc.request(0, "hello", {"token": token, "client": "golden", "protocol": 1})]
-    for number, (name, proposed) in enumerate((("0001", "p0001"), ("0003", "p0005")), 1):
-        params = {"experiment": name, "diff_hash": found[proposed]["diff_hash"], "request_id": f"sign-{number}"}
-        lines.append(rpc.request(number, "sign", {**params, "why": "clear on both rungs"}))
-    link.sendall(b"".join(lines))
+def _sign_and_pull(lab: TinyLab, session: Session, found: dict[str, dict[str, object]]) -> None:
+    """Sign an experiment, pull a note into the trunk, and fail to pull what conflicts with it; break the lab file a while."""
+    session.call(
+        "sign", experiment="0001", diff_hash=found["p0001"]["diff_hash"], request_id="sign-1", why="clear on both"
+    )
     _end(session, "0001", "merged")
-    wait_for(lambda: str(rows(session, "experiment")["0003"]["why"]).startswith("not merged"))
-    link.close()
+    (lab.root / "notes.md").write_text("the rate was too low\n")
+    lab.git("add", "notes.md")
+    lab.git("commit", "-qm", "Take a note")
+    session.call("trunk", action="pull")
+    train = lab.root / "train.py"
+    train.write_text(train.read_text().replace("RATE = 1.0", "RATE = 1.5"))
+    lab.git("commit", "-qam", "A rate of my own")
+    with suppress(rpc.RpcError):  # it conflicts
+        session.call("trunk", action="pull")
+    config = lab.root / "cockpit.toml"
+    good = config.read_text()
+    for text in (good.replace('"min"', '"down"'), good):
+        config.write_text(text)
+        wait_for(lambda text=text: (rows(session, "lab")["lab"]["config_error"] is None) == (text == good))
 
 
 def _by_hand(lab: TinyLab) -> None:
-    """What the engine does not write yet, and what would take a broken lab file: the fold knows these events."""
+    """What takes bad luck to come about, or a detector that is yet to be: the fold knows these events."""
     ledger = Ledger(lab.state.ledger)
     events = (
-        e.ConfigBroken('cockpit.toml:14: metric.direction: is "down". Fix: write "min" or "max"'),
+        e.MergeFailed("0003", "it conflicts with the trunk in train.py"),
         e.FindingNoted("f00001", "0001", "seed-spread", "warning", "one seed gives half of the effect"),
     )
     ledger.append_all([e.dump(event) for event in events])
