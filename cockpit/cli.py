@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong as JSON too, where JSON was asked for. Wrong use ends with exit code 2."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        if Parser.as_json:
+            print(json.dumps({"error": message}))
+        super().error(message)
 
 
 def build() -> argparse.ArgumentParser:
     """The parser of every command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cockpit",
         description="Steer AI-assisted pretraining research from a terminal. Without a command it opens the screens.",
     )
@@ -92,7 +105,9 @@ def _sql_arguments(sub: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    args = build().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    Parser.as_json = "--json" in words
+    args = build().parse_args(words)
     if args.version:
         from importlib.metadata import version
 

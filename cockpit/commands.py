@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import uuid
@@ -22,8 +23,13 @@ Command = Callable[[argparse.Namespace], int]
 def run(args: argparse.Namespace) -> int:
     """Carry out the command that was parsed. User errors are one line on standard error."""
     try:
-        return COMMANDS[args.command](args)
-    except (NotALab, EngineDown, RpcError, WrongUse) as error:
+        code = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (NotALab, EngineDown, RpcError, WrongUse, Failed) as error:
         code = 2 if isinstance(error, NotALab | WrongUse) else 1
         if getattr(args, "json", False):
             print(json.dumps({"error": str(error)}))
@@ -35,6 +41,10 @@ def run(args: argparse.Namespace) -> int:
 
 class WrongUse(Exception):
     """The command was given something that it cannot take."""
+
+
+class Failed(Exception):
+    """The work could not be done; the message says why, and what to do."""
 
 
 def emit(args: argparse.Namespace, value: Any, text: str) -> int:
@@ -92,7 +102,7 @@ def _status(args: argparse.Namespace) -> int:
         status = session.call("status")
     engine = status["engine"]
     lines = [
-        f"{status['lab']}  {status['phase']}",
+        clean(f"{status['lab']}  {status['phase']}"),
         f"engine    pid {engine['pid']}, {engine['version']}, log {status['log']}",
         f"ledger    {status['events']} events{', read-only' if status['read_only'] else ''}",
         f"running   {status['running']} shards, isolation: {status['isolation']}",
@@ -189,7 +199,7 @@ def _sql(args: argparse.Namespace) -> int:
             found = session.call("queries")
             rows = [(each["name"], each["title"], each["description"]) for each in found["queries"]]
             return emit(args, found, listing.table(("query", "asks", "which is"), rows, _width()))
-        named = " " not in args.question.strip()
+        named = len(args.question.split()) == 1
         params = dict(_param(each) for each in args.param)
         key = "query" if named else "text"
         answer = session.call("sql", **{key: args.question.strip()}, params=params, limit=args.limit)
@@ -228,7 +238,10 @@ def _ask(session: Session, args: argparse.Namespace, proposal: str, question: st
     print(shown["diff"])
     if not shown["whole"]:
         raise WrongUse("the diff is too long to be shown here: read it on the Review screen")
-    return shown["hash"] if input(f"{question} [yes/no] ").strip().lower() == "yes" else None
+    try:
+        return shown["hash"] if input(f"{question} [yes/no] ").strip().lower() == "yes" else None
+    except EOFError:
+        return None
 
 
 def _decline(args: argparse.Namespace) -> int:

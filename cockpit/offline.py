@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cockpit.attach import state_dir
-from cockpit.commands import emit
+from cockpit.commands import Failed, emit
 from engine.paths import find_lab
 from engine.text import clean
 
@@ -31,8 +31,7 @@ def init(args: argparse.Namespace) -> int:
         plan = making.plan(root, answers)
         making.write(plan)
     except making.InitError as error:
-        print(f"cockpit: {clean(str(error))}", file=sys.stderr)
-        return 1
+        raise Failed(str(error)) from None
     value = {"root": str(plan.root), "findings": list(plan.findings), "inbox": [name for name, _ in plan.inbox]}
     lines = [f"wrote {plan.root / 'cockpit.toml'}", *(f"  {each}" for each in plan.findings)]
     if plan.inbox:
