@@ -77,12 +77,13 @@ def _down(args: argparse.Namespace) -> int:
         return emit(args, {"stopped": False}, "no engine runs")
     with attached(root, start=False) as session:
         running = session.call("shutdown")["running"]
-    _wait_down(root)
+    wait_down(root)
     text = f"engine stopped; {running} shards go on, `cockpit up` re-attaches" if running else "engine stopped"
     return emit(args, {"stopped": True, "running": running}, text)
 
 
-def _wait_down(root: Path) -> None:
+def wait_down(root: Path) -> None:
+    """Return when the lab's engine, told to stop, has let go of it. Raises EngineDown when it does not."""
     import time
 
     state = state_dir(root)

@@ -15,7 +15,7 @@ from typing import Any
 
 from cockpit import listing
 from cockpit.attach import Session, attached, state_dir
-from cockpit.commands import Failed, WrongUse
+from cockpit.commands import Failed, WrongUse, wait_down
 from engine.paths import CONFIG
 from engine.resources import shipped
 from engine.rpc import RpcError
@@ -44,6 +44,7 @@ def demo(args: argparse.Namespace) -> int:
     with attached(root) as session:
         done, rows = _drive(session, args.until or 4)
         session.call("shutdown")
+    wait_down(root)
     result = listing.ranked(listing.experiments(rows))
     print(json.dumps(result, indent=2) if args.json else listing.experiment_lines(result))
     return 0 if done else 1
