@@ -193,6 +193,8 @@ class TinyLab:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A session; an engine is started when none runs."""
+        # a process that a killed engine was just forking may hold its lock for a moment longer
+        wait_for(lambda: self.engine is None or self.engine.poll() is None or not is_running(self.state))
         if not is_running(self.state) and (self.engine is None or self.engine.poll() is not None):
             self.start()
         engine = self.engine
