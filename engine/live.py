@@ -8,21 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from engine.history.tables import Point
 from engine.types import LiveRow
 
 KEPT = 500
 """Points of a live curve that are kept a shard; beyond twice that every other one is dropped."""
-
-
-class Point(Protocol):
-    @property
-    def step(self) -> int: ...
-    @property
-    def t(self) -> float | None: ...
-    @property
-    def values(self) -> Mapping[str, float]: ...
 
 
 @dataclass

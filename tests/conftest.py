@@ -30,7 +30,7 @@ def _private_runtime() -> Iterator[None]:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Callable[..., TinyLab]]:
-    """Make tiny labs; their engines are stopped at the end."""
+    """Make tiny labs; their engines and launchers are stopped at the end."""
     made: list[TinyLab] = []
 
     def make(*proposals: str, **options: int) -> TinyLab:
@@ -39,4 +39,4 @@ def tiny(tmp_path: Path) -> Iterator[Callable[..., TinyLab]]:
 
     yield make
     for each in made:
-        each.stop()
+        each.end()

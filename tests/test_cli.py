@@ -57,7 +57,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyLab]:
             decide(session, row)
         wait_for(lambda: sum(row["verdict"] is not None and row["state"] == "judged" for row in _tried(session)) == 2)
     yield made
-    made.stop()
+    made.end()
 
 
 def _tried(session: Any) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyLab]:
     with made.session() as session:
         wait_for(lambda: rows(session, "experiment").get("trunk-1", {}).get("state") == "judged" and waiting(session))
     yield made
-    made.stop()
+    made.end()
 
 
 class Line:

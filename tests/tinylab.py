@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -213,11 +214,29 @@ class TinyLab:
             session.close()
 
     def stop(self) -> None:
-        """Stop the engine, and whatever it left running."""
+        """Stop the engine; what runs goes on."""
         self.hold.unlink(missing_ok=True)
         if self.engine is not None and self.engine.poll() is None:
             self.engine.terminate()
             self.engine.wait(20)
+
+    def end(self) -> None:
+        """Stop the engine, and the launcher with all that runs."""
+        self.stop()
+        try:
+            launcher = int(read_json(self.state.launcher_lock)["pid"])
+            os.kill(launcher, signal.SIGTERM)
+        except (OSError, ValueError, KeyError):
+            return  # there is none
+        wait_for(lambda: not _alive(launcher))
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process lives; one that waits to be reaped does not."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

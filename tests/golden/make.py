@@ -86,7 +86,7 @@ def _live_through(root: Path) -> bytes:
         with lab.session() as session:  # a restart folds all of it once more
             assert all(check["ok"] for check in session.call("verify")["checks"])
     finally:
-        lab.stop()
+        lab.end()
     return _anonymous(lab)
 
 
