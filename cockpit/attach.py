@@ -37,7 +37,7 @@ def lab_here(start: Path) -> Path:
     root = find_lab(start)
     if root is None:
         raise NotALab(
-            f"no {CONFIG} in {start} or above: run `cockpit init` in your training repository, or `cockpit demo`"
+            f"no {CONFIG} in {start.resolve()} or above: run `cockpit init` in your training repository, or `cockpit demo`"
         )
     return root
 

@@ -91,7 +91,9 @@ def _decision_arguments(add: object) -> None:
     stop = add("stop", "stop an experiment or one shard")
     stop.add_argument("id")
     stop.add_argument("--why", default="", help="a reason for the record")
-    sign = add("sign", "sign a solid experiment off: its branch is merged into the trunk")
+    sign = add(
+        "sign", "sign a solid experiment (or, with a reason, a harmless bug fix) off: it is merged into the trunk"
+    )
     sign.add_argument("id")
     sign.add_argument("--diff", metavar="HASH", help="hash of the diff you sign; without it you are shown and asked")
     sign.add_argument("--why", default="", help="a reason for the record")
