@@ -107,7 +107,7 @@ def _status(args: argparse.Namespace) -> int:
         f"engine    pid {engine['pid']}, {engine['version']}, log {status['log']}",
         f"ledger    {status['events']} events{', read-only' if status['read_only'] else ''}",
         f"running   {status['running']} shards, isolation: {status['isolation']}",
-        f"waiting   {status['waiting']} proposals for review, proposer: {status['proposer']}",
+        f"waiting   {status['waiting']} for review, proposer: {status['proposer']}",
         f"history   {status['experiments']} experiments, {status['shards']} shards",
         *[f"warning   {clean(each)}" for each in [*status["warnings"], status["config_changed"]] if each],
     ]
