@@ -19,6 +19,7 @@ from typing import Any
 
 from engine import rpc
 from engine.paths import CONFIG, StateDir, find_lab
+from engine.shards.spec import is_secret
 from engine.types import PROTOCOL
 
 START_S = 30.0
@@ -76,6 +77,8 @@ def spawn(root: Path, state: StateDir) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             cwd="/",
+            # runs of this user can read the environment of this process: a client hands keys over when they are needed
+            env={name: value for name, value in os.environ.items() if not is_secret(name)},
             start_new_session=True,
         )
 

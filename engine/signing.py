@@ -74,7 +74,7 @@ def _may_sign_without_gain(row: ExperimentRow, why: str) -> None:
     if not why.strip():
         raise RpcError(
             NOT_NOW,
-            f"{row['id']} is {verdict['verdict']}: a {row['category']} may be signed all the same, with a reason",
+            f"{row['id']} is {verdict['verdict']}: a harmless {row['category']} change may be signed with a reason",
         )
 
 

@@ -219,7 +219,7 @@ def test_a_trunk_that_fails_is_said_and_costs_no_experiment(tiny: Make) -> None:
     with lab.session() as session:
         wait_for(lambda: "the trunk itself fails" in session.call("status")["phase"])
         assert "NameError" in session.call("status")["phase"]
-        row = waiting(session)[0]
+        row = wait_for(lambda: waiting(session))[0]
         decide(session, row)
         wait_for(lambda: rows(session, "experiment")["0001"]["commit"])
         session.call("pull", since=0)
@@ -262,3 +262,21 @@ def test_a_rebuilt_index_equals_the_live_one(tiny: Make) -> None:
     with lab.session() as session:
         assert session.call("sql", **question)["rows"][0][0] == live[0][0]
         assert any("set aside" in each or "damaged" in each for each in session.call("status")["warnings"])
+
+
+def test_after_resume_a_stopped_seed_of_the_trunk_runs_and_undecided_experiments_go_on(tiny: Make) -> None:
+    lab = tiny(better(1), slots=3)
+    lab.hold.touch()
+    with lab.session() as session:
+        wait_for(lambda: sum(s["state"] == "running" for s in rows(session, "shard").values()) == 3)
+        session.call("stop", id="trunk-1.screen.s0.a1", why="to see what happens", request_id="x1")
+        wait_for(lambda: rows(session, "shard")["trunk-1.screen.s0.a1"]["state"] == "ended")
+        lab.hold.unlink()
+        decide(session, wait_for(lambda: waiting(session))[0])
+        row = judged(session, 1)["0001"]
+        assert (row["verdict"]["verdict"], row["verdict"]["n"]) == ("undecided", 2)
+        session.call("resume")
+        decided = wait_for(
+            lambda: (r := rows(session, "experiment")["0001"])["verdict"]["verdict"] != "undecided" and r
+        )
+        assert (decided["state"], decided["verdict"]["verdict"], decided["verdict"]["n"]) == ("judged", "solid", 3)
