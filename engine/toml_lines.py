@@ -155,7 +155,10 @@ class _Scanner:
                 self.step()
                 return
             self.note((*path, index), self.line)
+            before = self.at
             self.value((*path, index))
+            if self.at == before:
+                raise ValueError("a value is missing")
             index += 1
 
     def inline_table(self, path: Path) -> None:
@@ -165,4 +168,7 @@ class _Scanner:
             if not self.peek() or self.peek() == "}":
                 self.step()
                 return
+            before = self.at
             self.pair(path)
+            if self.at == before:
+                raise ValueError("a key is missing")
