@@ -130,6 +130,7 @@ class Lab:
     slots: int  # 0: as many as there are CPU cores, or GPUs
     threads: int
     nice: int
+    warm: bool  # whether shards are forks of a process that has imported their libraries
     ask: Ask
     proposer: ProposerConfig
     state_dir: Path

@@ -23,6 +23,7 @@ from engine.files import last_line, read_regular, read_tail
 from engine.live import Live
 from engine.repo import RepoError
 from engine.shards.executor import Executor
+from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
 from engine.shards.slots import Slot
@@ -145,6 +146,7 @@ class Runs:
             seed=intent.seed,
             rung=intent.rung,
             attempt=intent.attempt,
+            warm=warm_imports(lab.warm, values["python"], lab.fill(lab.command, values), tree),
         )
 
     def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
