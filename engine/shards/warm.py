@@ -45,7 +45,11 @@ class Unfit(Exception):
 
 
 def prepare(modules: list[str]) -> None:
-    """Import `modules`, without those that are not installed, and freeze what there is. Raises Unfit."""
+    """Import `modules`, without those that are not installed, and freeze what there is. Raises Unfit.
+
+    `sys._cockpit_checked` tells the import guard of a fork whether it need look at these modules again: where links are
+    followed on the way to one, it does.
+    """
     before = _descriptors()
     for name in modules:
         try:
@@ -60,8 +64,15 @@ def prepare(modules: list[str]) -> None:
     if _descriptors() - before:
         raise Unfit("an import left files or sockets open, which forks would share")
     for name, module in sorted(sys.modules.items()):
-        if not _is_installed(getattr(module, "__file__", None)) and name != "__main__":
+        if not _is_installed(getattr(module, "__file__", None)) and name not in ("__main__", "__mp_main__"):
             raise Unfit(f"module {name!r} is not an installed one: it comes from {module.__file__!r}")
+    origins = [
+        getattr(module, "__file__", None) for module in sys.modules.values() if module is not sys.modules["__main__"]
+    ]
+    where_they_seem = all(
+        _is_installed(os.path.realpath(each)) for each in origins if isinstance(each, str) and os.path.isabs(each)
+    )
+    vars(sys)["_cockpit_checked"] = where_they_seem
     gc.collect()
     gc.freeze()
 
@@ -224,10 +235,13 @@ def forget(request: dict[str, Any]) -> None:
     main = types.ModuleType("__main__")
     vars(main).update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:  # multiprocessing's other name for it
+        sys.modules["__mp_main__"] = main
     sys.path[:0] = list(filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)))
     site.removeduppaths()
     importlib.invalidate_caches()
     sys.modules.pop("sitecustomize", None)
+    vars(sys)["_cockpit_checked"] = len(sys.modules) if vars(sys)["_cockpit_checked"] else 0
     try:
         importlib.import_module("sitecustomize")  # the import guard, where it is armed
     except ImportError as error:
