@@ -490,6 +490,52 @@ async def test_a_dead_parent_is_replaced_and_installing_a_package_retires_it(
     assert "installed packages changed" in says(state)
 
 
+WORN = """
+import os, selectors, sys
+from engine.shards import parents, process
+from engine.shards.spec import ShardSpec
+parents.FORKS = 2
+process.adopt_orphans()
+selector = selectors.DefaultSelector()
+pool = parents.Parents(selector, print)
+log = os.open(os.devnull, os.O_WRONLY)
+def start(n):
+    argv = (sys.executable, "a.py")
+    place = {"cwd": os.getcwd(), "run_dir": f"/run{n}"}
+    return pool.start(ShardSpec(id=f"s{n}", argv=argv, env={}, timeout_s=9, warm=("tomlkit",), **place), log)
+def serve():
+    for key, mask in selector.select(30): key.data(mask)
+def end(pid):
+    found, status = os.waitpid(pid, 0)
+    pool.reaped(found, status)
+    return status
+assert start(0) is None
+serve()
+seen = []
+for n in range(1, 4):
+    forked = start(n)
+    assert forked is not None, n
+    assert end(forked.pid) == 0
+    seen.append(pool.listed()[0]["pid"])
+while pool.listed()[0]["pid"] == seen[0]: serve()
+forked = start(4)
+assert forked is not None and end(forked.pid) == 0
+end(seen[0])
+last = pool.listed()[0]
+assert last["forks"] == 1 and last["ready"], last
+pool.close()
+end(last["pid"])
+"""
+
+
+def test_a_worn_parent_serves_until_its_successor_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    env = {**os.environ, "PYTHONPATH": str(LAB.parents[1])}
+    words = [sys.executable, "-c", WORN]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 async def test_a_tree_that_has_a_module_of_a_loaded_name_starts_cold(
     state: StateDir,  # noqa: F811
     executor: LocalExecutor,  # noqa: F811
