@@ -177,7 +177,10 @@ class Parents:
         for parent in [*self.current.values(), *self.next.values()]:
             if parent.popen.pid == pid:
                 parent.popen.returncode = status
-                self._failed(parent, f"it ended with status {status}")
+                if parent.ready:
+                    self._failed(parent, f"it ended with status {status}")
+                else:
+                    self._heard(parent)  # it may have said why
                 return
         if popen is not None:
             popen.returncode = status
