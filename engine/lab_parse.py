@@ -324,6 +324,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         slots=run.slots,
         threads=run.threads,
         nice=run.nice,
+        isolation=run.isolation,
         ask=config.gates.ask,
         proposer=ProposerConfig(config.proposer.kind, _below(root, config.proposer.path), config.proposer.queue),
         state_dir=_below(root, config.store.state_dir),
