@@ -93,6 +93,7 @@ timeout = "1m"
 [run]
 seeds = [0, 1, 2]
 slots = {slots}
+isolation = "{isolation}"
 
 [proposer]
 kind = "recording"
@@ -158,6 +159,7 @@ class TinyLab:
         slots: int = 2,
         queue: int = 3,
         prepare: bool = False,
+        isolation: str = "auto",
     ) -> None:
         self.root = root
         self.hold = root.parent / f"{root.name}.hold" / "hold"  # in a directory that the lab's shards may read
@@ -165,6 +167,7 @@ class TinyLab:
         (root / "proposals").mkdir(parents=True)
         files = {"train.py": TRAIN, "score.py": SCORE}
         wanted = {"hold": self.hold, "mount": self.hold.parent, "steps": steps, "slots": slots, "queue": queue}
+        wanted |= {"isolation": isolation}
         files["cockpit.toml"] = CONFIG.format(prepare=PREPARE if prepare else "", **wanted)
         files |= {"prep.py": PREP} if prepare else {}
         files |= {f"proposals/{number:03d}.md": text for number, text in enumerate(proposals)}

@@ -1,7 +1,7 @@
 """Puts the process that it becomes into a box, and then executes the shard's command in it. Standard library only.
 
     python -I -S box.py enter   BWRAP WORDS...          level 3, outside: hold TERM back, become bubblewrap
-    python -I -S box.py within  COMMAND...              level 3, inside bubblewrap: seccomp, let TERM in, become the command
+    python -I -S box.py within  COMMAND...              level 3, inside, as process 1: start the command, take in who ends
     python -I -S box.py confine RULES COMMAND...        level 2: landlock and seccomp, become the command
 
 `engine.shards.sandbox` writes these command lines; it imports nothing from here but names. The file runs by itself, inside
@@ -28,6 +28,7 @@ OPEN_FILES = 65536
 
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_SECCOMP = 22
+_PR_SET_DUMPABLE = 4
 _HELD_BACK = {signal.SIGTERM}
 
 
@@ -71,6 +72,7 @@ _NEVER: dict[str, tuple[int, int]] = {
     "fsmount": (432, 432),
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
+    "open_tree_attr": (467, 467),
     "unshare": (272, 97),
     "setns": (308, 268),
     "io_uring_setup": (425, 425),
@@ -158,10 +160,8 @@ _EPERM, _ENOSYS = 1, 38
 _NEW_NAMESPACE = 0x7E020000
 _STREAMS = (1, 0x801, 0x80001, 0x80801)  # a pair of datagram sockets could be pointed at a service's socket by its path
 _TTY_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
-_REACHING_PRCTLS = (
-    4,
-    35,
-)  # PR_SET_DUMPABLE would hide the launch's marker from the launcher, PR_SET_MM its environment
+# Not dumpable, a process would hide its launch's marker from the launcher; PR_SET_MM (35) would move its environment.
+_REACHING_PRCTLS = (_PR_SET_DUMPABLE, 35)
 
 
 def _op(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
@@ -326,6 +326,20 @@ def _become(argv: list[str]) -> None:
     os.execvp(argv[0], argv)
 
 
+def _look_after(child: int) -> None:
+    """Be process 1 until `child` ends, and end as it did; the kernel then kills whatever is left.
+
+    Bubblewrap would do this too, but its own process 1 is never waited for, and what the command used would go uncounted.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _check(_libc().prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")  # it has no filter: nobody inside may look into it
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
 def main(argv: list[str]) -> int:
     """Become what `argv` says, boxed. Returns only when that cannot be done."""
     try:
@@ -334,6 +348,8 @@ def main(argv: list[str]) -> int:
             # Bubblewrap hands no signal on, and must survive one that is meant for the command: a group signal reaches both
             signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
         elif way == "within":
+            if child := os.fork():
+                _look_after(child)
             _limit(resource.RLIMIT_NPROC, PROCESSES)
             _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
             seccomp(3)

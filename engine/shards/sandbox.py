@@ -120,7 +120,7 @@ def _namespaces() -> tuple[str, ...]:
     return (
         *(f"--unshare-{kind}" for kind in kinds),
         "--unshare-cgroup-try",
-        *("--hostname", "shard", "--die-with-parent", "--disable-userns", "--cap-drop", "ALL"),
+        *("--hostname", "shard", "--die-with-parent", "--as-pid-1", "--disable-userns", "--cap-drop", "ALL"),
     )
 
 
