@@ -11,11 +11,8 @@ a command never runs in a weaker box than was asked for.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import json
 import os
-import platform
 import resource
 import signal
 import struct
@@ -246,7 +243,7 @@ def _no_new_privileges() -> None:
 
 def seccomp(level: int, *, signals_scoped: bool = True) -> None:
     """Filter this process's system calls from now on. Raises CannotBox."""
-    code = bpf(platform.machine(), level, os.getpid(), signals_scoped=signals_scoped)
+    code = bpf(os.uname().machine, level, os.getpid(), signals_scoped=signals_scoped)
     program = _Program(len(code) // 8, code)
     _no_new_privileges()
     _check(_libc().prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0), "seccomp")
@@ -321,8 +318,7 @@ def _limit(kind: int, most: int) -> None:
 
 def _become(argv: list[str]) -> None:
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # Python's own settings must not be passed on
-        with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL)
     os.execvp(argv[0], argv)
 
 
@@ -355,6 +351,8 @@ def main(argv: list[str]) -> int:
             seccomp(3)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         elif way == "confine":
+            import json  # here, since every import delays every shard: the other ways do without
+
             rules, rest = json.loads(rest[0]), rest[1:]
             _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
             scoped = landlock(rules["readable"], rules["writable"], rules["devices"])
