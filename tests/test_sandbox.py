@@ -465,6 +465,13 @@ def test_limits_only_leaves_a_spec_as_it_is(place: Place) -> None:
     assert wrap(spec, Box(1)) == spec
 
 
+def test_packages_of_the_user_are_found_though_the_home_is_another(place: Place) -> None:
+    plain = place.spec("pass", 1)
+    env = wrap(plain, place.box(3, Path(plain.run_dir))).env
+    assert env["HOME"] == plain.env["TMPDIR"]
+    assert env["PYTHONUSERBASE"] == str(place.home / ".local")
+
+
 def test_no_mount_opens_the_engines_own_directory(place: Place) -> None:
     run_dir = place.state.runs / "a"
     for bad in (place.state.data, place.state.root, place.state.runtime):

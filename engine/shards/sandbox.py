@@ -1,7 +1,7 @@
 """The box of a shard: what it may see and touch, and the command line that puts it there.
 
 Level 3 is bubblewrap and seccomp, level 2 landlock and seccomp, level 1 limits only; docs/isolation.md says what each of them
-shields. `probe` finds out by trying which this machine can do; `wrap` is pure: it only rewrites a spec.
+shields. `probe` finds out by trying which this machine can do; `wrap` starts and writes nothing: it only rewrites a spec.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def wrap(spec: ShardSpec, box: Box) -> ShardSpec:
         return spec
     # What a library caches below the home directory is as private as its other caches.
     env = {**spec.env, "HOME": spec.env.get("TMPDIR", spec.run_dir)}
+    if "HOME" in spec.env:  # packages installed with `pip install --user` are still found
+        env.setdefault("PYTHONUSERBASE", os.path.join(spec.env["HOME"], ".local"))
     python = (_python(), "-I", "-S", str(BOX))
     if box.level == 2:
         rules = json.dumps(_rules(box))
