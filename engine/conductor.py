@@ -206,7 +206,7 @@ class Conductor:
             return "preparing data"
         trunk = self._trunk_failure()
         if trunk:
-            return f"the trunk itself fails: {trunk}"
+            return f"the trunk itself fails: {trunk} (`cockpit resume` tries again)"
         if core.state.live:
             return "running"
         strangers = [row["id"] for row in campaign.stranded(core.state, core.lab)]

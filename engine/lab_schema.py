@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from engine.globs import glob_problem
+from engine.shards.spec import is_secret
 from engine.templates import has_stray_brace
 from engine.toml_write import shown, toml_list
 
@@ -101,6 +102,10 @@ def _variable(value: object) -> object:
             raise wrong(f"is not the name of an environment variable: {shown(value)}", "letters, digits and _ only")
         if _SECRET.match(value):
             raise wrong(f"{value} is a secret of the cockpit, which never reaches a shard", "take it out")
+        if is_secret(value):
+            raise wrong(
+                f"{value} is named like a secret, and none reaches a shard", "take it out, or name it otherwise"
+            )
     return value
 
 
