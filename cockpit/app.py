@@ -132,6 +132,7 @@ class CockpitApp(App[str], inherit_bindings=False):
         task = self._following
         broken = task.exception() if task is not None and task.done() and not task.cancelled() else None
         found = [
+            self.link.problem if self.link.state != "connected" else None,
             f"a bug ended the updates, leave and open again: {broken!r}" if broken else None,
             self.follower.trouble,
             lab["config_error"] if lab else None,

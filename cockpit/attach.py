@@ -19,6 +19,7 @@ from typing import Any
 
 from engine import rpc
 from engine.paths import CONFIG, StateDir, find_lab
+from engine.shards.spec import is_secret
 from engine.types import PROTOCOL
 
 START_S = 30.0
@@ -37,7 +38,7 @@ def lab_here(start: Path) -> Path:
     root = find_lab(start)
     if root is None:
         raise NotALab(
-            f"no {CONFIG} in {start} or above: run `cockpit init` in your training repository, or `cockpit demo`"
+            f"no {CONFIG} in {start.resolve()} or above: run `cockpit init` in your training repository, or `cockpit demo`"
         )
     return root
 
@@ -76,6 +77,8 @@ def spawn(root: Path, state: StateDir) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             cwd="/",
+            # runs of this user can read the environment of this process: a client hands keys over when they are needed
+            env={name: value for name, value in os.environ.items() if not is_secret(name)},
             start_new_session=True,
         )
 

@@ -49,10 +49,10 @@ def build() -> argparse.ArgumentParser:
     show.add_argument("id")
     _decision_arguments(add)
     rank = add("rank", "experiments, best first")
-    rank.add_argument("--limit", type=int, default=20)
+    rank.add_argument("--limit", type=_count, default=20, help="most experiments (default: 20)")
     _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
     propose = add("propose", "ask the lab's proposer for more proposals")
-    propose.add_argument("-n", type=int, default=1, dest="count")
+    propose.add_argument("-n", type=_count, default=1, dest="count")
     add("rebuild", "make the index anew from ledger, git and metrics files")
     add("verify", "check ledger, decisions, branches, shards and index against one another")
     gc = add("gc", "remove what can be made again or is not to be kept")
@@ -64,6 +64,13 @@ def build() -> argparse.ArgumentParser:
     add("resume", "launch again")
     add("doctor", "what is missing on this machine and in this lab, and how to get it")
     return parser
+
+
+def _count(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _demo_arguments(sub: argparse.ArgumentParser) -> None:
@@ -91,7 +98,9 @@ def _decision_arguments(add: object) -> None:
     stop = add("stop", "stop an experiment or one shard")
     stop.add_argument("id")
     stop.add_argument("--why", default="", help="a reason for the record")
-    sign = add("sign", "sign a solid experiment off: its branch is merged into the trunk")
+    sign = add(
+        "sign", "sign a solid experiment (or, with a reason, a harmless bug fix) off: it is merged into the trunk"
+    )
     sign.add_argument("id")
     sign.add_argument("--diff", metavar="HASH", help="hash of the diff you sign; without it you are shown and asked")
     sign.add_argument("--why", default="", help="a reason for the record")
@@ -100,7 +109,7 @@ def _decision_arguments(add: object) -> None:
 def _sql_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("question", nargs="?", help="a SELECT, or the name of a query (`cockpit sql` lists them)")
     sub.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
-    sub.add_argument("--limit", type=int, default=1000, help="most rows (default: 1000)")
+    sub.add_argument("--limit", type=_count, default=1000, help="most rows (default: 1000)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from cockpit.attach import is_running, spawn, start_failure, state_dir
 from engine import rpc
+from engine.paths import CONFIG
 from engine.rpc import RpcError
 from engine.types import PROTOCOL
 
@@ -33,6 +34,7 @@ class Client:
         self._dir = state_dir(root)
         self._may_start = start
         self._process: subprocess.Popen[bytes] | None = None
+        self._tried = 0  # when the lab file had last been changed as an engine was started
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count(1)
@@ -143,6 +145,13 @@ class Client:
             self._news.put_nowait(("disconnected", {}))
         self._fail_waiting()
 
+    def _lab_file(self) -> int:
+        """When the lab file was last changed, in nanoseconds; 0 when there is none."""
+        try:
+            return (self.root / CONFIG).stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def _explain(self, error: OSError | RpcError) -> None:
         """Say why there is no connection; start an engine when that is what is missing, and allowed."""
         if isinstance(error, RpcError):
@@ -151,9 +160,12 @@ class Client:
         if is_running(self._dir):
             self.problem = "the engine is starting"
         elif self._process is None and self._may_start and self.state == "connecting":
+            self._tried = self._lab_file()
             self._process = spawn(self.root, self._dir)
             self.problem = "starting the engine"
         elif self._process is not None and self._process.poll() is not None:
             self.problem = start_failure(self._dir)
+            if self._lab_file() != self._tried:  # the person has mended what was wrong with it, perhaps
+                self._process = None
         elif self._process is None:
             self.problem = "no engine runs for this lab: `cockpit up` starts it"

@@ -107,7 +107,7 @@ def _status(args: argparse.Namespace) -> int:
         f"engine    pid {engine['pid']}, {engine['version']}, log {status['log']}",
         f"ledger    {status['events']} events{', read-only' if status['read_only'] else ''}",
         f"running   {status['running']} shards, isolation: {status['isolation']}",
-        f"waiting   {status['waiting']} proposals for review, proposer: {status['proposer']}",
+        f"waiting   {status['waiting']} for review, proposer: {status['proposer']}",
         f"history   {status['experiments']} experiments, {status['shards']} shards",
         *[f"warning   {clean(each)}" for each in [*status["warnings"], status["config_changed"]] if each],
     ]
@@ -127,8 +127,14 @@ def _ls(args: argparse.Namespace) -> int:
         body = [(row["id"], row["category"], _size(row), row["hypothesis"]) for row in waiting]
         text += f"\n\n{len(waiting)} waiting for review\n"
         text += listing.table(("id", "category", "diff", "hypothesis"), body, _width())
-    names = ("id", "state", "hypothesis", "category", "diff_hash")
+    names = ("id", "state", "hypothesis", "category", "diff_hash", "refusal", "detail")
+    refused = [row for row in rows if row["kind"] == "proposal" and row["state"] == "refused"]
     found["waiting"] = [{name: row[name] for name in names} for row in waiting]
+    found["refused"] = [{name: row[name] for name in names} for row in refused]
+    if refused:
+        why = [(row["id"], row["refusal"], row["hypothesis"]) for row in refused]
+        text += f"\n\n{len(refused)} refused by the machine\n"
+        text += listing.table(("id", "because", "hypothesis"), why, _width())
     return emit(args, found, text)
 
 
@@ -285,7 +291,7 @@ def _sign(args: argparse.Namespace) -> int:
             print("not signed", file=sys.stderr)
             return 1
         answer = session.call("sign", experiment=args.id, diff_hash=seen, why=args.why, request_id=uuid.uuid4().hex)
-    return emit(args, answer, f"signed {args.id}; it is being merged into the trunk")
+    return emit(args, answer, f"signed {args.id}: it is in the trunk now")
 
 
 # --- upkeep ------------------------------------------------------------------------------------------------------------

@@ -137,3 +137,16 @@ def as_markdown(table: Iterable[Key] = TABLE) -> str:
             out += [f"| {' '.join(f'`{shown(key)}`' for key in row.keys)} | {row.does} |" for row in rows]
             out.append("")
     return "\n".join(out)
+
+
+def page() -> str:
+    """The page `docs/keys.md`."""
+    about = (
+        "Made from the one key table, `cockpit/keys.py`, which also feeds the help (`?`) and every screen's bindings.\n"
+        "Nothing that starts or ends something happens on one key: a strip at the bottom says what will, and `enter` does it.\n"
+    )
+    return f"# Keys\n\n{about}\n{as_markdown().strip()}\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

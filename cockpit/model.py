@@ -25,6 +25,11 @@ class Link(Protocol):
         """`connected`, `connecting` or `reconnecting`."""
         ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection, in a sentence; None when there is one or the reason is not known."""
+        ...
+
     async def call(self, method: str, **params: Any) -> Any:
         """Ask the engine; raises `engine.rpc.RpcError` when it says no or cannot be reached."""
         ...

@@ -104,7 +104,13 @@ def active(state: State, lab: Lab, slots: int, setup: str) -> list[ExperimentRow
     """The experiments that get shards now: the oldest open ones, as many as there are slots. Those whose trunk fails on
     every seed can get none, and do not hold a place."""
     ready = [row for row in _placed(state, lab) if row["commit"] is not None and row["baseline"]]
-    return [row for row in ready if not _trunk_fails(state, lab, row, setup)][: max(1, slots)]
+    able = [row for row in ready if not _trunk_fails(state, lab, row, setup)]
+    return [row for row in able if row["state"] in OPEN or _wants(state, lab, row, setup)][: max(1, slots)]
+
+
+def _wants(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
+    """Whether an undecided experiment could learn more: from a seed of its own, or one of its trunk."""
+    return any(_wanted(state, lab, arm, row["rung"], setup) for arm in (row["id"], str(row["baseline"])))
 
 
 def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
@@ -114,7 +120,7 @@ def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool
 def may_launch(state: State, experiment: str) -> bool:
     """Whether shards of this arm may start: asked again right before each launch, since a plan takes time to carry out."""
     row = state.experiments[experiment]
-    return state.paused is None and (row["role"] == "trunk" or row["state"] in OPEN)
+    return state.paused is None and (row["role"] == "trunk" or _is_open(row))
 
 
 def stranded(state: State, lab: Lab) -> list[ExperimentRow]:
@@ -129,7 +135,14 @@ def _placed(state: State, lab: Lab) -> list[ExperimentRow]:
 
 
 def _open(state: State) -> list[ExperimentRow]:
-    return [row for row in state.experiments.values() if row["role"] == "experiment" and row["state"] in OPEN]
+    return [row for row in state.experiments.values() if row["role"] == "experiment" and _is_open(row)]
+
+
+def _is_open(row: ExperimentRow) -> bool:
+    """Whether more evidence may still change something: also when all that could be had left it undecided."""
+    verdict = row["verdict"]
+    undecided = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
+    return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
 
 
 # --- evidence ----------------------------------------------------------------------------------------------------------
@@ -196,7 +209,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         event.n,
         event.sentence,
     )
-    if not same or event.final:
+    if not same or (event.final and row["state"] != ExperimentState.JUDGED):
         yield event
     if climbs and higher is not None:
         yield e.RungReached(row["id"], higher)
@@ -273,5 +286,6 @@ def _again(state: State, shard: ShardRow, everyone: list[ShardRow], setup: str) 
     same = sum(
         each["seed"] == shard["seed"] and each["outcome"] == outcome and state.setups[each["id"]] == setup
         for each in everyone
+        if each["id"] not in state.forgiven
     )
     return same <= RETRIES.get(outcome, 0)

@@ -157,6 +157,7 @@ class Engine:
             self.conductor.listen,
             self._index,
             self.indexer.follow,
+            self.indexer.write,
             self._tick,
             self.methods.stopping.wait,
         ]

@@ -26,6 +26,7 @@ from engine.watch.tail import Tailer
 log = logging.getLogger("engine")
 CHUNK = 1 << 20
 AGAIN_S = 5.0
+GATHER_S = 1.0
 GROUP = 200
 
 
@@ -61,6 +62,8 @@ class Indexer:
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
         self._wake = asyncio.Event()
         self._indexed = 0
+        self._pending: list[Batch] = []
+        self._due = asyncio.Event()
         self._busy = asyncio.Lock()
         core.listeners.append(self._wake.set)
 
@@ -101,11 +104,26 @@ class Indexer:
             shard = self.live.shards.get(batch.shard)
             if shard is not None:
                 shard.feed(batch.points, batch.summary, batch.garbage)
-            try:
-                if await self._append([batch]):  # a rebuild went past it: go on from where the index stands
-                    await self.catch_up(batch.shard)
-            except StoreError as error:
-                self._complain(error)  # what is missing is read again from the file
+            self._pending.append(batch)
+            if not self._due.is_set():
+                asyncio.get_running_loop().call_later(GATHER_S, self._due.set)
+
+    async def write(self) -> None:
+        """Index what was followed, a second's worth at a time: a transaction costs far more than the points in it."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._write_pending()
+
+    async def _write_pending(self) -> None:
+        batches, self._pending = self._pending, []
+        try:
+            behind = await self._append(batches) if batches else ()
+        except StoreError as error:
+            self._complain(error)  # what is missing is read again from the file
+            return
+        for shard in dict.fromkeys(behind):  # a rebuild went past it: go on from where the index stands
+            await self._read_on(shard)
 
     async def _append(self, batches: Sequence[Batch]) -> tuple[str, ...]:
         async with self._busy:
@@ -116,7 +134,8 @@ class Indexer:
         return skipped
 
     async def flush(self) -> None:
-        """Index everything up to the ledger's head. Returns when it is committed."""
+        """Index everything up to the ledger's head and the last line that was read. Returns when it is committed."""
+        await self._write_pending()
         async with self._busy:
             core, base, upto = self.core, self._indexed, self.core.state.head
             if base == upto:
@@ -150,7 +169,7 @@ class Indexer:
                 return
             for read in reads:
                 if read.offset - read.start > CHUNK // 2:
-                    await self.catch_up(read.shard)
+                    await self._read_on(read.shard)
 
     def _first_pieces(self, shards: list[str]) -> list[Read]:
         reads = []
@@ -163,6 +182,11 @@ class Indexer:
         return reads
 
     async def catch_up(self, shard: str) -> None:
+        """Index all that a shard's file holds."""
+        await self._write_pending()
+        await self._read_on(shard)
+
+    async def _read_on(self, shard: str) -> None:
         """Index what a shard's file holds beyond the stored offset, a piece at a time."""
         path = self.metrics_file(shard)
         with suppress(OSError):

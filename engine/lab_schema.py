@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from engine.globs import glob_problem
+from engine.shards.spec import is_secret
 from engine.templates import has_stray_brace
 from engine.toml_write import shown, toml_list
 
@@ -101,6 +102,10 @@ def _variable(value: object) -> object:
             raise wrong(f"is not the name of an environment variable: {shown(value)}", "letters, digits and _ only")
         if _SECRET.match(value):
             raise wrong(f"{value} is a secret of the cockpit, which never reaches a shard", "take it out")
+        if is_secret(value):
+            raise wrong(
+                f"{value} is named like a secret, and none reaches a shard", "take it out, or name it otherwise"
+            )
     return value
 
 
@@ -212,6 +217,11 @@ class RunTable(_Table):
     nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
     warm: bool = Field(
         True, description="start shards from a process that has imported their libraries; false: each imports its own"
+    )
+    isolation: Literal["auto", "require-3", "require-2", "limits"] = Field(
+        "auto",
+        description="how shards are boxed (docs/isolation.md): as well as the machine can, at least so well or not at all, or "
+        "by limits only",
     )
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"

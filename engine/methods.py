@@ -31,7 +31,7 @@ from engine.rpc import RpcError
 from engine.runs import Runs
 from engine.signing import sign
 from engine.text import clean
-from engine.types import PROTOCOL, ProposalState
+from engine.types import PROTOCOL, ExperimentState, ProposalState
 from engine.upkeep import gc, trunk, verify
 
 PAGE_BYTES = 900_000
@@ -190,7 +190,12 @@ class Methods:
 
     async def do_sign(self, experiment: str, diff_hash: str, request_id: str, why: str = "") -> dict[str, Any]:
         """Sign a solid experiment off into the trunk."""
-        return sign(self.core, experiment, diff_hash, why, person(self.core.identity), request_id)
+        answer = sign(self.core, experiment, diff_hash, why, person(self.core.identity), request_id)
+        await self.core.until(lambda: experiment not in self.core.state.merges)
+        row = self.core.state.experiments[experiment]
+        if row["state"] != ExperimentState.MERGED:
+            raise RpcError(rpc.NOT_NOW, f"{experiment} was signed, but {row['why']}")
+        return {**answer, "state": "merged", "trunk": self.core.state.lab and self.core.state.lab["trunk"]}
 
     async def do_propose(self, n: int = 1) -> dict[str, Any]:
         """Ask the lab's proposer for `n` more proposals, beyond what the queue holds."""
@@ -255,7 +260,7 @@ class Methods:
             "waiting": states.count(ProposalState.WAITING),
             "experiments": sum(row["role"] == "experiment" for row in core.state.experiments.values()),
             "shards": len(core.state.shards),
-            "isolation": self.runs.executor.isolation,
+            "isolation": self.runs.isolation,
             "proposer": core.lab.proposer.kind,
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),

@@ -12,7 +12,7 @@ from engine.opening import next_arm
 from engine.proposals import one_line
 from engine.repo import Commit, RepoError
 from engine.rpc import NOT_NOW, STALE, UNKNOWN_ID, RpcError
-from engine.types import ExperimentRow, ExperimentState, Verdict, Who
+from engine.types import Category, ExperimentRow, ExperimentState, Verdict, Who
 
 
 def sign(core: Core, experiment: str, diff_hash: str, why: str, who: Who, request: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def sign(core: Core, experiment: str, diff_hash: str, why: str, who: Who, reques
     row = core.state.experiments.get(experiment)
     if row is None or row["role"] == "trunk":
         raise RpcError(UNKNOWN_ID, f"no experiment {experiment!r}; `cockpit ls` lists them")
-    _may_sign(core, row, diff_hash)
+    _may_sign(core, row, diff_hash, why)
     ours = str(core.state.experiments[core.state.trunk_arm]["commit"])
     core.record(
         e.MergeIntended(
@@ -42,15 +42,16 @@ def sign(core: Core, experiment: str, diff_hash: str, why: str, who: Who, reques
     return {"state": "merging", "trunk": ours}
 
 
-def _may_sign(core: Core, row: ExperimentRow, diff_hash: str) -> None:
+def _may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
     name, verdict = row["id"], row["verdict"]
     if row["state"] == ExperimentState.MERGED:
         raise RpcError(NOT_NOW, f"{name} is in the trunk already")
     if core.state.merges or core.state.pull is not None:
         raise RpcError(NOT_NOW, "the trunk is being moved just now: try again in a moment")
-    if verdict is None or verdict["verdict"] != Verdict.SOLID or row["state"] != ExperimentState.JUDGED:
-        have = verdict["verdict"] if verdict else "no verdict"
-        raise RpcError(NOT_NOW, f"{name} has {have}: only a solid experiment can be signed off")
+    if verdict is None or row["state"] != ExperimentState.JUDGED:
+        raise RpcError(NOT_NOW, f"{name} is {row['state']}: it has no verdict to sign on")
+    if verdict["verdict"] != Verdict.SOLID:
+        _may_sign_without_gain(row, why)
     if row["baseline"] != core.state.trunk_arm:
         raise RpcError(
             NOT_NOW,
@@ -60,6 +61,20 @@ def _may_sign(core: Core, row: ExperimentRow, diff_hash: str) -> None:
     if diff_hash != shown:
         raise RpcError(
             STALE, f"the diff of {name} is not the one that was shown: look at it again", {"diff_hash": shown}
+        )
+
+
+def _may_sign_without_gain(row: ExperimentRow, why: str) -> None:
+    """A bug fix or a systems change need not better the metric; a person who wants it all the same says why."""
+    verdict = row["verdict"]
+    assert verdict is not None
+    harmless = verdict["verdict"] in (Verdict.NOT_SOLID, Verdict.UNDECIDED)
+    if not harmless or row["category"] not in (Category.BUG_FIX, Category.SYSTEMS):
+        raise RpcError(NOT_NOW, f"{row['id']} is {verdict['verdict']}: only a solid experiment can be signed off")
+    if not why.strip():
+        raise RpcError(
+            NOT_NOW,
+            f"{row['id']} is {verdict['verdict']}: a harmless {row['category']} change may be signed with a reason",
         )
 
 

@@ -56,6 +56,7 @@ class State:
     stops: dict[str, e.StopIntended] = field(default_factory=dict)  # intended, not done
     unlaunched: dict[str, e.ShardIntended] = field(default_factory=dict)  # intended, not started
     setups: dict[str, str] = field(default_factory=dict)  # shard to how it was run and measured
+    forgiven: set[str] = field(default_factory=set)  # shards whose bad luck no longer counts against another try
     stopped_by_person: set[str] = field(default_factory=set)  # shards
     live: dict[str, None] = field(default_factory=dict)  # shards that have not ended
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)  # request id to its answer
@@ -352,7 +353,7 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     )
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
-    if arm["state"] == ExperimentState.QUEUED or (arm["role"] == "trunk" and arm["state"] == ExperimentState.JUDGED):
+    if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
         _update_experiment(s, n, ev.experiment, state=ExperimentState.RUNNING)
 
 
@@ -424,7 +425,10 @@ def _paused(s: State, n: int, t: float, ev: e.Paused) -> None:
 
 
 def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
+    """Go on, and forget what stood in the way: seeds that a person stopped or the machine lost may run again."""
     s.paused = None
+    s.stopped_by_person.clear()
+    s.forgiven.update(row["id"] for row in s.shards.values() if row["outcome"] in (Outcome.LOST, Outcome.KILLED))
 
 
 _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {

@@ -383,6 +383,10 @@ async def test_the_screen_stays_when_the_line_breaks_and_recovers_by_itself() ->
         await desk.press("a")
         assert not desk.asking
         assert "cannot be reached" in desk.status
+        desk.engine.problem = "no engine runs for this lab: `cockpit up` starts it"
+        await desk.press("j")
+        await desk.until(lambda: "`cockpit up` starts it" in desk.status)
+        desk.engine.problem = None
         desk.engine.change("lab", "lab", phase="idle")
         desk.engine.restore()
         await desk.press("j")

@@ -177,7 +177,7 @@ def test_sql_answers_a_question_a_named_one_and_lists_them(cockpit: Cockpit) -> 
         (("sign", "p0001"), 2, "no experiment"),
         (("sign", "trunk-1"), 2, "no experiment"),
         (("trunk", "steal"), 2, "invalid choice"),
-        (("rank", "--limit", "many"), 2, "invalid int"),
+        (("rank", "--limit", "many"), 2, "not a whole number above 0"),
     ],
 )
 def test_no_is_said_with_its_reason_and_its_code(
@@ -330,7 +330,7 @@ def test_sign_trunk_and_down(tiny: Make, capsys: pytest.CaptureFixture[str]) -> 
         decide(session, row)
         wait_for(lambda: rows(session, "experiment").get("0001", {}).get("state") == "judged")
         assert row["diff_hash"] in cockpit.json("sign", "0001", code=2)["error"]
-        assert cockpit.json("sign", "0001", "--diff", row["diff_hash"], "--why", "clear")["state"] == "merging"
+        assert cockpit.json("sign", "0001", "--diff", row["diff_hash"], "--why", "clear")["state"] == "merged"
         wait_for(lambda: cockpit.json("show", "0001")["state"] == "merged")
         assert "in the trunk already" in cockpit.json("sign", "0001", "--diff", row["diff_hash"], code=1)["error"]
     trunk = cockpit.json("trunk")

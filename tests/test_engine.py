@@ -20,6 +20,7 @@ from tests.tinylab import (
     TinyLab,
     better,
     decide,
+    proposal,
     rate,
     rows,
     wait_for,
@@ -27,6 +28,8 @@ from tests.tinylab import (
 )
 
 Make = Callable[..., TinyLab]
+
+SAID = '        print("step", step, "training loss", loss, flush=True)'
 
 
 def judged(session: Session, count: int) -> dict[str, dict]:
@@ -159,6 +162,32 @@ def test_a_solid_experiment_is_signed_into_the_trunk_and_the_work_tree_stays_as_
     assert (lab.git("status", "--porcelain=v2", "--branch"), lab.git("rev-parse", "HEAD")) == before
 
 
+def test_a_bug_fix_need_not_gain_anything_but_wants_a_reason(tiny: Make) -> None:
+    printed = '        print("step", step, "loss", loss, flush=True)'
+    lab = tiny(proposal("Say what the loss is called", printed, SAID, "bug fix"))
+    with lab.session() as session:
+        row = wait_for(lambda: waiting(session))[0]
+        decide(session, row)
+        assert judged(session, 1)["0001"]["verdict"]["verdict"] == "not-solid"
+        with pytest.raises(RpcError, match="with a reason"):
+            session.call("sign", experiment="0001", diff_hash=row["diff_hash"], request_id="s1")
+        session.call("sign", experiment="0001", diff_hash=row["diff_hash"], why="the log misled me", request_id="s2")
+        wait_for(lambda: rows(session, "experiment")["0001"]["state"] == "merged")
+        message = lab.git("log", "-1", "--format=%B", "cockpit/trunk")
+        assert "Cockpit-Verdict: not-solid" in message
+        assert "the log misled me" in message
+
+
+def test_what_changes_the_training_has_to_be_solid_whatever_the_reason(tiny: Make) -> None:
+    lab = tiny(WORSE)
+    with lab.session() as session:
+        row = wait_for(lambda: waiting(session))[0]
+        decide(session, row)
+        judged(session, 1)
+        with pytest.raises(RpcError, match="only a solid experiment"):
+            session.call("sign", experiment="0001", diff_hash=row["diff_hash"], why="I like it", request_id="s1")
+
+
 def test_a_person_stops_an_experiment_and_its_processes_end(tiny: Make) -> None:
     lab = tiny(better(1), slots=4)
     with lab.session() as session:
@@ -190,7 +219,7 @@ def test_a_trunk_that_fails_is_said_and_costs_no_experiment(tiny: Make) -> None:
     with lab.session() as session:
         wait_for(lambda: "the trunk itself fails" in session.call("status")["phase"])
         assert "NameError" in session.call("status")["phase"]
-        row = waiting(session)[0]
+        row = wait_for(lambda: waiting(session))[0]
         decide(session, row)
         wait_for(lambda: rows(session, "experiment")["0001"]["commit"])
         session.call("pull", since=0)
@@ -233,3 +262,21 @@ def test_a_rebuilt_index_equals_the_live_one(tiny: Make) -> None:
     with lab.session() as session:
         assert session.call("sql", **question)["rows"][0][0] == live[0][0]
         assert any("set aside" in each or "damaged" in each for each in session.call("status")["warnings"])
+
+
+def test_after_resume_a_stopped_seed_of_the_trunk_runs_and_undecided_experiments_go_on(tiny: Make) -> None:
+    lab = tiny(better(1), slots=3)
+    lab.hold.touch()
+    with lab.session() as session:
+        wait_for(lambda: sum(s["state"] == "running" for s in rows(session, "shard").values()) == 3)
+        session.call("stop", id="trunk-1.screen.s0.a1", why="to see what happens", request_id="x1")
+        wait_for(lambda: rows(session, "shard")["trunk-1.screen.s0.a1"]["state"] == "ended")
+        lab.hold.unlink()
+        decide(session, wait_for(lambda: waiting(session))[0])
+        row = judged(session, 1)["0001"]
+        assert (row["verdict"]["verdict"], row["verdict"]["n"]) == ("undecided", 2)
+        session.call("resume")
+        decided = wait_for(
+            lambda: (r := rows(session, "experiment")["0001"])["verdict"]["verdict"] != "undecided" and r
+        )
+        assert (decided["state"], decided["verdict"]["verdict"], decided["verdict"]["n"]) == ("judged", "solid", 3)

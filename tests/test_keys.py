@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from cockpit import keys
 from cockpit.screens.base import CockpitScreen
@@ -47,3 +48,8 @@ def test_the_documentation_names_every_key() -> None:
         assert row.does in text
         for key in row.keys:
             assert f"`{keys.shown(key)}`" in text
+
+
+def test_the_page_of_keys_is_the_table() -> None:
+    page = Path(__file__).parent.parent / "docs" / "keys.md"
+    assert page.read_text() == keys.page(), "run: python -m cockpit.keys > docs/keys.md"

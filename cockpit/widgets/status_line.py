@@ -58,7 +58,9 @@ def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: S
         (f"  ✎ {waiting} to review", "warn" if waiting else "faint"),
     ]
     right: list[Span] = []
-    if link_state != "connected":
+    if link_state == "connecting":
+        right.append(("connecting", "warn"))
+    elif link_state != "connected":
         right.append(("reconnecting; runs keep going", "bad"))
     if message is not None:
         middle: list[Span] = [message]

@@ -61,8 +61,8 @@ class ShardSpec:
     ranks: int = 1
     walltime_s: float | None = None
     resume_from: str | None = None
-    isolation: Literal["limits"] = "limits"
     warm: tuple[str, ...] = ()  # modules that a warm parent has imported when it forks it; none: a process of its own
+    isolation: Literal["limits", "box-2", "box-3"] = "limits"  # how argv is boxed: engine.shards.sandbox
 
     def __post_init__(self) -> None:
         _check_spec(self)
@@ -123,7 +123,7 @@ def _check_spec(spec: ShardSpec) -> None:
     need(spec.walltime_s is None or (_number(spec.walltime_s) and spec.walltime_s > 0), "walltime_s", "seconds or none")
     need(spec.resume_from is None or _text(spec.resume_from), "resume_from", "a path or none")
     need(_texts(spec.warm) and all(_MODULE.fullmatch(each) for each in spec.warm), "warm", "names of modules")
-    need(spec.isolation == "limits", "isolation", "'limits' is what this version has")
+    need(spec.isolation in ("limits", "box-2", "box-3"), "isolation", "'limits', 'box-2' or 'box-3'")
 
 
 @dataclass(frozen=True, slots=True)

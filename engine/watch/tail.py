@@ -241,8 +241,8 @@ def _notify(
         changes = watchfiles.watch(
             *directories,
             watch_filter=None,
-            debounce=100,
-            step=20,
+            debounce=200,
+            step=100,
             stop_event=stop,
             rust_timeout=1000,
             yield_on_timeout=True,
