@@ -122,7 +122,7 @@ class Conductor:
             busy = True
         await follow_trunk(core, "the trunk moved")
         await self._rebase_waiting()
-        ready = await self.preparation.look()
+        ready = await self.preparation.look() and self.runs.refusal is None
         slots = len(self.runs.slots)
         for each in campaign.plan(core.state, core.lab, slots, setup=self.runs.setup, launching=ready):
             busy = await self._carry_out(each) or busy
@@ -198,6 +198,8 @@ class Conductor:
             return f"stalled: {self._stalled}"
         if core.state.paused is not None:
             return f"paused: {core.state.paused}"
+        if self.runs.refusal:
+            return self.runs.refusal
         if self.preparation.error:
             return self.preparation.error
         if self.preparation.running:

@@ -18,6 +18,7 @@ from engine.doctor_machine import Check, answer, machine
 from engine.globs import Globs
 from engine.lab import Lab, LabError, load
 from engine.paths import CONFIG, StateDir
+from engine.shards.sandbox import choose, probe
 from engine.text import clean
 
 __all__ = ["Check", "checks"]
@@ -41,7 +42,7 @@ def checks(root: Path | None, env: Mapping[str, str]) -> list[Check]:
         out += [Check("lab", "fail", str(each), each.fix) for each in error.problems]
         return out
     out.append(Check("lab", "ok", f"{lab.name}: {len(lab.rungs)} rungs, metric {lab.metric.name}"))
-    for look in (_repository, _code, _interpreter, _seeds, _scoring, _mounts, _slots):
+    for look in (_repository, _code, _interpreter, _seeds, _scoring, _mounts, _slots, _box):
         out += look(lab, env)
     out += state_checks(lab.state)
     return out
@@ -60,6 +61,13 @@ def _repository(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     code, said = answer(["git", "check-ignore", "-q", ".cockpit/x"], env, lab.root)
     if code:
         yield Check("git exclude", "warn", "git would track .cockpit", "echo /.cockpit/ >> .git/info/exclude")
+
+
+def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
+    """Whether this machine boxes shards as well as the lab asks for."""
+    _, refusal = choose(lab.isolation, probe())
+    if refusal is not None:
+        yield Check("box", "fail", refusal, 'get what is missing, or set isolation = "auto" under [run]')
 
 
 def _code(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:

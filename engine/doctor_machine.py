@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.shards.sandbox import Probe, probe
 from engine.text import clean
 
 GIT_NEEDED = (2, 38)
@@ -56,7 +56,7 @@ def machine(env: Mapping[str, str]) -> Iterator[Check]:
     """Checks that need no lab."""
     yield _python()
     yield git(*answer(["git", "--version"], env))
-    yield isolation(shutil.which("bwrap", path=env.get("PATH")) is not None, _read("/sys/kernel/security/lsm"))
+    yield isolation(probe())
     yield key(env)
     yield from terminal(env)
 
@@ -78,16 +78,17 @@ def git(code: int, said: str) -> Check:
     return Check("git", "ok", said.splitlines()[0])
 
 
-def isolation(bubblewrap: bool, lsm: str) -> Check:
-    """How well a shard is kept from the rest of the machine: limits and process groups, no box."""
-    have = [name for name, yes in (("bubblewrap", bubblewrap), ("landlock", "landlock" in lsm)) if yes]
-    there = f" ({' and '.join(have)} would be there for it)" if have else ""
-    return Check(
-        "isolation",
-        "warn",
-        f"limits only: a shard runs as you and is not boxed{there}",
-        "approve only diffs that you have read, on a machine whose files you would let the code read",
-    )
+def isolation(found: Probe) -> Check:
+    """How well a shard is kept from the rest of the machine, as a box that was tried showed."""
+    missing = "; ".join(found.reasons)
+    if found.level == 3:
+        return Check("isolation", "ok", "box 3: bubblewrap and seccomp; tried, and it holds")
+    if found.level == 2:
+        return Check(
+            "isolation", "warn", "box 2: landlock and seccomp; docs/isolation.md says what it leaves open", missing
+        )
+    fix = f"approve only diffs that you have read; for a box: {missing}"
+    return Check("isolation", "warn", "limits only: a shard runs as you and is not boxed", fix)
 
 
 def key(env: Mapping[str, str]) -> Check:
@@ -147,10 +148,3 @@ def tmux(said: str, clipboard: str) -> Check:
             "tmux", "warn", f"{said}, set-clipboard off: copied text stays in tmux", "tmux set -s set-clipboard on"
         )
     return Check("tmux", "ok", f"{said}, set-clipboard {clipboard or 'unknown'}")
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8", "replace")
-    except OSError:
-        return ""

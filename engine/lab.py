@@ -26,6 +26,7 @@ ALWAYS_PROTECTED = (CONFIG, "program.md", "**/.git*", ".cockpit")
 """Never editable, whatever the lab says: what steers the research, git's control files, the engine's own state."""
 
 Source = Literal["jsonl", "summary", "regex"]
+Isolation = Literal["auto", "require-3", "require-2", "limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ class Lab:
     slots: int  # 0: as many as there are CPU cores, or GPUs
     threads: int
     nice: int
+    warm: bool  # whether shards are forks of a process that has imported their libraries
+    isolation: Isolation
     ask: Ask
     proposer: ProposerConfig
     state_dir: Path

@@ -60,8 +60,9 @@ to set those that a command names.
 _ISOLATION = """\
 ## What a shard gets of your environment
 
-`PATH`, `HOME`, `LANG`, what `lab.env` sets and what `lab.env_pass` names. The keys of the cockpit itself are refused there. A
-variable of `lab.env` whose placeholder does not exist for a command (`{seed}` in `[prepare]`) is left out for that command.
+`PATH`, `LANG`, `HOME` (in a box: its own scratch directory), what `lab.env` sets and what `lab.env_pass` names. The keys of the
+cockpit itself are refused there. A variable of `lab.env` whose placeholder does not exist for a command (`{seed}` in
+`[prepare]`) is left out for that command.
 """
 
 

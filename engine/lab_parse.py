@@ -53,6 +53,7 @@ _EXAMPLES = {
     ("run", "seeds"): "seeds = [0, 1, 2]",
     ("run", "threads"): "threads = 1",
     ("run", "nice"): "nice = 5",
+    ("run", "warm"): "warm = true",
     ("prepare", "timeout"): 'timeout = "10m"',
     ("score", "timeout"): 'timeout = "2m"',
     ("proposer", "queue"): "queue = 6",
@@ -64,6 +65,7 @@ _TYPES = {
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
 }
 
 
@@ -324,6 +326,8 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         slots=run.slots,
         threads=run.threads,
         nice=run.nice,
+        warm=run.warm,
+        isolation=run.isolation,
         ask=config.gates.ask,
         proposer=ProposerConfig(config.proposer.kind, _below(root, config.proposer.path), config.proposer.queue),
         state_dir=_below(root, config.store.state_dir),

@@ -215,6 +215,14 @@ class RunTable(_Table):
     )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard")
     nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
+    warm: bool = Field(
+        True, description="start shards from a process that has imported their libraries; false: each imports its own"
+    )
+    isolation: Literal["auto", "require-3", "require-2", "limits"] = Field(
+        "auto",
+        description="how shards are boxed (docs/isolation.md): as well as the machine can, at least so well or not at all, or "
+        "by limits only",
+    )
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"
     )

@@ -19,8 +19,9 @@ from engine.types import Action, ProposalState, Who
 
 
 async def open_campaign(core: Core, runs: Runs) -> None:
-    """Fork the trunk when there is none, take note of a changed lab file, and finish approvals that were torn apart."""
-    if core.state.config != core.lab.text_hash:
+    """Fork the trunk when there is none, take note of a changed lab file or machine, and finish torn approvals."""
+    known = core.state.lab
+    if core.state.config != core.lab.text_hash or (known is not None and known["isolation"] != runs.isolation):
         text = (core.lab.root / "cockpit.toml").read_bytes()
         core.record(e.ConfigLoaded(core.blobs.put(text), lab_fields(core, runs)))
     if core.state.trunk_arm:
@@ -83,7 +84,7 @@ def lab_fields(core: Core, runs: Runs) -> dict[str, Any]:
         "rungs": list(lab.climb),
         "seeds": list(lab.seeds),
         "slots": len(runs.slots),
-        "isolation": runs.executor.isolation,
+        "isolation": runs.isolation,
         "ask": lab.ask,
         "proposer": lab.proposer.kind,
         "loss": lab.metric.loss,

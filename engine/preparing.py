@@ -52,7 +52,7 @@ class Preparation:
             self.runs.use(ready, self._key)
             return True
         self.runs.use(None, "")
-        if self.running is None and self.error is None:
+        if self.running is None and self.error is None and self.runs.refusal is None:
             await self._start()
         return False
 

@@ -20,11 +20,14 @@ from engine import campaign, faults
 from engine import events as e
 from engine.core import Core
 from engine.files import last_line, read_regular, read_tail
+from engine.lab import LabError
 from engine.live import Live
 from engine.repo import RepoError
 from engine.shards.executor import Executor
+from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
+from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
 from engine.state import TREE_CHANGED
@@ -57,6 +60,23 @@ class Runs:
         self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
         self._cancelled: set[str] = set()
+        self.level, self.refusal = choose(core.lab.isolation, probe())  # `refusal`: why nothing is started
+        self._try_box()
+
+    def _try_box(self) -> None:
+        """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
+        nowhere = self.core.dir.runs / "none"
+        spec = ShardSpec(id="none", argv=("none",), cwd="/", env={}, run_dir=str(nowhere), timeout_s=1.0)
+        with suppress(LabError):  # a lab without an interpreter says so when it launches
+            try:
+                self._boxed(spec, nowhere, held=True)
+            except BoxError as error:
+                self.refusal = self.refusal or clean(f"nothing is started: {error}")
+
+    @property
+    def isolation(self) -> str:
+        """How well shards are boxed, as the status line shows it."""
+        return "no box" if self.refusal else SHOWN[self.level]
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
@@ -91,6 +111,8 @@ class Runs:
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
         core = self.core
+        if self.refusal is not None:
+            return  # it stays intended, for an engine that may
         intent = core.state.unlaunched[shard]
         if intent.setup != self.setup:
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
@@ -129,7 +151,7 @@ class Runs:
         rung = lab.rung(intent.rung)
         values = lab.values(rung, intent.seed, run_dir, **self._data)
         slot = self.slots[intent.slot % len(self.slots)]
-        return ShardSpec(
+        spec = ShardSpec(
             id=intent.shard,
             argv=lab.fill(lab.command, values),
             cwd=str(tree),
@@ -145,7 +167,25 @@ class Runs:
             seed=intent.seed,
             rung=intent.rung,
             attempt=intent.attempt,
+            warm=warm_imports(lab.warm, values["python"], lab.fill(lab.command, values), tree),
         )
+        return self._boxed(spec, tree, held=False)
+
+    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool) -> ShardSpec:
+        """The spec in its box: with `held`, of a protected step that may read what is held out. Raises BoxError."""
+        core, lab = self.core, self.core.lab
+        box = lab_box(
+            self.level,
+            interpreter=lab.interpreter(),
+            tree=tree,
+            run_dir=Path(spec.run_dir),
+            data=[path for name, path in self._data.items() if held or name != "held"],
+            mounts=lab.mounts,
+            gpus=spec.gpus,
+            private=(core.dir.root, core.dir.runtime.parent),
+            lab_root=lab.root,
+        )
+        return wrap(spec, box)
 
     def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
         """The complete environment of a process in that slot."""
@@ -283,6 +323,8 @@ class Runs:
             detail = "not scored: cockpit.toml no longer has its rung or a [score] command"
             core.record(e.ShardScored(shard, Outcome.KILLED, detail, None))
             return
+        if self.refusal is not None:
+            return  # as for `start`
         faults.point("score.intent")
         run_dir = core.dir.runs / shard
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
@@ -308,7 +350,7 @@ class Runs:
             rung=row["rung"],
             attempt=row["attempt"],
         )
-        handle = await self.executor.launch(spec)
+        handle = await self.executor.launch(self._boxed(spec, path, held=True))
         faults.point("score.effect")
         if handle.state != "running":
             await self.ended(spec.id)

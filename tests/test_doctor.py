@@ -13,6 +13,7 @@ import pytest
 from engine import doctor, doctor_machine
 from engine.doctor import Check, checks
 from engine.paths import StateDir
+from engine.shards.sandbox import Probe
 
 LAB = """\
 [lab]
@@ -190,9 +191,13 @@ class TestTheMachine:
         tmp_path.chmod(0o500)
         assert named("state", doctor.state_checks(StateDir(tmp_path / "s"))).state == "fail"
 
-    def test_isolation_names_what_would_be_there(self) -> None:
-        assert "limits only" in doctor_machine.isolation(False, "").detail
-        assert "bubblewrap and landlock" in doctor_machine.isolation(True, "capability,landlock,bpf").detail
+    def test_isolation_is_what_was_tried_and_says_what_is_missing(self) -> None:
+        assert doctor_machine.isolation(Probe(3)).state == "ok"
+        second = doctor_machine.isolation(Probe(2, ("level 3 needs bubblewrap",)))
+        assert (second.state, second.fix) == ("warn", "level 3 needs bubblewrap")
+        first = doctor_machine.isolation(Probe(1, ("level 3 needs bubblewrap", "level 2: landlock is not there")))
+        assert "limits only" in first.detail
+        assert "level 3 needs bubblewrap; level 2: landlock" in first.fix
 
     def test_a_key_is_counted_not_shown(self) -> None:
         assert KEY not in repr(doctor_machine.key({"ANTHROPIC_API_KEY": KEY}))

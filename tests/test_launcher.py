@@ -606,7 +606,7 @@ def test_a_record_of_a_later_version_can_be_read(tmp_path: Path) -> None:
         ("timeout_s", 0),
         ("nice", -5),
         ("threads", True),
-        ("isolation", "box"),
+        ("isolation", "box-9"),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused_by_the_name_of_its_field(state: StateDir, field: str, value: object) -> None:

@@ -70,6 +70,7 @@ CONFIG = """\
 [lab]
 name = "tiny"
 command = ["{{python}}", "train.py", "{{seed}}", "{{budget}}", "{{run_dir}}", "{{metrics}}", "{hold}"]
+mounts = ["{mount}"]
 editable = ["train.py", "mix/**"]
 protected = ["score.py"]
 
@@ -92,6 +93,7 @@ timeout = "1m"
 [run]
 seeds = [0, 1, 2]
 slots = {slots}
+isolation = "{isolation}"
 
 [proposer]
 kind = "recording"
@@ -157,12 +159,15 @@ class TinyLab:
         slots: int = 2,
         queue: int = 3,
         prepare: bool = False,
+        isolation: str = "auto",
     ) -> None:
         self.root = root
-        self.hold = root.parent / f"{root.name}.hold"
+        self.hold = root.parent / f"{root.name}.hold" / "hold"  # in a directory that the lab's shards may read
+        self.hold.parent.mkdir()
         (root / "proposals").mkdir(parents=True)
         files = {"train.py": TRAIN, "score.py": SCORE}
-        wanted = {"hold": self.hold, "steps": steps, "slots": slots, "queue": queue}
+        wanted = {"hold": self.hold, "mount": self.hold.parent, "steps": steps, "slots": slots, "queue": queue}
+        wanted |= {"isolation": isolation}
         files["cockpit.toml"] = CONFIG.format(prepare=PREPARE if prepare else "", **wanted)
         files |= {"prep.py": PREP} if prepare else {}
         files |= {f"proposals/{number:03d}.md": text for number, text in enumerate(proposals)}

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from engine.paths import StateDir
 from engine.shards import process
+from engine.shards.parents import Forked, Parents
 from engine.shards.spec import ExitRecord, How, ShardSpec
 from engine.shards.wire import Answer, BadRequest, Client, Wire
 
@@ -42,7 +43,7 @@ class Running:
     """One process, from its start until its exit record is on disk."""
 
     spec: ShardSpec
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | Forked
     directory: int
     started: float
     deadline: float  # monotonic: when the next signal is due
@@ -60,6 +61,7 @@ class Launcher:
         self.running: dict[str, Running] = {}
         self.selector = selectors.DefaultSelector()
         self.wire = Wire(self.selector, self.answer)
+        self.parents = Parents(self.selector, say)
         self.done = False
         self.ending = False
         self.used = time.monotonic()
@@ -90,6 +92,7 @@ class Launcher:
             self._reap()
             self._signal_due()
             self._look_after()
+        self.parents.close()
         self.wire.close()
 
     @staticmethod
@@ -110,6 +113,7 @@ class Launcher:
 
     def _look_after(self) -> None:
         gone = not self.state.root.is_dir()
+        self.parents.look_after()
         for each in [each for each in self.running.values() if each.record is not None]:
             self._write_record(each)  # the disk was full, perhaps
             if gone:
@@ -162,7 +166,7 @@ class Launcher:
             self._prepare(spec, directory)
             log = process.open_log(directory, spec.output)
             try:
-                popen = process.start(spec, log)
+                popen = self.parents.start(spec, log) or process.start(spec, log)
             finally:
                 os.close(log)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
@@ -175,7 +179,7 @@ class Launcher:
             self.wire.tell({"event": "ended", "id": spec.id, "record": spec.record})
             return {"pid": None, "known": False, "state": "ended"}
         self.running[spec.id] = Running(spec, popen, directory, now, time.monotonic() + spec.timeout_s)
-        say(f"{spec.id} started as {popen.pid}")
+        say(f"{spec.id} started as {popen.pid}{', warm' if isinstance(popen, Forked) else ''}")
         return {"pid": popen.pid, "known": False, "state": "running"}
 
     @staticmethod
@@ -192,7 +196,7 @@ class Launcher:
             | {"run_dir": each.spec.run_dir, "record": each.spec.record}
             for each in self.running.values()
         ]
-        return {"running": running, "pid": os.getpid(), "version": VERSION}
+        return {"running": running, "pid": os.getpid(), "version": VERSION, "warm": self.parents.listed()}
 
     def stop(self, client: Client, request: Answer) -> Answer:
         grace = request.get("grace_s", KILL_AFTER_S)
@@ -246,6 +250,7 @@ class Launcher:
                 if found is not None:  # first, since until it is reaped its number cannot mean another process
                     process.kill_rest(pid, process.marker(found.spec))
                 _, status, usage = os.wait4(pid, 0)
+                self.parents.reaped(pid, status)
                 if found is not None:
                     cpu_s = usage.ru_utime + usage.ru_stime
                     self._ended(found, os.waitstatus_to_exitcode(status), usage.ru_maxrss, cpu_s)

@@ -14,7 +14,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.shards.spec import ShardSpec
@@ -43,6 +43,11 @@ def adopt_orphans() -> None:
     """Make this process the parent of its descendants' orphans, so that they are reaped even where pid 1 reaps none."""
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def can_adopt() -> bool:
+    """Whether orphans become ours, so that a process which somebody else forks for us can be our child."""
+    return _prctl is not None
 
 
 def marker(spec: ShardSpec) -> str:
@@ -77,6 +82,31 @@ def start(spec: ShardSpec, log: int) -> subprocess.Popen[bytes]:
         start_new_session=True,
         umask=0o077,
         preexec_fn=in_child,  # safe: the launcher has one thread
+    )
+
+
+def start_parent(argv: Sequence[str], env: Mapping[str, str], keep: int) -> subprocess.Popen[bytes]:
+    """Start a warm parent that dies with this process; it keeps the descriptor `keep`. Raises as `start` does."""
+    parent = os.getpid()
+
+    def in_child() -> None:
+        if _prctl is not None:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(127)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    return subprocess.Popen(
+        argv,
+        cwd="/",
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=None,  # the launcher's log
+        pass_fds=(keep,),
+        start_new_session=True,
+        umask=0o077,
+        preexec_fn=in_child,
     )
 
 

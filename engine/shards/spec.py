@@ -21,6 +21,7 @@ GUARD = Path(__file__).resolve().parent / "guard"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:#@+-]{0,127}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _SECRET = re.compile(r"KEY|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|^ANTHROPIC_", re.IGNORECASE)
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -60,7 +61,8 @@ class ShardSpec:
     ranks: int = 1
     walltime_s: float | None = None
     resume_from: str | None = None
-    isolation: Literal["limits"] = "limits"
+    warm: tuple[str, ...] = ()  # modules that a warm parent has imported when it forks it; none: a process of its own
+    isolation: Literal["limits", "box-2", "box-3"] = "limits"  # how argv is boxed: engine.shards.sandbox
 
     def __post_init__(self) -> None:
         _check_spec(self)
@@ -120,7 +122,8 @@ def _check_spec(spec: ShardSpec) -> None:
         need(_text(getattr(spec, name)), name, "a text")
     need(spec.walltime_s is None or (_number(spec.walltime_s) and spec.walltime_s > 0), "walltime_s", "seconds or none")
     need(spec.resume_from is None or _text(spec.resume_from), "resume_from", "a path or none")
-    need(spec.isolation == "limits", "isolation", "'limits' is what this version has")
+    need(_texts(spec.warm) and all(_MODULE.fullmatch(each) for each in spec.warm), "warm", "names of modules")
+    need(spec.isolation in ("limits", "box-2", "box-3"), "isolation", "'limits', 'box-2' or 'box-3'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,14 @@ class _Guard:
                 self.end("__main__", origin)
 
     def sweep(self) -> None:
-        """Everything that is loaded; catches what came in past the finder."""
-        for name, module in list(sys.modules.items()):
-            origin = getattr(module, "__file__", None)
+        """Everything that is loaded; catches what came in past the finder.
+
+        The first modules of a warm shard are those its parent found to be installed ones; not to touch them again saves a
+        tenth of a second of copying memory.
+        """
+        count = len(sys.modules) - vars(sys).get("_cockpit_checked", 0)
+        for _, name in list(zip(range(count), reversed(sys.modules))):  # noqa: B905 (Python 3.9 has no `strict`)
+            origin = getattr(sys.modules.get(name), "__file__", None)
             if self.outside(origin):
                 self.end(name, str(origin))
 
