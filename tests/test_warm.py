@@ -40,7 +40,7 @@ from tests.test_launcher import (  # noqa: F401 (two of them are fixtures)
 )
 
 pytestmark = LINUX
-LIGHT = ("tomlkit",)  # imports in a moment
+LIGHT = ("orjson",)  # imports in a moment
 LAB = Path(__file__).parents[1] / "sample_runs" / "nanolm"
 
 
@@ -502,7 +502,7 @@ log = os.open(os.devnull, os.O_WRONLY)
 def start(n):
     argv = (sys.executable, "a.py")
     place = {"cwd": os.getcwd(), "run_dir": f"/run{n}"}
-    return pool.start(ShardSpec(id=f"s{n}", argv=argv, env={}, timeout_s=9, warm=("tomlkit",), **place), log)
+    return pool.start(ShardSpec(id=f"s{n}", argv=argv, env={}, timeout_s=9, warm=("orjson",), **place), log)
 def serve():
     for key, mask in selector.select(30): key.data(mask)
 def end(pid):
@@ -542,8 +542,8 @@ async def test_a_tree_that_has_a_module_of_a_loaded_name_starts_cold(
     tree: Path,
 ) -> None:
     await warmed(state, executor, script(state, tree, "", "like"))
-    (tree / "tomlkit.py").write_text("name = 'ours'")
-    asked = script(state, tree, "import tomlkit; print(tomlkit.name)", "a")
+    (tree / "orjson.py").write_text("name = 'ours'")
+    asked = script(state, tree, "import orjson; print(orjson.name)", "a")
     await executor.launch(asked)
     assert (await end_of(executor)).code == 0
     assert output(asked) == "ours\n"

@@ -237,8 +237,11 @@ def forget(request: dict[str, Any]) -> None:
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # multiprocessing's other name for it
         sys.modules["__mp_main__"] = main
-    sys.path[:0] = list(filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)))
-    site.removeduppaths()
+    first: dict[str, str] = {}  # absolute, and once each: as `site` makes of PYTHONPATH, before installed packages add theirs
+    for each in filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)):
+        place, name = site.makepath(each)
+        first.setdefault(name, place)
+    sys.path[:] = [*first.values(), *(each for each in sys.path if os.path.normcase(each) not in first)]
     importlib.invalidate_caches()
     sys.modules.pop("sitecustomize", None)
     vars(sys)["_cockpit_checked"] = len(sys.modules) if vars(sys)["_cockpit_checked"] else 0
