@@ -63,6 +63,12 @@ class ShardSpec:
     resume_from: str | None = None
     warm: tuple[str, ...] = ()  # modules that a warm parent has imported when it forks it; none: a process of its own
     isolation: Literal["limits", "box-2", "box-3"] = "limits"  # how argv is boxed: engine.shards.sandbox
+    inner: tuple[str, ...] = ()  # what `argv` comes to run once it is in its box; none: `argv` itself
+    walls: tuple[str, ...] = ()  # how a process that is forked rather than started enters that box: engine.shards.box
+    memory: int = 0  # bytes that all its processes may hold; from here on 0 means no limit
+    disk: int = 0  # bytes that its run directory may grow to
+    processes: int = 0  # that it may have at a time
+    log_bytes: int = 0  # of its output that are kept; the rest is counted
 
     def __post_init__(self) -> None:
         _check_spec(self)
@@ -115,6 +121,8 @@ def _check_spec(spec: ShardSpec) -> None:
     need(_number(spec.timeout_s) and spec.timeout_s > 0, "timeout_s", "seconds above 0")
     need(isinstance(spec.cores, tuple) and all(_count(each) for each in spec.cores), "cores", "CPU numbers")
     need(_texts(spec.gpus), "gpus", "a list of device names")
+    for name in ("memory", "disk", "processes", "log_bytes"):
+        need(_count(getattr(spec, name)), name, "a whole number from 0")
     for name, least in (("threads", 1), ("nodes", 1), ("ranks", 1), ("seed", 0), ("attempt", 0), ("nice", 0)):
         need(_count(getattr(spec, name)) and getattr(spec, name) >= least, name, f"a whole number from {least}")
     need(spec.nice <= 19, "nice", "0 to 19")
@@ -123,6 +131,8 @@ def _check_spec(spec: ShardSpec) -> None:
     need(spec.walltime_s is None or (_number(spec.walltime_s) and spec.walltime_s > 0), "walltime_s", "seconds or none")
     need(spec.resume_from is None or _text(spec.resume_from), "resume_from", "a path or none")
     need(_texts(spec.warm) and all(_MODULE.fullmatch(each) for each in spec.warm), "warm", "names of modules")
+    need(_texts(spec.inner), "inner", "a list of words")
+    need(_texts(spec.walls), "walls", "a list of words")
     need(spec.isolation in ("limits", "box-2", "box-3"), "isolation", "'limits', 'box-2' or 'box-3'")
 
 
