@@ -11,7 +11,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,13 @@ from engine.shards.spec import ShardSpec, shard_env
 from engine.types import Outcome
 from tests import test_launcher as launching
 from tests.test_launcher import Pipe, end_of, launcher_pid, next_event, output
+from tests.test_warm import LIGHT, until_ready, was_warm
 from tests.tinylab import TinyLab, rows, wait_for
 
 state = launching.state
 executor = launching.executor
 
 why_not = functools.cache(try_level)
-
-
-@pytest.fixture(params=[3, 2], ids=["box3", "box2"])
-def level(request: pytest.FixtureRequest) -> int:
-    """Each level in turn; skipped by name where this machine cannot."""
-    reason = why_not(request.param)
-    if reason is not None:
-        pytest.skip(f"no box {request.param} here: {reason}")
-    return int(request.param)
 
 
 def needs_box_3() -> None:
@@ -60,13 +52,17 @@ class Place:
     open: Path
     held: Path
     talk: Path
+    warm: bool = False  # whether its shards are forked from a warm parent
 
     def spec(self, code: str, level: int, id: str = "0001.screen.s0.a1", **fields: Any) -> ShardSpec:
         """A boxed shard that runs the Python `code`."""
         run_dir = self.state.runs / id
         env = shard_env({}, ("PROBE_API_KEY",), threads=1, gpus=(), run_dir=run_dir, tree=self.tree)
         given: dict[str, Any] = {"timeout_s": 60.0, "env": env} | fields
-        argv = (sys.executable, "-c", code)
+        argv: tuple[str, ...] = (sys.executable, "-c", code)
+        if self.warm:
+            (self.tree / "script.py").write_text(code)
+            argv, given["warm"] = (sys.executable, "script.py"), LIGHT
         return wrap(
             ShardSpec(id=id, argv=argv, cwd=str(self.tree), run_dir=str(run_dir), **given), self.box(level, run_dir)
         )
@@ -107,6 +103,23 @@ def place(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("HOME", str(found.home))
     monkeypatch.setenv("PROBE_API_KEY", "hush-hush")
     return found
+
+
+@pytest.fixture(params=["box3", "box2", "box3-warm", "box2-warm"])
+async def level(request: pytest.FixtureRequest, place: Place, executor: LocalExecutor) -> AsyncIterator[int]:
+    """Each level in turn, started cold and forked from a warm parent; skipped by name where this machine cannot."""
+    number = int(request.param[3])
+    reason = why_not(number)
+    if reason is not None:
+        pytest.skip(f"no box {number} here: {reason}")
+    place.warm = request.param.endswith("warm")
+    if place.warm:
+        await executor.launch(place.spec("", number, id="first"))
+        assert (await end_of(executor)).code == 0
+        await until_ready(place.state)
+    yield number
+    if place.warm and (place.state.runs / "0001.screen.s0.a1").exists():
+        assert was_warm(place.state, "0001.screen.s0.a1")
 
 
 # What a hostile shard tries; each answer is "done" or the name of the error.
@@ -202,6 +215,7 @@ async def test_the_temporary_directory_is_its_own(place: Place, executor: LocalE
 import os, tempfile
 with tempfile.NamedTemporaryFile(delete=False) as file:
     print(file.name)
+open(os.path.expanduser("~/kept"), "w").close()
 print(os.path.expanduser("~"))
 """
     shard = place.spec(code, level)
@@ -209,7 +223,8 @@ print(os.path.expanduser("~"))
     assert (await end_of(executor)).code == 0
     name, home = output(shard).split()
     assert Path(name).parent == Path(shard.run_dir) / "tmp"
-    assert home == str(Path(shard.run_dir) / "tmp")
+    assert (Path(shard.run_dir) / "tmp" / "kept").exists()
+    assert home == ("/shard" if level == 3 else str(Path(shard.run_dir) / "tmp"))
 
 
 async def test_losses_are_the_same_bits_in_the_box_and_outside(
@@ -468,7 +483,7 @@ def test_limits_only_leaves_a_spec_as_it_is(place: Place) -> None:
 def test_packages_of_the_user_are_found_though_the_home_is_another(place: Place) -> None:
     plain = place.spec("pass", 1)
     env = wrap(plain, place.box(3, Path(plain.run_dir))).env
-    assert env["HOME"] == plain.env["TMPDIR"]
+    assert env["HOME"] == "/shard"
     assert env["PYTHONUSERBASE"] == str(place.home / ".local")
 
 

@@ -26,6 +26,8 @@ OPEN_FILES = 65536
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_SECCOMP = 22
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_CAPABILITIES = 64  # more than there are
 _HELD_BACK = {signal.SIGTERM}
 
 
@@ -302,6 +304,8 @@ def _grant(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
 
 def drop_capabilities() -> None:
     """Be an ordinary user, also as root. Raises CannotBox."""
+    for each in range(_CAPABILITIES):  # of which an ordinary user has none to give up
+        _libc().prctl(_PR_CAPBSET_DROP, each, 0, 0, 0)
     header, none = struct.pack("=Ii", 0x20080522, 0), bytes(24)
     _check(_libc().capset(header, none), "capabilities")
 
@@ -346,6 +350,7 @@ def main(argv: list[str]) -> int:
         elif way == "within":
             if child := os.fork():
                 _look_after(child)
+            os.environ.pop("PWD", None)  # bubblewrap's
             _limit(resource.RLIMIT_NPROC, PROCESSES)
             _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
             seccomp(3)

@@ -257,6 +257,8 @@ class Launcher:
 
     def _ended(self, each: Running, status: int, max_rss: int, cpu_s: float) -> None:
         each.popen.returncode = status
+        if isinstance(each.popen, Forked):
+            os.close(each.popen.life)  # whatever is left in its box ends now
         each.record = ExitRecord(
             id=each.spec.id,
             how=each.how,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from engine.shards.join import command
 from engine.shards.spec import GUARD, ShardSpec
 
 Level = Literal[1, 2, 3]
@@ -28,6 +29,7 @@ BOX = Path(__file__).resolve().parent / "box.py"
 SHOWN: dict[int, str] = {1: "limits only", 2: "box 2", 3: "box 3"}
 """How the status line names a level."""
 
+HOME = "/shard"  # the home directory in a box of level 3: the run's own scratch
 TMP_BYTES = 1 << 30  # of the private /tmp, in memory; TMPDIR lies in the run directory
 SHM_BYTES = 4 << 30  # of the private /dev/shm
 PROBE_S = 20.0
@@ -75,26 +77,16 @@ def wrap(spec: ShardSpec, box: Box) -> ShardSpec:
     """
     if box.level == 1:
         return spec
-    # What a library caches below the home directory is as private as its other caches.
-    env = {**spec.env, "HOME": spec.env.get("TMPDIR", spec.run_dir)}
+    # What a library caches below the home directory is as private as its other caches. Where the name can be the same for
+    # all, it is: libraries read it when they are imported, which for a warm shard is before its run directory is known.
+    scratch = spec.env.get("TMPDIR", spec.run_dir)
+    env = {**spec.env, "HOME": scratch if box.level == 2 else HOME}
     if "HOME" in spec.env:  # packages installed with `pip install --user` are still found
         env.setdefault("PYTHONUSERBASE", os.path.join(spec.env["HOME"], ".local"))
-    python = (_python(), "-I", "-S", str(BOX))
-    if box.level == 2:
-        rules = json.dumps(_rules(box))
-        return replace(spec, argv=(*python, "confine", rules, *spec.argv), env=env, isolation="box-2")
-    words = (
-        shutil.which("bwrap") or "bwrap",
-        *_namespaces(),
-        *_mounts(box),
-        "--chdir",
-        spec.cwd,
-        "--",
-        *python,
-        "within",
-        *spec.argv,
-    )
-    return replace(spec, argv=(*python, "enter", *words), env=env, isolation="box-3")
+    walls = ["2", json.dumps(_rules(box))] if box.level == 2 else ["3", *_bubblewrap(box, scratch)]
+    argv = command(_python(), walls, spec.cwd, list(spec.argv))
+    level: Literal["box-2", "box-3"] = "box-2" if box.level == 2 else "box-3"
+    return replace(spec, argv=tuple(argv), inner=spec.argv, walls=tuple(walls), env=env, isolation=level)
 
 
 def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:
@@ -116,17 +108,18 @@ def _python() -> str:
 # --- level 3
 
 
-def _namespaces() -> tuple[str, ...]:
+def _bubblewrap(box: Box, scratch: str) -> list[str]:
     # No --new-session: the launcher gives each shard a session without a terminal, and its signals go to that group.
     kinds = ("user", "ipc", "pid", "net", "uts")
-    return (
+    return [
+        shutil.which("bwrap") or "bwrap",
         *(f"--unshare-{kind}" for kind in kinds),
-        "--unshare-cgroup-try",
-        *("--hostname", "shard", "--die-with-parent", "--as-pid-1", "--disable-userns", "--cap-drop", "ALL"),
-    )
+        *("--unshare-cgroup-try", "--hostname", "shard", "--disable-userns", "--cap-drop", "ALL"),
+        *_mounts(box, scratch),
+    ]
 
 
-def _mounts(box: Box) -> list[str]:
+def _mounts(box: Box, scratch: str) -> list[str]:
     """Bubblewrap's words for the file system: parents before children, and at the end the root read-only."""
     own = _own_code()
     binds = dict.fromkeys((*_system(), *own, *box.readable), "--ro-bind-try")
@@ -144,6 +137,7 @@ def _mounts(box: Box) -> list[str]:
     for target, path in (*_system_links(), *box.links):
         if not any(path.is_relative_to(each) for each in binds):
             add(1, path, "--symlink", target, str(path))
+    add(1, Path(HOME), "--bind-try", scratch, HOME)
     add(0, Path("/tmp"), "--size", str(TMP_BYTES), "--tmpfs", "/tmp")
     add(0, Path("/proc"), "--proc", "/proc")
     devices = [word for path in box.devices for word in ("--dev-bind-try", str(path), str(path))]

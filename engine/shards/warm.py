@@ -14,6 +14,7 @@ import builtins
 import ctypes
 import gc
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -27,6 +28,15 @@ from importlib.machinery import SourceFileLoader
 
 if False:  # for the type checker alone
     from typing import Any, NoReturn
+
+    from engine.shards import join
+else:
+    # by path, and under no name by which a script could import it
+    _spec = importlib.util.spec_from_file_location("_join", os.path.join(os.path.dirname(__file__), "join.py"))
+    assert _spec is not None
+    assert _spec.loader is not None
+    join = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(join)
 
 GO = b"g"
 _PR_SET_PDEATHSIG = 1
@@ -116,9 +126,8 @@ def own_environment() -> dict[str, str]:
 
 def check(request: dict[str, Any], before: list[tuple[str, int]]) -> None:
     """Raises Unfit unless a fork of this process can be the process that `request` describes."""
-    with open("/proc/self/status") as file:
-        threads = next(line.split()[1] for line in file if line.startswith("Threads:"))
-    if threads != "1":
+    threads = join.threads()
+    if threads != 1:
         raise Unfit(f"it has {threads} threads")
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -146,28 +155,35 @@ def _imports(place: str, name: str) -> bool:
 # --- the fork
 
 
-def fork(request: dict[str, Any], log: int, gate: int, launcher: int) -> int:
+def fork(request: dict[str, Any], log: int, gate: int, life: int, launcher: int) -> int:
     """Fork twice, so that the process becomes the launcher's child; returns its number. Raises Unfit.
 
-    It has its session, environment and limits by then, and waits for the launcher's word at `gate` before it runs.
+    It has its session, environment, limits and box by then, and waits for the launcher's word at `gate` before it runs.
+    A box stands until the launcher closes its end of `life`.
     """
     hear, tell = os.pipe()
     try:
         middle = os.fork()
         if middle == 0:
             try:
-                if os.fork() == 0:
+                join.join(request["walls"], life, log, request["env"])
+                os.close(life)
+                pid = os.fork()
+                if pid == 0:
                     become(request, log, gate, tell, launcher)
+                os.write(tell, f"pid {pid}\n".encode())
+            except BaseException as error:
+                os.write(tell, f"failed {type(error).__name__}: {error}\n"[:1000].encode("utf-8", "replace"))
             finally:
                 os._exit(_NOT_STARTED)
     finally:
         os.close(tell)
     os.waitpid(middle, 0)
     with open(hear, "rb") as file:
-        said = file.read().decode()
-    if not said.isdigit():
-        raise Unfit(said or "the process could not be forked", retire=False)
-    return int(said)
+        said = dict(line.split(" ", 1) for line in file.read().decode("utf-8", "replace").splitlines())
+    if "ready" not in said or "pid" not in said:
+        raise Unfit(said.get("failed", "the process could not be forked"), retire=False)
+    return int(said["pid"])
 
 
 def become(request: dict[str, Any], log: int, gate: int, tell: int, launcher: int) -> NoReturn:
@@ -188,15 +204,17 @@ def become(request: dict[str, Any], log: int, gate: int, tell: int, launcher: in
         os.environ.clear()
         os.environ.update(request["env"])
         show_environment(request["env"])
-        os.write(tell, str(os.getpid()).encode())
+        join.confine(request["walls"])
+        os.write(tell, b"ready \n")
     except BaseException as error:
-        os.write(tell, f"{type(error).__name__}: {error}"[:1000].encode("utf-8", "replace"))
+        os.write(tell, f"failed {type(error).__name__}: {error}\n"[:1000].encode("utf-8", "replace"))
         os._exit(_NOT_STARTED)
     os.close(tell)
     if os.read(gate, 1) != GO:
         os._exit(_NOT_STARTED)
     os.close(gate)
-    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) or os.getppid() != launcher:
+    # Where the launcher cannot be seen from inside the box, the box itself ends with it.
+    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) or os.getppid() not in (launcher, 0):
         os._exit(_NOT_STARTED)  # it died before the line above
     forget(request)
     run(request["argv"])
@@ -237,7 +255,9 @@ def forget(request: dict[str, Any]) -> None:
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # multiprocessing's other name for it
         sys.modules["__mp_main__"] = main
-    first: dict[str, str] = {}  # absolute, and once each: as `site` makes of PYTHONPATH, before installed packages add theirs
+    first: dict[
+        str, str
+    ] = {}  # absolute, and once each: as `site` makes of PYTHONPATH, before installed packages add theirs
     for each in filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)):
         place, name = site.makepath(each)
         first.setdefault(name, place)
@@ -334,8 +354,8 @@ def tell(sock: socket.socket, message: dict[str, Any]) -> None:
 
 
 def take(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """The next request with its descriptors (the log, the gate); None when the launcher has closed."""
-    head, descriptors, _, _ = socket.recv_fds(sock, 4, 2)
+    """The next request with its descriptors (log, gate, life); None when the launcher has closed."""
+    head, descriptors, _, _ = socket.recv_fds(sock, 4, 3)
     if len(head) < 4:
         return None
     body = bytearray()
@@ -360,10 +380,10 @@ def serve(sock: socket.socket, modules: list[str]) -> int:
     while (found := take(sock)) is not None:
         request, descriptors = found
         try:
-            log, gate = descriptors
+            log, gate, life = descriptors
             check(request, before)
             request["env"] = {**request["env"], **{each: added[each] for each in added.keys() - request["env"].keys()}}
-            answer: dict[str, Any] = {"pid": fork(request, log, gate, launcher)}
+            answer: dict[str, Any] = {"pid": fork(request, log, gate, life, launcher)}
         except (Unfit, OSError, ValueError) as error:
             answer = {"refused": str(error)[:1000], "retire": getattr(error, "retire", True)}
         finally:

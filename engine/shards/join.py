@@ -1,0 +1,119 @@
+"""How a process that is forked, rather than started, gets into its box: it goes in by itself. Standard library only.
+
+Level 3: bubblewrap builds the box around a shell that only waits, and the fork joins its namespaces; when the shell's input
+ends, the kernel ends all that is in the box. Level 2: the fork gives up its rights. Both are what `box.py` makes of a process
+that is started, and the file runs where that one does: by path, with the lab's interpreter too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import resource
+
+if False:  # for the type checker alone
+    from typing import Any
+
+    from engine.shards import box
+else:
+
+    def _beside(name: str) -> Any:
+        """The module in the file of that name beside this one, under no name by which others could import it."""
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+        spec = importlib.util.spec_from_file_location(f"_cockpit_{name}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    box = _beside("box")
+
+_KINDS = {  # the flag of setns for each kind of namespace
+    "user": 0x10000000,
+    "mnt": 0x00020000,
+    "pid": 0x20000000,
+    "net": 0x40000000,
+    "ipc": 0x08000000,
+    "uts": 0x04000000,
+    "cgroup": 0x02000000,
+}
+_WAIT = ("/bin/sh", "-c", "echo; read x")  # says that the box stands, then waits for the end of its input
+_INFO = 65536  # bytes of bubblewrap's own account of the box
+
+
+def command(python: str, walls: list[str], cwd: str, argv: list[str]) -> list[str]:
+    """The command line that starts `argv` in that box, for a process of its own; `python` enters it."""
+    if not walls:
+        return argv
+    enter = [python, "-I", "-S", box.__file__]
+    if walls[0] == "2":
+        return [*enter, "confine", walls[1], *argv]
+    end = ["--die-with-parent", "--as-pid-1", "--chdir", cwd, "--"]
+    return [*enter, "enter", *walls[1:], *end, *enter, "within", *argv]
+
+
+def join(walls: list[str], life: int, log: int, env: dict[str, str]) -> None:
+    """Level 3: build the box and join it; the next fork of this process is inside. Else do nothing. Raises box.CannotBox.
+
+    The box stands until the other end of the pipe `life` is closed by all who hold it. What bubblewrap has to say goes to
+    `log`, and `env` is what its processes are found by.
+    """
+    if not walls or walls[0] != "3":
+        return
+    pid = _hold(walls[1:], life, log, env)
+    holder = os.pidfd_open(pid)
+    try:
+        kinds = 0
+        for kind, flag in _KINDS.items():
+            if os.stat(f"/proc/{pid}/ns/{kind}").st_ino != os.stat(f"/proc/self/ns/{kind}").st_ino:
+                kinds |= flag
+        libc = ctypes.CDLL(None, use_errno=True)
+        box._check(libc.setns(holder, kinds), "joining the namespaces")
+    finally:
+        os.close(holder)
+
+
+def _hold(words: list[str], life: int, log: int, env: dict[str, str]) -> int:
+    """Start bubblewrap and return, once the box stands, the number of its process 1 as seen from here. Raises CannotBox."""
+    (hear, tell), (stands, say), (program, write) = (os.pipe() for _ in range(3))
+    ours, theirs = {hear, stands}, {tell, say, program, write}
+    try:
+        os.write(write, box.bpf(os.uname().machine, 3, 0))
+        for each in (tell, program):
+            os.set_inheritable(each, True)
+        argv = [*words, "--info-fd", str(tell), "--seccomp", str(program), "--", *_WAIT]
+        actions: list[Any] = [(os.POSIX_SPAWN_CLOSE, write)]
+        actions += [(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((life, 0), (say, 1), (log, 2))]
+        os.posix_spawn(argv[0], argv, env, file_actions=actions)
+        while theirs:
+            os.close(theirs.pop())
+        if os.read(stands, 1) != b"\n":
+            raise box.CannotBox("bubblewrap could not build the box; the log has what it said")
+        return int(json.loads(os.read(hear, _INFO))["child-pid"])
+    finally:
+        for each in ours | theirs:
+            os.close(each)
+
+
+def confine(walls: list[str]) -> None:
+    """Give up what a process in that box does not have; the last thing before it runs what is not trusted. Raises CannotBox."""
+    if not walls:
+        return
+    box._limit(resource.RLIMIT_NOFILE, box.OPEN_FILES)
+    scoped = True
+    if walls[0] == "2":
+        rules = json.loads(walls[1])
+        scoped = box.landlock(rules["readable"], rules["writable"], rules["devices"])
+    else:
+        box._limit(resource.RLIMIT_NPROC, box.PROCESSES)
+    box.drop_capabilities()
+    box.seccomp(int(walls[0]), signals_scoped=scoped)
+
+
+def threads() -> int:
+    """How many threads this process has: only one that has a single one can be forked safely, or join a box."""
+    with open("/proc/self/status") as file:
+        return int(next(line.split()[1] for line in file if line.startswith("Threads:")))
