@@ -55,47 +55,56 @@ def command(python: str, walls: list[str], cwd: str, argv: list[str]) -> list[st
     return [*enter, "enter", *walls[1:], *end, *enter, "within", *argv]
 
 
-def join(walls: list[str], life: int, log: int, env: dict[str, str]) -> None:
-    """Level 3: build the box and join it; the next fork of this process is inside. Else do nothing. Raises box.CannotBox.
+class Box:
+    """A box of level 3 that bubblewrap is building; `hear` and `stands` are what it tells of it."""
 
-    The box stands until the other end of the pipe `life` is closed by all who hold it. What bubblewrap has to say goes to
-    `log`, and `env` is what its processes are found by.
-    """
-    if not walls or walls[0] != "3":
-        return
-    pid = _hold(walls[1:], life, log, env)
-    holder = os.pidfd_open(pid)
-    try:
+    def __init__(self, words: list[str], life: int, log: int, env: dict[str, str]) -> None:
+        self.hear, tell = os.pipe()
+        self.stands, say = os.pipe()
+        program, write = os.pipe()
+        try:
+            os.write(write, box.bpf(os.uname().machine, 3, 0))
+            for each in (tell, program):
+                os.set_inheritable(each, True)
+            argv = [*words, "--info-fd", str(tell), "--seccomp", str(program), "--", *_WAIT]
+            actions: list[Any] = [(os.POSIX_SPAWN_CLOSE, write)]
+            actions += [(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((life, 0), (say, 1), (log, 2))]
+            os.posix_spawn(argv[0], argv, env, file_actions=actions)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for each in (tell, say, program, write):
+                os.close(each)
+
+    def join(self) -> None:
+        """Wait until it stands and join it: the next fork of this process is inside. Raises box.CannotBox."""
+        if os.read(self.stands, 1) != b"\n":
+            raise box.CannotBox("bubblewrap could not build the box; the log has what it said")
+        pid = int(json.loads(os.read(self.hear, _INFO))["child-pid"])
         kinds = 0
         for kind, flag in _KINDS.items():
             if os.stat(f"/proc/{pid}/ns/{kind}").st_ino != os.stat(f"/proc/self/ns/{kind}").st_ino:
                 kinds |= flag
-        libc = ctypes.CDLL(None, use_errno=True)
-        box._check(libc.setns(holder, kinds), "joining the namespaces")
-    finally:
-        os.close(holder)
+        inside = os.pidfd_open(pid)
+        try:
+            box._check(ctypes.CDLL(None, use_errno=True).setns(inside, kinds), "joining the box")
+        finally:
+            os.close(inside)
+
+    def close(self) -> None:
+        """Hear no more of it. It stands until the other end of the pipe `life` is closed by all who hold it."""
+        os.close(self.hear)
+        os.close(self.stands)
 
 
-def _hold(words: list[str], life: int, log: int, env: dict[str, str]) -> int:
-    """Start bubblewrap and return, once the box stands, the number of its process 1 as seen from here. Raises CannotBox."""
-    (hear, tell), (stands, say), (program, write) = (os.pipe() for _ in range(3))
-    ours, theirs = {hear, stands}, {tell, say, program, write}
-    try:
-        os.write(write, box.bpf(os.uname().machine, 3, 0))
-        for each in (tell, program):
-            os.set_inheritable(each, True)
-        argv = [*words, "--info-fd", str(tell), "--seccomp", str(program), "--", *_WAIT]
-        actions: list[Any] = [(os.POSIX_SPAWN_CLOSE, write)]
-        actions += [(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((life, 0), (say, 1), (log, 2))]
-        os.posix_spawn(argv[0], argv, env, file_actions=actions)
-        while theirs:
-            os.close(theirs.pop())
-        if os.read(stands, 1) != b"\n":
-            raise box.CannotBox("bubblewrap could not build the box; the log has what it said")
-        return int(json.loads(os.read(hear, _INFO))["child-pid"])
-    finally:
-        for each in ours | theirs:
-            os.close(each)
+def build(walls: list[str], life: int, log: int, env: dict[str, str]) -> Box | None:
+    """Have the box built that a fork of this process then joins; None where there is nothing to join. Raises OSError.
+
+    It stands until the other end of the pipe `life` is closed by all who hold it. What bubblewrap has to say goes to `log`,
+    and `env` is what its processes are found by.
+    """
+    return Box(walls[1:], life, log, env) if walls and walls[0] == "3" else None
 
 
 def confine(walls: list[str]) -> None:

@@ -40,6 +40,8 @@ else:
 
 GO = b"g"
 _PR_SET_PDEATHSIG = 1
+_MADV_COLLAPSE = 25
+_HUGE = 2 << 20
 _NOT_STARTED = 127
 
 
@@ -85,6 +87,20 @@ def prepare(modules: list[str]) -> None:
     vars(sys)["_cockpit_checked"] = where_they_seem
     gc.collect()
     gc.freeze()
+    use_huge_pages()
+
+
+def use_huge_pages() -> None:
+    """Put this process's own memory on pages of 2 MiB where the kernel can (Linux 6.1): a fork copies a table entry for each
+    page, so that it then takes a third of the time. Where it cannot, nothing changes."""
+    madvise = ctypes.CDLL(None).madvise
+    with open("/proc/self/maps") as file:
+        areas = [line.split() for line in file]
+    for place, rights, _, _, inode, *name in areas:
+        start, end = (int(each, 16) for each in place.split("-"))
+        start, end = -(-start // _HUGE) * _HUGE, end // _HUGE * _HUGE
+        if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]) and start < end:
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
 
 
 def _is_installed(origin: object) -> bool:
@@ -161,12 +177,16 @@ def fork(request: dict[str, Any], log: int, gate: int, life: int, launcher: int)
     It has its session, environment, limits and box by then, and waits for the launcher's word at `gate` before it runs.
     A box stands until the launcher closes its end of `life`.
     """
+    reap()
     hear, tell = os.pipe()
+    box = None
     try:
+        box = join.build(request["walls"], life, log, request["env"])
         middle = os.fork()
         if middle == 0:
             try:
-                join.join(request["walls"], life, log, request["env"])
+                if box is not None:
+                    box.join()
                 os.close(life)
                 pid = os.fork()
                 if pid == 0:
@@ -178,12 +198,23 @@ def fork(request: dict[str, Any], log: int, gate: int, life: int, launcher: int)
                 os._exit(_NOT_STARTED)
     finally:
         os.close(tell)
+        if box is not None:
+            box.close()
     os.waitpid(middle, 0)
     with open(hear, "rb") as file:
         said = dict(line.split(" ", 1) for line in file.read().decode("utf-8", "replace").splitlines())
     if "ready" not in said or "pid" not in said:
         raise Unfit(said.get("failed", "the process could not be forked"), retire=False)
     return int(said["pid"])
+
+
+def reap() -> None:
+    """Wait for what has ended of the boxes of earlier forks."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 
 
 def become(request: dict[str, Any], log: int, gate: int, tell: int, launcher: int) -> NoReturn:
