@@ -73,7 +73,7 @@ def setup_of(lab: Lab, data: str = "") -> str:
         "command": lab.command,
         "env": dict(lab.env),
         "prepare": lab.prepare and lab.prepare.command,
-        "score": lab.score and lab.score.command,
+        "score": lab.score and (lab.score.command or str(lab.score.referee)),
         "metric": [lab.metric.name, lab.metric.direction, lab.metric.source, lab.metric.pattern],
         "rungs": [[rung.name, rung.budget, sorted(rung.params.items())] for rung in lab.rungs],
         "threads": lab.threads,

@@ -74,11 +74,27 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
+class Referee:
+    """What the referee asks of a run: `model` is the file that defines load and log_probs, `checkpoint` and `half` are files of
+    the run directory, `text` (a template) says which held windows are scored, `rows` of them at a time. What the model says
+    twice must agree within `tolerance` nats."""
+
+    model: str
+    checkpoint: str
+    half: str | None
+    text: str
+    rows: int
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
-    """The protected command that scores a checkpoint and writes `{scores}`."""
+    """How a checkpoint is scored: by the referee, or by a protected command of the lab (then not empty) that writes
+    `{scores}`."""
 
     command: tuple[str, ...]
     timeout_s: float
+    referee: Referee | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engine.lab import ALWAYS_PROTECTED
-from engine.lab_parse import PREPARE_NAMES, SCORE_NAMES, SHARD_NAMES
+from engine.lab_parse import PREPARE_NAMES, SCORE_NAMES, SHARD_NAMES, TEXT_NAMES
 from engine.lab_schema import ConfigFile
 
 _PLACEHOLDERS = {
@@ -140,6 +140,7 @@ def _placeholders() -> Iterator[str]:
         ("`lab.command`, `lab.env`", SHARD_NAMES),
         ("`prepare.command`", PREPARE_NAMES),
         ("`score.command`", SCORE_NAMES),
+        ("`score.text`", TEXT_NAMES),
     )
     for name, meaning in _PLACEHOLDERS.items():
         where = ", ".join(place for place, names in places if name in names)

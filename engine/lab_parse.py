@@ -25,6 +25,7 @@ from engine.lab import (
     Prepare,
     Problem,
     ProposerConfig,
+    Referee,
     Retain,
     Rung,
     Score,
@@ -36,6 +37,7 @@ from engine.toml_write import shown, toml_text
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
 PREPARE_NAMES = ("python", "data", "held")
+TEXT_NAMES = ("held",)
 SCORE_NAMES = (*SHARD_NAMES, "held", "scores")
 _RESERVED = frozenset(SCORE_NAMES)
 _RUNG_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -202,6 +204,7 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _rung_problems(config)
     yield from _placeholder_problems(config)
     yield from _pattern_problems(config)
+    yield from _score_problems(config)
     seeds = config.run.seeds
     if len(set(seeds)) < len(seeds):
         yield ("run", "seeds"), "names a seed twice", f"seeds = {list(dict.fromkeys(seeds))}"
@@ -212,6 +215,23 @@ def _across(config: ConfigFile) -> Iterator[Found]:
             yield ("run", "climb", at), f"there is no rung {toml_text(name)}", f'did you mean "{near[0]}"?'
     if len(set(climb)) < len(climb):
         yield ("run", "climb"), "names a rung twice", "name each rung once, the cheapest first"
+
+
+def _score_problems(config: ConfigFile) -> Iterator[Found]:
+    score = config.score
+    if score is None:
+        return
+    if score.model is not None and score.command is not None:
+        yield ("score", "command"), "is instead of model, not beside it", "take one of the two out"
+    elif score.model is None and score.command is None:
+        yield ("score",), "names neither a model to ask nor a command", 'model = "train.py"'
+    elif score.command is not None:
+        for key in sorted(score.model_fields_set - {"command", "timeout"}):
+            yield ("score", key), "is for model only, and command is given", "take it out"
+    elif score.text is None:
+        yield ("score", "model"), "needs the text that is scored", 'text = "{held}/search.json"'
+    elif config.prepare is None:
+        yield ("score", "text"), "needs [prepare], which writes the held text", "[prepare] command = [...]"
 
 
 def _rung_problems(config: ConfigFile) -> Iterator[Found]:
@@ -247,8 +267,10 @@ def _templates(config: ConfigFile) -> Iterator[tuple[tuple[str | int, ...], str,
         for at, part in enumerate(config.prepare.command):
             yield ("prepare", "command", at), part, PREPARE_NAMES
     if config.score:
-        for at, part in enumerate(config.score.command):
+        for at, part in enumerate(config.score.command or ()):
             yield ("score", "command", at), part, SCORE_NAMES
+        if config.score.text is not None:
+            yield ("score", "text"), config.score.text, TEXT_NAMES
 
 
 def _used(config: ConfigFile) -> Iterator[str]:
@@ -316,7 +338,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         mounts=tuple(_below(root, each) for each in lab.mounts),
         metric=Metric(metric.name, metric.direction, metric.unit or "", metric.source, metric.pattern, metric.loss),
         compare=metric.compare,
-        score=Score(tuple(config.score.command), config.score.timeout) if config.score else None,
+        score=_score(config.score) if config.score else None,
         prepare=Prepare(tuple(config.prepare.command), config.prepare.timeout) if config.prepare else None,
         rungs=tuple(
             Rung(name, each.budget, each.timeout, dict(each.model_extra or {})) for name, each in config.rungs.items()
@@ -346,6 +368,13 @@ def _below(root: Path, text: str) -> Path:
     return root / path
 
 
+def _score(table: schema.ScoreTable) -> Score:
+    if table.model is None or table.text is None:
+        return Score(tuple(table.command or ()), table.timeout)
+    referee = Referee(table.model, table.checkpoint, table.half, table.text, table.rows, table.tolerance)
+    return Score((), table.timeout, referee)
+
+
 def _python(text: str | None, root: Path) -> str | None:
     return text if text is None or ("/" not in text and not text.startswith("~")) else str(_below(root, text))
 
@@ -364,7 +393,7 @@ def _protected(config: ConfigFile, root: Path) -> tuple[str, ...]:
 def _scripts(config: ConfigFile) -> Iterator[str]:
     """Files of the lab that `[prepare]` and `[score]` run: whoever may edit them may choose the score."""
     for table in (config.prepare, config.score):
-        argv = table.command if table else []
+        argv = (table.command if table else None) or []
         for at, part in enumerate(argv):
             module = at > 0 and argv[at - 1] == "-m"
             path = f"{part.replace('.', '/')}.py" if module else part.removeprefix("./")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from engine.globs import glob_problem
+from engine.globs import glob_problem, plain_path
 from engine.shards.spec import is_secret
 from engine.templates import has_stray_brace
 from engine.toml_write import shown, toml_list
@@ -128,6 +128,20 @@ def _path(value: object) -> object:
     return value
 
 
+def _module_file(value: object) -> object:
+    if isinstance(value, str):
+        name = value.rpartition("/")[2]
+        if not plain_path(value) or not name.endswith(".py") or not name[:-3].isidentifier():
+            raise wrong(f"is no Python file of the lab that can be imported: {shown(value)}", 'model = "train.py"')
+    return value
+
+
+def _run_file(value: object) -> object:
+    if isinstance(value, str) and not plain_path(value):
+        raise wrong(f"is no path below the run directory: {shown(value)}", 'checkpoint = "final.safetensors"')
+    return value
+
+
 def _slots(value: object) -> object:
     if value == "auto":
         return 0
@@ -150,6 +164,8 @@ Command = Annotated[list[str], BeforeValidator(_command), Field(min_length=1)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 Glob = Annotated[str, BeforeValidator(_glob)]
 Line = Annotated[str, BeforeValidator(_line), Field(max_length=200)]
+ModuleFile = Annotated[str, BeforeValidator(_module_file)]
+RunFile = Annotated[str, BeforeValidator(_run_file)]
 FilePath = Annotated[str, BeforeValidator(_path)]
 Variable = Annotated[str, BeforeValidator(_variable)]
 EnvValue = Annotated[str, BeforeValidator(_env_value)]
@@ -192,7 +208,21 @@ class PrepareTable(_Table):
 
 
 class ScoreTable(_Table):
-    command: Command = Field(description="scores a checkpoint and writes `{scores}`; its scripts are protected")
+    model: ModuleFile | None = Field(
+        None, description="the file that defines load and log_probs, which the referee asks (docs/scoring.md)"
+    )
+    text: str | None = Field(
+        None, description="for `model`: the file, written by `[prepare]`, that says which held windows are scored"
+    )
+    checkpoint: RunFile = Field("final.safetensors", description="for `model`: the file in `{run_dir}` that is scored")
+    half: RunFile | None = Field(None, description="for `model`: the checkpoint half-way, scored where there is one")
+    rows: int = Field(36, ge=1, le=65536, description="for `model`: windows in one question")
+    tolerance: float = Field(
+        0.001, gt=0, le=0.1, description="for `model`: nats by which two answers about one place may differ"
+    )
+    command: Command | None = Field(
+        None, description="instead of `model`: scores a checkpoint and writes `{scores}`; its scripts are protected"
+    )
     timeout: Duration = Field(120.0, description="after this long it is stopped")
 
 

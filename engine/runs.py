@@ -8,7 +8,6 @@ what the launcher says is running, and never guesses.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -16,13 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults
+from engine import campaign, faults, scoring
 from engine import events as e
 from engine.core import Core
 from engine.files import last_line, read_regular, read_tail
 from engine.lab import LabError
 from engine.live import Live
 from engine.repo import RepoError
+from engine.scoring import Place, read_score
 from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("engine")
 CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"})
-SCORE_LIMIT = 1 << 20
 METRICS_LIMIT = 1 << 30
 CHUNK = 1 << 20
 GRACE_S = 5.0
@@ -171,15 +170,16 @@ class Runs:
         )
         return self._boxed(spec, tree, held=False)
 
-    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool) -> ShardSpec:
-        """The spec in its box: with `held`, of a protected step that may read what is held out. Raises BoxError."""
+    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool, seen: tuple[Path, ...] = ()) -> ShardSpec:
+        """The spec in its box: with `held`, of a protected step that may read what is held out; with `seen`, of one that
+        reads these besides. Raises BoxError."""
         core, lab = self.core, self.core.lab
         box = lab_box(
             self.level,
             interpreter=lab.interpreter(),
             tree=tree,
             run_dir=Path(spec.run_dir),
-            data=[path for name, path in self._data.items() if held or name != "held"],
+            data=[path for name, path in self._data.items() if held or name != "held"] + list(seen),
             mounts=lab.mounts,
             gpus=spec.gpus,
             private=(core.dir.root, core.dir.runtime.parent),
@@ -259,15 +259,15 @@ class Runs:
         finished = outcome is Outcome.FINISHED
         if finished and core.lab.score is None and reported is None:
             outcome, detail = Outcome.CRASHED, f"it ended well but never reported {core.lab.metric.name}"
-        scoring = outcome is Outcome.FINISHED and core.lab.score is not None
+        scores = outcome is Outcome.FINISHED and core.lab.score is not None
         faults.point("end.effect")
         core.record(
-            e.ShardEnded(shard, outcome, clean(detail), reported, scoring, _usage(record)),
-            *([e.ScoreIntended(shard)] if scoring else []),
+            e.ShardEnded(shard, outcome, clean(detail), reported, scores, _usage(record)),
+            *([e.ScoreIntended(shard)] if scores else []),
         )
         faults.point("end.done")
         self._forget(shard)
-        if scoring:
+        if scores:
             await self.score(shard)
 
     def _forget(self, shard: str) -> None:
@@ -331,29 +331,20 @@ class Runs:
         rung = lab.rung(row["rung"])
         values = lab.values(rung, row["seed"], run_dir, **self._data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
-        spec = ShardSpec(
-            id=f"{shard}.score",
-            argv=lab.fill(lab.score.command, values),
-            cwd=str(path),
-            env=self.environment(path, run_dir, slot, lab.fill_env(values)),
-            run_dir=str(run_dir),
-            output="score.log",
-            record="score-exit.json",
-            fresh=False,
-            timeout_s=lab.score.timeout_s,
-            cores=slot.cores,
-            gpus=slot.gpus,
-            threads=lab.threads,
-            nice=lab.nice,
-            tree=str(arm["tree"]),
-            seed=row["seed"],
-            rung=row["rung"],
-            attempt=row["attempt"],
+        place = Place(
+            lab,
+            tree=path,
+            run_dir=run_dir,
+            slot=slot,
+            values=values,
+            environment=lambda where: self.environment(path, where, slot, lab.fill_env(values)),
+            boxed=lambda spec, seen: self._boxed(spec, path, held=False, seen=seen),
+            boxed_with_held=lambda spec: self._boxed(spec, path, held=True),
         )
-        handle = await self.executor.launch(self._boxed(spec, path, held=True))
+        handle = await self.executor.launch(scoring.spec(row, str(arm["tree"]), lab.score, place))
         faults.point("score.effect")
         if handle.state != "running":
-            await self.ended(spec.id)
+            await self.ended(f"{shard}.score")
 
     async def _scored(self, row: ShardRow) -> None:
         core, shard = self.core, row["id"]
@@ -362,7 +353,7 @@ class Runs:
         if record is None:
             await self._score_again(row)
             return
-        core.record(await asyncio.to_thread(self._read_score, shard, run_dir, record))
+        core.record(await asyncio.to_thread(read_score, shard, run_dir, record))
         faults.point("score.done")
 
     async def _score_again(self, row: ShardRow) -> None:
@@ -376,24 +367,6 @@ class Runs:
         with suppress(OSError):
             (run_dir / f"score-lost-{tries + 1}").touch()
         await self.score(row["id"])
-
-    def _read_score(self, shard: str, run_dir: Path, record: ExitRecord) -> e.ShardScored:
-        """The event of a scoring that ended. A score that cannot be read is the shard's crash, with the reason."""
-        if record.how != "exited" or record.code != 0:
-            tail = read_tail(run_dir / "score.log")
-            why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {last_line(tail)}"
-            lost = record.how == "stopped"
-            return e.ShardScored(shard, Outcome.KILLED if lost else Outcome.CRASHED, clean(why), None)
-        try:
-            score = json.loads(read_regular(run_dir / "score.json", SCORE_LIMIT))
-            metric = float(score["metric"])
-            scores = {clean(str(name)): float(value) for name, value in dict(score.get("sources", {})).items()}
-            sources = {name: value for name, value in scores.items() if math.isfinite(value)}
-        except (ValueError, KeyError, TypeError) as error:
-            return e.ShardScored(shard, Outcome.CRASHED, clean(f"the score cannot be read: {error!r}"), None)
-        if not math.isfinite(metric):
-            return e.ShardScored(shard, Outcome.NONFINITE, "its checkpoint scores as not finite", None)
-        return e.ShardScored(shard, Outcome.FINISHED, "", metric, sources)
 
     def drop_checkpoints(self, experiment: str) -> None:
         """Delete the checkpoints of an experiment whose shards were all scored, where `[retain]` does not keep them.

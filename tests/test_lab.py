@@ -304,7 +304,7 @@ class TestProblems:
             ("run", 'climb = ["scren"]', 'there is no rung "scren". Fix: did you mean "screen"?'),
             ("gates", 'ask = "sometimes"', 'must be "always", "risky" or "never"'),
             ("proposer", 'kind = "recordings"', 'Fix: kind = "recording"'),
-            ("score", "timeout = 3", "score.command: is missing"),
+            ("score", "timeout = 3", "score: names neither a model to ask nor a command"),
             ("prepare", 'command = ["{seed}"]', "there is no {seed}. Fix: there are {python} {data} {held}"),
         ],
     )

@@ -16,20 +16,18 @@ import resource
 if False:  # for the type checker alone
     from typing import Any
 
-    from engine.shards import box
-else:
 
-    def _beside(name: str) -> Any:
-        """The module in the file of that name beside this one, under no name by which others could import it."""
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
-        spec = importlib.util.spec_from_file_location(f"_cockpit_{name}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+def beside(path: str) -> Any:
+    """The module in that file, under no name by which others could import it."""
+    spec = importlib.util.spec_from_file_location("_" + os.path.basename(path).partition(".")[0], path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
-    box = _beside("box")
+
+box = beside(os.path.join(os.path.dirname(os.path.abspath(__file__)), "box.py"))
 
 _KINDS = {  # the flag of setns for each kind of namespace
     "user": 0x10000000,

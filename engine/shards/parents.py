@@ -25,6 +25,9 @@ from engine.shards.spec import ShardSpec
 from engine.shards.warm import GO
 
 SCRIPT = str(Path(__file__).resolve().parent / "warm.py")
+REFEREE = str(
+    Path(__file__).resolve().parent.parent / "judge" / "referee.py"
+)  # the one script from outside the run tree
 FORKS = 200  # after so many a parent is replaced
 PARENTS = 4  # at once; each holds some hundred megabytes
 IDLE_S = 600.0  # without a fork it is ended
@@ -37,7 +40,7 @@ _PER_RUN = frozenset(  # read when they are first needed, so that a fork can sti
 _NO_HOME = "/nonexistent"  # where a parent's home directory is, when its forks have each their own
 _THREADS = frozenset(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"))
 
-Key = tuple[str, str, tuple[str, ...], tuple[tuple[str, str], ...]]  # interpreter, isolation, imports, environment
+Key = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]  # interpreter, imports, environment
 
 
 class Cold(Exception):
@@ -118,7 +121,7 @@ class Parents:
         return found
 
     def _spawn(self, key: Key) -> Parent:
-        interpreter, _, modules, environment = key
+        interpreter, modules, environment = key
         ours, theirs = socket.socketpair()
         try:
             env = {**dict(environment), **dict.fromkeys(_THREADS, "1"), "COCKPIT_ROOM": "." * _ROOM}
@@ -190,7 +193,7 @@ class Parents:
     def listed(self) -> list[dict[str, Any]]:
         """What there is, for people and tests."""
         return [
-            {"pid": each.popen.pid, "ready": each.ready, "forks": each.forks, "imports": list(each.key[2])}
+            {"pid": each.popen.pid, "ready": each.ready, "forks": each.forks, "imports": list(each.key[1])}
             for each in self.current.values()
         ]
 
@@ -214,18 +217,18 @@ def key_of(spec: ShardSpec) -> Key:
     A module may read any variable when it is imported, so all count but the slot's and the run's own.
     """
     argv = spec.inner or spec.argv
-    if len(argv) < 2 or not os.path.isabs(argv[0]) or not is_script(argv[1]):
+    if len(argv) < 2 or not os.path.isabs(argv[0]) or not (is_script(argv[1]) or argv[1] == REFEREE):
         raise Cold("its command is not `python script.py …`")
     environment = []
     for name, value in sorted(spec.env.items()):
         if name in _PER_RUN or name in _THREADS or name == "PYTHONPATH" or name.startswith("COCKPIT_"):
             continue
-        if name == "HOME" and spec.isolation == "box-2":
+        if name == "HOME" and spec.run_dir in value:  # as it is in a box of level 2
             value = _NO_HOME
         if spec.run_dir in value:
             raise Cold(f"its variable {name} names the run's own directory")
         environment.append((name, value))
-    return argv[0], spec.isolation, spec.warm, tuple(environment)
+    return argv[0], spec.warm, tuple(environment)
 
 
 def _ask(parent: Parent, spec: ShardSpec, log: int) -> Forked:

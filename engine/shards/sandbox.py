@@ -84,7 +84,7 @@ def wrap(spec: ShardSpec, box: Box) -> ShardSpec:
     if "HOME" in spec.env:  # packages installed with `pip install --user` are still found
         env.setdefault("PYTHONUSERBASE", os.path.join(spec.env["HOME"], ".local"))
     walls = ["2", json.dumps(_rules(box))] if box.level == 2 else ["3", *_bubblewrap(box, scratch)]
-    argv = command(_python(), walls, spec.cwd, list(spec.argv))
+    argv = command(entering_python(), walls, spec.cwd, list(spec.argv))
     level: Literal["box-2", "box-3"] = "box-2" if box.level == 2 else "box-3"
     return replace(spec, argv=tuple(argv), inner=spec.argv, walls=tuple(walls), env=env, isolation=level)
 
@@ -100,7 +100,7 @@ def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:
     return found.level, f'nothing is started: cockpit.toml says isolation = "{wish}", and {why}'
 
 
-def _python() -> str:
+def entering_python() -> str:
     """The interpreter that boxes are entered with: the engine's own, past any virtual environment."""
     return os.path.realpath(sys.executable)
 
@@ -180,7 +180,8 @@ def _with_target(path: Path) -> list[Path]:
 
 
 def _rules(box: Box) -> dict[str, list[str]]:
-    readable = [*_system(), *_own_code(), *box.readable]
+    # /proc as a whole would show other processes; without this file torch complains, and takes slower kernels
+    readable = [*_system(), Path("/proc/cpuinfo"), *_own_code(), *box.readable]
     granted = (*readable, *box.writable)
     for hidden in box.hidden:
         for path in granted:
@@ -357,7 +358,7 @@ def try_level(level: Level) -> str | None:
         words = (place / "outside" / "file", place / "in" / "file", place / "out", server.getsockname()[1])
         spec = ShardSpec(
             id="probe",
-            argv=(_python(), "-I", "-S", "-c", _TRY, *map(str, words)),
+            argv=(entering_python(), "-I", "-S", "-c", _TRY, *map(str, words)),
             cwd=str(place / "in"),
             env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(place / "out")},
             run_dir=str(place / "out"),

@@ -295,7 +295,7 @@ def forget(request: dict[str, Any]) -> None:
     sys.path[:] = [*first.values(), *(each for each in sys.path if os.path.normcase(each) not in first)]
     importlib.invalidate_caches()
     sys.modules.pop("sitecustomize", None)
-    vars(sys)["_cockpit_checked"] = len(sys.modules) if vars(sys)["_cockpit_checked"] else 0
+    vars(sys)["_cockpit_checked"] = len(sys.modules) if vars(sys).get("_cockpit_checked") else 0
     try:
         importlib.import_module("sitecustomize")  # the import guard, where it is armed
     except ImportError as error:
