@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
+from engine.shards.room import disk_of, memory_here, shortage
 from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
@@ -56,6 +58,7 @@ class Runs:
         self.tailer = tailer
         self.live = live
         self.slots = slots
+        self.shortage: str | None = None  # what the machine lacks for a further shard, in a sentence
         self.setup = ""  # hash of how shards are run and measured now
         self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
@@ -77,6 +80,16 @@ class Runs:
     def isolation(self) -> str:
         """How well shards are boxed, as the status line shows it."""
         return "no box" if self.refusal else SHOWN[self.level]
+
+    def look_for_room(self) -> None:
+        """Find out whether the machine has room for a further shard."""
+        root = self.core.dir.root
+        self.shortage = shortage(memory_here(), disk_of(root), root)
+
+    async def start_intended(self) -> None:
+        """Start what was intended and is not known to have started."""
+        for shard in list(self.core.state.unlaunched):
+            await self.start(shard)
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
@@ -111,8 +124,8 @@ class Runs:
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
         core = self.core
-        if self.refusal is not None:
-            return  # it stays intended, for an engine that may
+        if self.refusal is not None or self.shortage is not None:
+            return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
         if intent.setup != self.setup:
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
@@ -172,8 +185,16 @@ class Runs:
         return self._boxed(spec, tree, held=False)
 
     def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool) -> ShardSpec:
-        """The spec in its box: with `held`, of a protected step that may read what is held out. Raises BoxError."""
+        """The spec within its limits and in its box: with `held`, of a protected step that may read what is held out.
+        Raises BoxError."""
         core, lab = self.core, self.core.lab
+        spec = replace(
+            spec,
+            memory=lab.limits.memory_of(memory_here().total, len(self.slots)),
+            disk=lab.limits.disk,
+            processes=lab.limits.processes,
+            log_bytes=lab.limits.log,
+        )
         box = lab_box(
             self.level,
             interpreter=lab.interpreter(),
@@ -381,7 +402,8 @@ class Runs:
         """The event of a scoring that ended. A score that cannot be read is the shard's crash, with the reason."""
         if record.how != "exited" or record.code != 0:
             tail = read_tail(run_dir / "score.log")
-            why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {last_line(tail)}"
+            failed = f"it {record.error}" if record.error else last_line(tail)
+            why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {failed}"
             lost = record.how == "stopped"
             return e.ShardScored(shard, Outcome.KILLED if lost else Outcome.CRASHED, clean(why), None)
         try:
@@ -415,7 +437,8 @@ class Runs:
             return "it vanished"
         if record.how == "exited" and record.code == 0:
             return None
-        return clean(record.error or last_line(read_tail(run_dir / "output.log")))
+        failed = f"it {record.error}" if record.how == "disk" else record.error
+        return clean(failed or last_line(read_tail(run_dir / "output.log")))
 
     # --- stopping ---
 
