@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cockpit.attach import state_dir
 from engine.paths import StateDir
 from engine.shards import census
 from engine.shards.census import Census, Process
@@ -25,6 +28,7 @@ from tests import test_launcher as launching
 from tests import test_sandbox as boxing
 from tests.test_launcher import LINUX, Pipe, end_of, spec
 from tests.test_sandbox import Place
+from tests.tinylab import TinyLab, decide, proposal, rows, wait_for, waiting
 
 state = launching.state
 executor = launching.executor
@@ -470,3 +474,61 @@ def test_a_breach_is_said_once(state: StateDir) -> None:
         found += watch.look(asked)
     assert [(each.shard, each.how) for each in found] == [("a", "disk")]
     assert isinstance(found[0], Breach)
+
+
+# --- the engine
+
+
+HUNGRY = proposal(
+    "More is more",
+    "    loss = bottom",
+    "    loss = bottom\n    held = bytearray(b'x' * (400 << 20))\n    time.sleep(300)",
+)
+
+
+def test_an_experiment_that_takes_too_much_is_broken_and_its_row_says_why(tiny: Callable[..., TinyLab]) -> None:
+    lab = tiny(HUNGRY, queue=1)
+    with open(lab.root / "cockpit.toml", "a") as file:
+        file.write('\n[limits]\nmemory = "200 MB"\n')
+    lab.git("commit", "-qam", "Limit memory")
+    with lab.session() as session:
+        (row,) = wait_for(lambda: waiting(session))
+        decide(session, row)
+        judged = wait_for(lambda: (found := rows(session, "experiment").get("0001")) and found["verdict"] and found)
+        assert judged["verdict"]["verdict"] == "broken"
+        shards = [each for each in rows(session, "shard").values() if each["experiment"] == "0001"]
+        assert "oom" in {each["outcome"] for each in shards}
+        detail = next(each["detail"] for each in shards if each["outcome"] == "oom")
+        assert detail.startswith("ended because it held ")
+        assert detail.endswith(" of memory, 190.7 MiB are allowed")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own of 400 MB; skipped where none can be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "none", str(place)], capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_nothing_is_started_on_a_full_disk_and_it_goes_on_once_there_is_room(
+    small_disk: Path, tiny: Callable[..., TinyLab]
+) -> None:
+    lab = tiny(queue=0)
+    with open(lab.root / "cockpit.toml", "a") as file:
+        file.write(f'\n[store]\nstate_dir = "{small_disk}/state"\n')
+    lab.git("commit", "-qam", "Keep the state on a small disk")
+    lab.state = state_dir(lab.root)
+    filler = small_disk / "somebody's films"
+    filler.write_bytes(b"x" * (380 << 20))
+    with lab.session() as session:
+        phase = wait_for(lambda: (said := session.call("status")["phase"]).startswith("no shard") and said)
+        assert " MiB left, 40.0 MiB are kept free; delete what can be spared there" in phase
+        assert str(lab.state.root) in phase
+        assert rows(session, "shard") == {}
+        filler.unlink()
+        wait_for(lambda: [each["outcome"] for each in rows(session, "shard").values()] == ["finished"] * 3)
