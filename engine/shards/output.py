@@ -20,9 +20,10 @@ from engine.sizes import sized
 PIECE = 64 * 1024  # bytes of one read
 LINE = PIECE  # that are kept of one line; no less than a piece, so that only a piece's first line can be too long
 TAIL = 64 * 1024  # bytes that are kept of the end
-REST_S = 0.004  # between two reads of one pipe, when it has used up its burst
+REST_S = 0.008  # between two reads of one pipe, when it has used up its burst
 BURST = 64  # reads that a pipe which was quiet has at once
-AT_ONCE = 4  # pipes that may be read at that pace; more of them share it
+AT_ONCE = 2  # pipes that may be read at that pace; when more have used up theirs, they share it
+RECENT_S = 0.1
 DRAIN = 64  # reads at the end: more than a pipe can hold, and no more, since somebody may go on writing
 
 
@@ -183,8 +184,9 @@ class Outputs:
         self._read(output)
         if output.pipe is None:
             return
-        rest = REST_S * max(1.0, len(self.open) / AT_ONCE)
         now = self.clock()
+        busy = sum(each.next > now - RECENT_S for each in self.open)
+        rest = REST_S * max(1.0, busy / AT_ONCE)
         output.next = max(output.next, now - BURST * rest) + rest
         if output.next > now:
             output.resting = True
