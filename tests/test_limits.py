@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,14 @@ import pytest
 
 from cockpit.attach import state_dir
 from engine.paths import StateDir
-from engine.shards import census
+from engine.shards import census, process
 from engine.shards.census import Census, Process
 from engine.shards.executor import Handle
 from engine.shards.footprint import DEPTH, Footprint
 from engine.shards.limits import Breach, Watch, largest
 from engine.shards.local import LocalExecutor
 from engine.shards.outcome import Facts, classify
+from engine.shards.output import TAIL
 from engine.shards.room import GIB, Disk, Memory, disk_of, memory_here, shortage
 from engine.shards.spec import ExitRecord
 from engine.sizes import size_of, sized
@@ -28,6 +31,7 @@ from tests import test_launcher as launching
 from tests import test_sandbox as boxing
 from tests.test_launcher import LINUX, Pipe, end_of, spec
 from tests.test_sandbox import Place
+from tests.test_warm import script, warmed, was_warm
 from tests.tinylab import TinyLab, decide, proposal, rows, wait_for, waiting
 
 state = launching.state
@@ -229,6 +233,60 @@ async def test_a_fork_bomb_is_ended_to_the_last_process(
     assert why.startswith("ended because it had ")
     assert why.endswith(" processes, 60 are allowed")
     await pipe.closed()
+
+
+def test_one_that_forks_while_it_is_looked_for_leaves_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It forks between the launcher's look and the launcher's signal, which no bomb can be made to do on command."""
+    code = """
+import os, signal
+print("up", flush=True)
+os.read(0, 1)
+if os.fork() == 0:
+    os.setsid()
+    print("forked", flush=True)
+signal.pause()
+"""
+    pipe = subprocess.PIPE
+    env = {process.MARKER: "/runs/a/exit.json", "PATH": os.defpath}
+    with (
+        subprocess.Popen(["sleep", "60"], start_new_session=True) as leader,
+        subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, env=env, start_new_session=True) as it,
+    ):
+        assert it.stdin is not None
+        assert it.stdout is not None
+        assert it.stdout.readline() == b"up\n"
+        look, looks = process.processes, []
+
+        def look_then_fork() -> list[int]:
+            looks.append(list(look()))
+            if len(looks) == 1:
+                os.write(it.stdin.fileno(), b"g")
+                assert it.stdout.readline() == b"forked\n"
+            return looks[-1]
+
+        monkeypatch.setattr(process, "processes", look_then_fork)
+        process.kill_rest(leader.pid, "/runs/a/exit.json")
+        monkeypatch.undo()
+        try:
+            assert select.select([it.stdout], [], [], LIMIT_S)[0]  # nobody holds it any more
+        finally:
+            process.kill_rest(leader.pid, "/runs/a/exit.json")
+        assert it.stdout.read() == b""
+    assert (leader.returncode, it.returncode) == (-signal.SIGKILL, -signal.SIGKILL)
+
+
+async def test_a_warm_shard_is_limited_as_a_cold_one(state: StateDir, executor: LocalExecutor) -> None:
+    tree = state.trees / "t"
+    tree.mkdir()
+    code = "import os\nos.write(1, b'y\\n' * 200_000)\nheld = b'x' * (300 << 20)\nimport signal\nsignal.pause()\n"
+    asked = script(state, tree, code, "hungry", memory=256 * MIB, log_bytes=1000)
+    await warmed(state, executor, asked)
+    handle = await executor.launch(asked)
+    record = await end_of(executor)
+    assert was_warm(state, asked.id)
+    assert (record.how, f"pid {record.pid}") == ("memory", handle.where)
+    assert len(launching.output(asked)) < 1000 + TAIL + 200
+    assert "lines dropped" in launching.output(asked)
 
 
 async def test_threads_without_end_are_ended_too(place: Place, executor: LocalExecutor, level: int) -> None:
