@@ -29,7 +29,7 @@ from engine.sizes import size_of, sized
 from engine.types import Outcome
 from tests import test_launcher as launching
 from tests import test_sandbox as boxing
-from tests.test_launcher import LINUX, Pipe, end_of, spec
+from tests.test_launcher import LIMIT_S, LINUX, Pipe, end_of, spec
 from tests.test_sandbox import Place
 from tests.test_warm import script, warmed, was_warm
 from tests.tinylab import TinyLab, decide, proposal, rows, wait_for, waiting
@@ -161,6 +161,14 @@ with open(os.environ["COCKPIT_RUN_DIR"] + "/big", "wb") as file:
     for _ in range(64):
         file.write(b"x" * (1 << 20))
 signal.pause()
+""",
+    "a file without a name": """
+import os, signal
+with open(os.environ["COCKPIT_RUN_DIR"] + "/tmp/gone", "wb") as file:
+    os.unlink(file.name)
+    for _ in range(64):
+        file.write(b"x" * (1 << 20))
+    signal.pause()
 """,
     "many small files": """
 import os, signal

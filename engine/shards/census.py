@@ -7,11 +7,13 @@ whatever it does to hide. Inside boxes too: the launcher sees their processes un
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from engine.shards import process
 
+OPEN_FILES = 5000  # of a shard that one look goes through
 _HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 _FAIR = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
 
@@ -87,6 +89,26 @@ def fair_memory_of(pid: int) -> int:
     """As `memory_of`, with each shared page divided among those that share it; costs milliseconds a gigabyte."""
     found = _sum(f"/proc/{pid}/smaps_rollup", _FAIR)
     return memory_of(pid) if found is None else found  # it may not be looked into: then the whole is its own
+
+
+def unlinked(pids: Iterable[int], directory: str) -> int:
+    """Bytes of files below `directory` that have no name any more and that these processes hold open, each counted once."""
+    below, found, left = os.path.join(os.path.realpath(directory), ""), {}, OPEN_FILES
+    for pid in pids:
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")[:left]
+        except OSError:
+            continue  # it may not be looked into, or is gone
+        left -= len(names)
+        for name in names:
+            with suppress(OSError):
+                path = os.readlink(f"/proc/{pid}/fd/{name}")
+                if path.startswith(below) and path.endswith(
+                    " (deleted)"
+                ):  # no other is touched: it may lie on a dead network
+                    info = os.stat(f"/proc/{pid}/fd/{name}")
+                    found[info.st_dev, info.st_ino] = info.st_blocks * 512
+    return sum(found.values())
 
 
 def _sum(path: str, wanted: tuple[bytes, ...]) -> int | None:

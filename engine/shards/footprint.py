@@ -18,12 +18,15 @@ DEPTH = 64
 
 
 class Footprint:
-    """One walk through one directory. `excess` says in a sentence what is too much, as soon as it is."""
+    """One walk through one directory, of whose bytes some are `known` to be there without a name.
 
-    def __init__(self, path: str, allowed: int) -> None:
+    `excess` says in a sentence what is too much, as soon as it is.
+    """
+
+    def __init__(self, path: str, allowed: int, known: int = 0) -> None:
         self.path = path
         self.allowed = allowed
-        self.bytes = 0
+        self.bytes = known
         self.files = 0
         self.excess = ""
         self.done = False
@@ -33,13 +36,11 @@ class Footprint:
     def step(self, entries: int) -> int:
         """Look at so many further entries; returns how many there were."""
         for count in range(entries):
-            if next(self._steps, None) is None:
-                self.close()
-                return count
+            ended = next(self._steps, None) is None
             self._judge()
-            if self.excess:
+            if ended or self.excess:
                 self.close()
-                return count + 1
+                return count + (not ended)
         return entries
 
     def close(self) -> None:

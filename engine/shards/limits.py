@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.shards.census import Census, fair_memory_of, look, memory_of
+from engine.shards.census import Census, fair_memory_of, look, memory_of, unlinked
 from engine.shards.footprint import Footprint
 from engine.shards.process import marker
 from engine.shards.room import Memory, memory_here
@@ -70,8 +70,6 @@ class Watch:
         return self.census.of(shard)
 
     def _processes(self, shards: Sequence[tuple[ShardSpec, int]]) -> list[Breach]:
-        if not any(spec.memory or spec.processes for spec, _ in shards):
-            return []
         seen = look()
         self.census.sort(seen, {pid: spec.id for spec, pid in shards}, {marker(spec): spec.id for spec, _ in shards})
         breaches, held = [], {}
@@ -117,7 +115,9 @@ class Watch:
             id = min(self._walks, key=lambda each: self._walks[each])
             if now - self._walks[id] >= WALK_S:
                 self._walks[id] = now
-                self._walk = (id, Footprint(wanted[id].run_dir, wanted[id].disk))
+                run_dir = wanted[id].run_dir
+                nameless = unlinked(self.census.of(id), run_dir)
+                self._walk = (id, Footprint(run_dir, wanted[id].disk, nameless))
         return self._walk is not None
 
 
