@@ -186,12 +186,12 @@ signal.pause()
 async def test_a_shard_that_fills_the_disk_is_ended_as_crashed(
     place: Place, executor: LocalExecutor, level: int, code: str
 ) -> None:
-    record = await ended(place, executor, level, code, disk=32 * MIB)
+    record = await ended(place, executor, level, code, disk=8 * MIB)
     assert record.how == "disk", record
     outcome, why = classify(record, "", Facts())
     assert outcome is Outcome.CRASHED
     assert why.startswith("ended because it wrote ")
-    assert why.endswith(" MiB into its run directory, 32.0 MiB are allowed")
+    assert why.endswith(" MiB into its run directory, 8.0 MiB are allowed")
 
 
 # Each bomb stops by itself at some hundreds, should nobody end it: then it waits, and the test fails by its time limit.
