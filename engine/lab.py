@@ -108,6 +108,20 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one shard may take, in bytes and in processes, before it is ended; `log` is what is kept of its output."""
+
+    memory: int  # 0: its share of the machine's
+    disk: int
+    processes: int
+    log: int
+
+    def memory_of(self, total: int, slots: int) -> int:
+        """The bytes that a shard may hold on a machine with `total`, where `slots` run at once; 0 for no limit."""
+        return self.memory or total * 9 // (10 * slots)
+
+
+@dataclass(frozen=True, slots=True)
 class ProposerConfig:
     """Where proposals come from; `queue` is how many are kept waiting for review."""
 
@@ -149,6 +163,7 @@ class Lab:
     nice: int
     warm: bool  # whether shards are forks of a process that has imported their libraries
     isolation: Isolation
+    limits: Limits
     ask: Ask
     proposer: ProposerConfig
     state_dir: Path

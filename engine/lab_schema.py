@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from engine.globs import glob_problem, plain_path
 from engine.shards.spec import is_secret
+from engine.sizes import size_of
 from engine.templates import has_stray_brace
 from engine.toml_write import shown, toml_list
 
@@ -25,6 +26,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL = re.compile(r"[|&;<>`$*?~\n]")
 _SECRET = re.compile(r"ANTHROPIC_|COCKPIT_TOKEN", re.IGNORECASE)
 MAX_TIMEOUT_S = 366 * 86400.0
+LEAST_SIZE, MOST_SIZE = 1 << 20, 1 << 50
 RUNG_KEYS = ("budget", "timeout")
 
 
@@ -150,6 +152,19 @@ def _slots(value: object) -> object:
     raise wrong(f'must be "auto" or a whole number from 1 to 1024; got {shown(value)}', 'slots = "auto"')
 
 
+def _size(value: object, what: str = "a size with its unit (MB, GB, MiB, GiB, TiB)") -> int:
+    count = size_of(value) if isinstance(value, str) else value
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise wrong(f"must be {what}; got {shown(value)}")
+    if not LEAST_SIZE <= count <= MOST_SIZE:
+        raise wrong(f"must lie between 1 MiB and 1024 TiB; got {shown(value)}")
+    return count
+
+
+def _memory(value: object) -> int:
+    return 0 if value == "auto" else _size(value, '"auto" or a size with its unit (MB, GB, MiB, GiB, TiB)')
+
+
 def _parameter(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise wrong(f"a rung's parameter must be a string or a number; got {shown(value)}", 'e.g. "true", 1 or 0.5')
@@ -162,6 +177,7 @@ def _parameter(value: object) -> object:
 
 Command = Annotated[list[str], BeforeValidator(_command), Field(min_length=1)]
 Duration = Annotated[float, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size)]
 Glob = Annotated[str, BeforeValidator(_glob)]
 Line = Annotated[str, BeforeValidator(_line), Field(max_length=200)]
 ModuleFile = Annotated[str, BeforeValidator(_module_file)]
@@ -258,6 +274,20 @@ class RunTable(_Table):
     )
 
 
+class LimitsTable(_Table):
+    memory: Annotated[int, BeforeValidator(_memory)] = Field(
+        0,
+        description='what all processes of a shard may hold; "auto": nine tenths of the machine\'s memory, shared by slots',
+    )
+    disk: Size = Field(20 << 30, description="what the run directory of a shard may grow to")
+    processes: int = Field(
+        512, ge=4, le=1_000_000, description="how many a shard may have at a time; eight threads come with each"
+    )
+    log: Size = Field(
+        64 << 20, description="what is kept of a shard's output, beside its last 64 KiB; the rest is counted"
+    )
+
+
 class GatesTable(_Table):
     ask: Literal["always", "risky", "never"] = Field("always", description="which diffs wait for a person's approval")
 
@@ -286,6 +316,7 @@ class ConfigFile(_Table):
     score: ScoreTable | None = Field(None, description="scores a checkpoint; left out: the metric is self-reported")
     rungs: dict[str, RungTable] = Field(min_length=1, description="budget levels; the first is where experiments start")
     run: RunTable = Field(RunTable(), description="how shards run")  # type: ignore[call-arg]
+    limits: LimitsTable = Field(LimitsTable(), description="what a shard may take before it is ended")  # type: ignore[call-arg]
     gates: GatesTable = Field(GatesTable(), description="what needs a person")  # type: ignore[call-arg]
     proposer: ProposerTable = Field(ProposerTable(), description="where proposals come from")  # type: ignore[call-arg]
     store: StoreTable = Field(StoreTable(), description="where state lies")  # type: ignore[call-arg]

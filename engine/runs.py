@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
+from engine.shards.room import disk_of, memory_here, shortage
 from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
@@ -55,6 +57,7 @@ class Runs:
         self.tailer = tailer
         self.live = live
         self.slots = slots
+        self.shortage: str | None = None  # what the machine lacks for a further shard, in a sentence
         self.setup = ""  # hash of how shards are run and measured now
         self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
@@ -76,6 +79,16 @@ class Runs:
     def isolation(self) -> str:
         """How well shards are boxed, as the status line shows it."""
         return "no box" if self.refusal else SHOWN[self.level]
+
+    def look_for_room(self) -> None:
+        """Find out whether the machine has room for a further shard."""
+        root = self.core.dir.root
+        self.shortage = shortage(memory_here(), disk_of(root), root)
+
+    async def start_intended(self) -> None:
+        """Start what was intended and is not known to have started."""
+        for shard in list(self.core.state.unlaunched):
+            await self.start(shard)
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
@@ -110,8 +123,8 @@ class Runs:
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
         core = self.core
-        if self.refusal is not None:
-            return  # it stays intended, for an engine that may
+        if self.refusal is not None or self.shortage is not None:
+            return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
         if intent.setup != self.setup:
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
@@ -168,7 +181,13 @@ class Runs:
             attempt=intent.attempt,
             warm=warm_imports(lab.warm, values["python"], lab.fill(lab.command, values), tree),
         )
-        return self._boxed(spec, tree, held=False)
+        return self._boxed(self._limited(spec), tree, held=False)
+
+    def _limited(self, spec: ShardSpec) -> ShardSpec:
+        """The spec within the lab's limits."""
+        limits = self.core.lab.limits
+        memory = limits.memory_of(memory_here().total, len(self.slots))
+        return replace(spec, memory=memory, disk=limits.disk, processes=limits.processes, log_bytes=limits.log)
 
     def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool, seen: tuple[Path, ...] = ()) -> ShardSpec:
         """The spec in its box: with `held`, of a protected step that may read what is held out; with `seen`, of one that
@@ -341,7 +360,7 @@ class Runs:
             boxed=lambda spec, seen: self._boxed(spec, path, held=False, seen=seen),
             boxed_with_held=lambda spec: self._boxed(spec, path, held=True),
         )
-        handle = await self.executor.launch(scoring.spec(row, str(arm["tree"]), lab.score, place))
+        handle = await self.executor.launch(self._limited(scoring.spec(row, str(arm["tree"]), lab.score, place)))
         faults.point("score.effect")
         if handle.state != "running":
             await self.ended(f"{shard}.score")
@@ -388,7 +407,8 @@ class Runs:
             return "it vanished"
         if record.how == "exited" and record.code == 0:
             return None
-        return clean(record.error or last_line(read_tail(run_dir / "output.log")))
+        failed = f"it {record.error}" if record.how == "disk" else record.error
+        return clean(failed or last_line(read_tail(run_dir / "output.log")))
 
     # --- stopping ---
 

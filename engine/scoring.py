@@ -120,7 +120,8 @@ def read_score(shard: str, run_dir: Path, record: ExitRecord) -> e.ShardScored:
     """The event of a scoring that ended. A score that cannot be read is the shard's crash, with the reason."""
     if record.how != "exited" or record.code != 0:
         tail = read_tail(run_dir / "score.log")
-        why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {last_line(tail)}"
+        failed = f"it {record.error}" if record.error else last_line(tail)
+        why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {failed}"
         lost = record.how == "stopped"
         return e.ShardScored(shard, Outcome.KILLED if lost else Outcome.CRASHED, clean(why), None)
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-How = Literal["exited", "timeout", "stopped", "start-failed"]
+How = Literal["exited", "timeout", "stopped", "memory", "disk", "processes", "start-failed"]
 
 GUARD = Path(__file__).resolve().parent / "guard"
 """Directory of the import guard's `sitecustomize.py`; see there."""
@@ -140,7 +140,8 @@ def _check_spec(spec: ShardSpec) -> None:
 class ExitRecord:
     """How a process ended, as the launcher saw it. Times are seconds since the epoch, `max_rss` bytes, `cpu_s` seconds.
 
-    Exactly one of `code` and `signal` is set, unless it never started ("start-failed", then `error` says why).
+    Exactly one of `code` and `signal` is set, unless it never started. `error` says why it did not ("start-failed"), or what it
+    took too much of ("memory", "disk", "processes").
     """
 
     id: str

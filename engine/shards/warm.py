@@ -286,9 +286,7 @@ def forget(request: dict[str, Any]) -> None:
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # multiprocessing's other name for it
         sys.modules["__mp_main__"] = main
-    first: dict[
-        str, str
-    ] = {}  # absolute, and once each: as `site` makes of PYTHONPATH, before installed packages add theirs
+    first: dict[str, str] = {}  # absolute, once each: as `site` makes of PYTHONPATH, before packages add theirs
     for each in filter(None, request["env"].get("PYTHONPATH", "").split(os.pathsep)):
         place, name = site.makepath(each)
         first.setdefault(name, place)
