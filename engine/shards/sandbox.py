@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from engine.shards import bubblewrap
 from engine.shards.spec import GUARD, ShardSpec
 
 Level = Literal[1, 2, 3]
@@ -68,10 +68,11 @@ class Box:
     devices: tuple[Path, ...] = ()
 
 
-def wrap(spec: ShardSpec, box: Box) -> ShardSpec:
+def wrap(spec: ShardSpec, box: Box, program: str | None = None) -> ShardSpec:
     """The spec of the same shard in that box: its command line wrapped, its home directory its own scratch.
 
-    Raises BoxError when the level cannot keep hidden what is hidden.
+    `program` is the bubblewrap to use; left out, the one that works here. Raises BoxError when the level cannot keep hidden
+    what is hidden.
     """
     if box.level == 1:
         return spec
@@ -84,7 +85,7 @@ def wrap(spec: ShardSpec, box: Box) -> ShardSpec:
         rules = json.dumps(_rules(box))
         return replace(spec, argv=(*python, "confine", rules, *spec.argv), env=env, isolation="box-2")
     words = (
-        shutil.which("bwrap") or "bwrap",
+        program or bwrap() or "bwrap",
         *_namespaces(),
         *_mounts(box),
         "--chdir",
@@ -328,13 +329,12 @@ def probe() -> Probe:
 def _without_bubblewrap() -> str | None:
     if not sys.platform.startswith("linux"):
         return "level 3 needs Linux"
-    if shutil.which("bwrap") is None:
-        how = "apt install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora), pacman -S bubblewrap (Arch)"
-        return f"level 3 needs bubblewrap: {how}"
+    if bwrap() is None:
+        return f"level 3 needs bubblewrap {'.'.join(map(str, bubblewrap.NEEDED))} or newer: {bubblewrap.HOW}"
     said = try_level(3)
     if said is None:
         return None
-    hint = "it needs version 0.8 or newer, and user namespaces"
+    hint = "it needs user namespaces"
     if "uid map" in said or "ermission denied" in said or "not permitted" in said:
         hint = (
             "user namespaces are closed to it; on Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0, "
@@ -352,8 +352,22 @@ def _without_landlock() -> str | None:
     return f"level 2: {said}; it needs Linux 6.2 or newer with landlock among the boot parameter lsm="
 
 
+def bwrap() -> str | None:
+    """The bubblewrap that level 3 is made with: the first that works here, the distribution's before the wheel's.
+
+    Where none works it is the first that there is, whose failure says why; None where there is none.
+    """
+    found = tuple(bubblewrap.candidates())
+    return next((each for each in found if _trial(3, each) is None), found[0] if found else None)
+
+
 def try_level(level: Level) -> str | None:
     """Run a small program in a box of that level; why it cannot be trusted here, or None."""
+    return _trial(level, bwrap() if level == 3 else None)
+
+
+@functools.cache
+def _trial(level: Level, program: str | None) -> str | None:
     with tempfile.TemporaryDirectory(prefix="cockpit-probe-") as name, socket.create_server(("127.0.0.1", 0)) as server:
         place = Path(name).resolve()
         for each in ("out", "in", "outside"):
@@ -370,7 +384,7 @@ def try_level(level: Level) -> str | None:
             timeout_s=PROBE_S,
         )
         try:
-            boxed = wrap(spec, Box(level, readable=(place / "in",), writable=(place / "out",)))
+            boxed = wrap(spec, Box(level, readable=(place / "in",), writable=(place / "out",)), program or "bwrap")
             done = subprocess.run(
                 boxed.argv,
                 env=dict(boxed.env),
