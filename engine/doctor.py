@@ -18,7 +18,8 @@ from engine.doctor_machine import Check, answer, machine
 from engine.globs import Globs
 from engine.lab import Lab, LabError, load
 from engine.paths import CONFIG, StateDir
-from engine.shards.sandbox import choose, probe
+from engine.shards.network import shares_host
+from engine.shards.sandbox import BoxError, choose, probe
 from engine.text import clean
 
 __all__ = ["Check", "checks"]
@@ -65,9 +66,18 @@ def _repository(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
 
 def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     """Whether this machine boxes shards as well as the lab asks for."""
-    _, refusal = choose(lab.isolation, probe())
+    level, refusal = choose(lab.isolation, probe())
     if refusal is not None:
         yield Check("box", "fail", refusal, 'get what is missing, or set isolation = "auto" under [run]')
+        return
+    try:
+        shares_host(lab.network, level)
+    except BoxError as error:
+        detail, _, fix = str(error).partition("; ")
+        yield Check("box", "fail", f"nothing is started: {detail}", fix)
+    if lab.network == "host" and level > 1:
+        detail = "shards share this machine's network: what listens on it, and all that it reaches, is open to them"
+        yield Check("network", "warn", detail, 'network = "none" under [run], and mount what shards need')
 
 
 def _code(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:

@@ -27,6 +27,7 @@ ALWAYS_PROTECTED = (CONFIG, "program.md", "**/.git*", ".cockpit")
 
 Source = Literal["jsonl", "summary", "regex"]
 Isolation = Literal["auto", "require-3", "require-2", "limits"]
+Network = Literal["none", "loopback", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ class Lab:
     nice: int
     warm: bool  # whether shards are forks of a process that has imported their libraries
     isolation: Isolation
+    network: Network  # what of it a boxed shard is granted
     ask: Ask
     proposer: ProposerConfig
     state_dir: Path

@@ -328,6 +328,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         nice=run.nice,
         warm=run.warm,
         isolation=run.isolation,
+        network=run.network,
         ask=config.gates.ask,
         proposer=ProposerConfig(config.proposer.kind, _below(root, config.proposer.path), config.proposer.queue),
         state_dir=_below(root, config.store.state_dir),

@@ -223,6 +223,11 @@ class RunTable(_Table):
         description="how shards are boxed (docs/isolation.md): as well as the machine can, at least so well or not at all, or "
         "by limits only",
     )
+    network: Literal["none", "loopback", "host"] = Field(
+        "none",
+        description="what of the network a boxed shard has; loopback: its own, which needs a box of level 3; host: all that "
+        "this machine reaches, the services on it too. Scoring never has any",
+    )
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"
     )

@@ -23,6 +23,7 @@ from engine.files import last_line, read_regular, read_tail
 from engine.lab import LabError
 from engine.live import Live
 from engine.repo import RepoError
+from engine.shards import network
 from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
@@ -70,13 +71,17 @@ class Runs:
         with suppress(LabError):  # a lab without an interpreter says so when it launches
             try:
                 self._boxed(spec, nowhere, held=True)
+                self._boxed(spec, nowhere, held=False)
             except BoxError as error:
                 self.refusal = self.refusal or clean(f"nothing is started: {error}")
 
     @property
     def isolation(self) -> str:
         """How well shards are boxed, as the status line shows it."""
-        return "no box" if self.refusal else SHOWN[self.level]
+        if self.refusal:
+            return "no box"
+        shares = self.level > 1 and self.core.lab.network == "host"
+        return SHOWN[self.level] + (network.SHOWN if shares else "")
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
@@ -172,7 +177,8 @@ class Runs:
         return self._boxed(spec, tree, held=False)
 
     def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool) -> ShardSpec:
-        """The spec in its box: with `held`, of a protected step that may read what is held out. Raises BoxError."""
+        """The spec in its box: with `held`, of a protected step that may read what is held out, and is never granted the
+        network. Raises BoxError."""
         core, lab = self.core, self.core.lab
         box = lab_box(
             self.level,
@@ -184,6 +190,7 @@ class Runs:
             gpus=spec.gpus,
             private=(core.dir.root, core.dir.runtime.parent),
             lab_root=lab.root,
+            network=not held and network.shares_host(lab.network, self.level, spec.ranks),
         )
         return wrap(spec, box)
 

@@ -62,17 +62,18 @@ class Place:
     held: Path
     talk: Path
 
-    def spec(self, code: str, level: int, id: str = "0001.screen.s0.a1", **fields: Any) -> ShardSpec:
+    def spec(
+        self, code: str, level: int, id: str = "0001.screen.s0.a1", network: bool = False, **fields: Any
+    ) -> ShardSpec:
         """A boxed shard that runs the Python `code`."""
         run_dir = self.state.runs / id
         env = shard_env({}, ("PROBE_API_KEY",), threads=1, gpus=(), run_dir=run_dir, tree=self.tree)
         given: dict[str, Any] = {"timeout_s": 60.0, "env": env} | fields
         argv = (sys.executable, "-c", code)
-        return wrap(
-            ShardSpec(id=id, argv=argv, cwd=str(self.tree), run_dir=str(run_dir), **given), self.box(level, run_dir)
-        )
+        spec = ShardSpec(id=id, argv=argv, cwd=str(self.tree), run_dir=str(run_dir), **given)
+        return wrap(spec, self.box(level, run_dir, network=network))
 
-    def box(self, level: int, run_dir: Path, *mounts: Path) -> Box:
+    def box(self, level: int, run_dir: Path, *mounts: Path, network: bool = False) -> Box:
         made = lab_box(
             level,  # type: ignore[arg-type]
             interpreter=sys.executable,
@@ -83,6 +84,7 @@ class Place:
             gpus=(),
             private=(self.state.root, self.state.runtime.parent),
             lab_root=self.lab,
+            network=network,
         )
         return replace(made, writable=(*made.writable, self.talk))
 

@@ -34,6 +34,7 @@ PROBE_S = 20.0
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "nsswitch.conf", "passwd", "group")
 _ETC_MORE = ("hosts", "mime.types", "locale.alias", "OpenCL")
+_ETC_NETWORK = ("resolv.conf", "ssl", "pki", "ca-certificates")  # what looking up names and checking certificates reads
 _SYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _SYS_GPU = ("/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/sys/module/nvidia_uvm")
 _CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
@@ -57,7 +58,8 @@ class Box:
     """What one shard gets of the machine. All paths are absolute and keep their names inside.
 
     `hidden` are directories that stay out of sight where a readable one contains them; what is readable or writable
-    below a hidden one is seen all the same. `links` are symbolic links to be made: (target, where).
+    below a hidden one is seen all the same. `links` are symbolic links to be made: (target, where). With `network` it
+    shares the machine's network; without, level 3 has a loopback of its own and level 2 no sockets.
     """
 
     level: Level
@@ -66,6 +68,7 @@ class Box:
     hidden: tuple[Path, ...] = ()
     links: tuple[tuple[str, Path], ...] = ()
     devices: tuple[Path, ...] = ()
+    network: bool = False
 
 
 def wrap(spec: ShardSpec, box: Box, program: str | None = None) -> ShardSpec:
@@ -86,13 +89,13 @@ def wrap(spec: ShardSpec, box: Box, program: str | None = None) -> ShardSpec:
         return replace(spec, argv=(*python, "confine", rules, *spec.argv), env=env, isolation="box-2")
     words = (
         program or bwrap() or "bwrap",
-        *_namespaces(),
+        *_namespaces(box.network),
         *_mounts(box),
         "--chdir",
         spec.cwd,
         "--",
         *python,
-        "within",
+        "within-network" if box.network else "within",
         *spec.argv,
     )
     return replace(spec, argv=(*python, "enter", *words), env=env, isolation="box-3")
@@ -117,9 +120,9 @@ def _python() -> str:
 # --- level 3
 
 
-def _namespaces() -> tuple[str, ...]:
+def _namespaces(network: bool) -> tuple[str, ...]:
     # No --new-session: the launcher gives each shard a session without a terminal, and its signals go to that group.
-    kinds = ("user", "ipc", "pid", "net", "uts")
+    kinds = ("user", "ipc", "pid", "uts") if network else ("user", "ipc", "pid", "net", "uts")
     return (
         *(f"--unshare-{kind}" for kind in kinds),
         "--unshare-cgroup-try",
@@ -186,7 +189,7 @@ def _with_target(path: Path) -> list[Path]:
 # --- level 2
 
 
-def _rules(box: Box) -> dict[str, list[str]]:
+def _rules(box: Box) -> dict[str, list[str] | bool]:
     readable = [*_system(), *_own_code(), *box.readable]
     granted = (*readable, *box.writable)
     for hidden in box.hidden:
@@ -200,6 +203,7 @@ def _rules(box: Box) -> dict[str, list[str]]:
         "readable": [str(path) for path in readable],
         "writable": [str(path) for path in box.writable],
         "devices": [*_PLAIN_DEVICES, *map(str, box.devices)],
+        "network": box.network,
     }
 
 
@@ -248,8 +252,10 @@ def lab_box(
     gpus: Iterable[str],
     private: Iterable[Path],
     lab_root: Path,
+    network: bool = False,
 ) -> Box:
-    """The box of one process of a lab: it reads `tree`, `data` and `mounts`, and writes into `run_dir`.
+    """The box of one process of a lab: it reads `tree`, `data` and `mounts`, and writes into `run_dir`. With `network` it
+    shares the machine's.
 
     `private` are the engine's own directories, which no mount may name. Raises BoxError.
     """
@@ -265,7 +271,8 @@ def lab_box(
     places, links = interpreter_paths(interpreter, str(home))
     prefixes = [part for each in places for part in _narrowed(each, hidden)]
     gpus = tuple(gpus)
-    seen = [*prefixes, *wanted, *(path for each in (tree, *data) for path in _with_target(each))]
+    etc = [Path("/etc", name) for name in _ETC_NETWORK] if network else []
+    seen = [*prefixes, *wanted, *(path for each in (tree, *data, *etc) for path in _with_target(each))]
     return Box(
         level,
         readable=tuple(dict.fromkeys([*seen, *(map(Path, _SYS_GPU) if gpus else ())])),
@@ -273,6 +280,7 @@ def lab_box(
         hidden=tuple(path for path in hidden if path.is_dir()),
         links=links,
         devices=gpu_devices(gpus),
+        network=network,
     )
 
 
