@@ -71,7 +71,7 @@ def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
         yield Check("box", "fail", refusal, 'get what is missing, or set isolation = "auto" under [run]')
         return
     try:
-        shares_host(lab.network, level)
+        shares_host(lab.network, level, lab.ranks)
     except BoxError as error:
         detail, _, fix = str(error).partition("; ")
         yield Check("box", "fail", f"nothing is started: {detail}", fix)
@@ -186,7 +186,11 @@ def _slots(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     code, said = answer(["nvidia-smi", "-L"], env)
     gpus = sum(line.startswith("GPU ") for line in said.splitlines()) if code == 0 else 0
     have = f"{gpus} GPUs" if gpus else f"{cores} CPU cores"
-    most = gpus or max(1, cores // lab.threads)
+    most = max(1, (gpus or cores // lab.threads) // lab.ranks)
+    if 0 < gpus < lab.ranks:
+        yield Check(
+            "slots", "warn", f"ranks = {lab.ranks} on {have}: ranks will share them", f"ranks = {gpus} under [run]"
+        )
     if lab.slots > most:
         fix = f'run.slots = "auto", or at most {most}'
         yield Check("slots", "warn", f"{lab.slots} shards at once on {have}: they will slow each other down", fix)

@@ -131,6 +131,7 @@ class Lab:
     seeds: tuple[int, ...]
     slots: int  # 0: as many as there are CPU cores, or GPUs
     threads: int
+    ranks: int  # processes of one shard
     nice: int
     warm: bool  # whether shards are forks of a process that has imported their libraries
     isolation: Isolation

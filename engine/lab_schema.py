@@ -211,9 +211,13 @@ class RunTable(_Table):
         [0, 1, 2], min_length=1, max_length=1000, description="each arm runs these, paired with the trunk's"
     )
     slots: Annotated[int, BeforeValidator(_slots)] = Field(
-        0, description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores'
+        0,
+        description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores; times `ranks`',
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard, of each of its ranks")
+    ranks: int = Field(
+        1, ge=1, le=64, description="processes that train one shard together, each with its own threads, GPU and `RANK`"
+    )
     nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
     warm: bool = Field(
         True, description="start shards from a process that has imported their libraries; false: each imports its own"

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
-from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, wrap
+from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
 from engine.state import TREE_CHANGED
@@ -68,10 +69,11 @@ class Runs:
         """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
         nowhere = self.core.dir.runs / "none"
         spec = ShardSpec(id="none", argv=("none",), cwd="/", env={}, run_dir=str(nowhere), timeout_s=1.0)
+        training = replace(spec, ranks=self.core.lab.ranks)
         with suppress(LabError):  # a lab without an interpreter says so when it launches
             try:
                 self._boxed(spec, nowhere, held=True)
-                self._boxed(spec, nowhere, held=False)
+                self._boxed(training, nowhere, held=False)
             except BoxError as error:
                 self.refusal = self.refusal or clean(f"nothing is started: {error}")
 
@@ -156,9 +158,10 @@ class Runs:
         rung = lab.rung(intent.rung)
         values = lab.values(rung, intent.seed, run_dir, **self._data)
         slot = self.slots[intent.slot % len(self.slots)]
+        command = lab.fill(lab.command, values)
         spec = ShardSpec(
             id=intent.shard,
-            argv=lab.fill(lab.command, values),
+            argv=with_ranks(lab.ranks, command),
             cwd=str(tree),
             env=self.environment(tree, run_dir, slot, lab.fill_env(values)),
             run_dir=str(run_dir),
@@ -172,7 +175,8 @@ class Runs:
             seed=intent.seed,
             rung=intent.rung,
             attempt=intent.attempt,
-            warm=warm_imports(lab.warm, values["python"], lab.fill(lab.command, values), tree),
+            ranks=lab.ranks,
+            warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
         )
         return self._boxed(spec, tree, held=False)
 

@@ -25,6 +25,7 @@ Level = Literal[1, 2, 3]
 Wish = Literal["auto", "require-3", "require-2", "limits"]
 
 BOX = Path(__file__).resolve().parent / "box.py"
+RANKS = Path(__file__).resolve().parent / "ranks.py"
 SHOWN: dict[int, str] = {1: "limits only", 2: "box 2", 3: "box 3"}
 """How the status line names a level."""
 
@@ -37,6 +38,7 @@ _ETC_MORE = ("hosts", "mime.types", "locale.alias", "OpenCL")
 _ETC_NETWORK = ("resolv.conf", "ssl", "pki", "ca-certificates")  # what looking up names and checking certificates reads
 _SYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _SYS_GPU = ("/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/sys/module/nvidia_uvm")
+_SYS_NETWORK = ("/sys/devices", "/sys/bus/pci", "/sys/class/net")  # gloo looks for the interfaces' devices
 _CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 _PLAIN_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
@@ -99,6 +101,11 @@ def wrap(spec: ShardSpec, box: Box, program: str | None = None) -> ShardSpec:
         *spec.argv,
     )
     return replace(spec, argv=(*python, "enter", *words), env=env, isolation="box-3")
+
+
+def with_ranks(count: int, command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line that runs `command` as so many ranks; itself for one."""
+    return command if count == 1 else (_python(), "-I", "-S", str(RANKS), str(count), *command)
 
 
 def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:
@@ -177,8 +184,8 @@ def _system_links() -> list[tuple[str, Path]]:
 
 
 def _own_code() -> list[Path]:
-    """What entering a box needs itself: the standard library of the engine's interpreter, and the import guard."""
-    return [*_with_target(Path(sys.base_prefix)), BOX, GUARD]
+    """What entering a box and running ranks in it needs: the engine's standard library, and the import guard."""
+    return [*_with_target(Path(sys.base_prefix)), BOX, RANKS, GUARD]
 
 
 def _with_target(path: Path) -> list[Path]:
@@ -271,8 +278,8 @@ def lab_box(
     places, links = interpreter_paths(interpreter, str(home))
     prefixes = [part for each in places for part in _narrowed(each, hidden)]
     gpus = tuple(gpus)
-    etc = [Path("/etc", name) for name in _ETC_NETWORK] if network else []
-    seen = [*prefixes, *wanted, *(path for each in (tree, *data, *etc) for path in _with_target(each))]
+    more = [*(Path("/etc", name) for name in _ETC_NETWORK), *map(Path, _SYS_NETWORK)] if network else []
+    seen = [*prefixes, *wanted, *(path for each in (tree, *data, *more) for path in _with_target(each))]
     return Box(
         level,
         readable=tuple(dict.fromkeys([*seen, *(map(Path, _SYS_GPU) if gpus else ())])),
