@@ -23,7 +23,7 @@ from engine.shards import box as box_module
 from engine.shards import bubblewrap
 from engine.shards.local import LocalExecutor, ensure_launcher
 from engine.shards.outcome import Facts, classify
-from engine.shards.sandbox import Box, BoxError, Probe, bwrap, choose, gpu_devices, lab_box, probe, try_level, wrap
+from engine.shards.sandbox import Box, BoxError, Probe, bwrap, choose, lab_box, probe, try_level, wrap
 from engine.shards.spec import ShardSpec, shard_env
 from engine.types import Outcome
 from tests import test_launcher as launching
@@ -579,14 +579,6 @@ def test_mounts_come_parents_first_and_masks_before_what_lies_in_them(place: Pla
     assert parent < mask < argv.index(spec.run_dir)
     assert argv[argv.index("--chdir") + 1] == spec.cwd
     assert argv[-3:] == spec.argv
-
-
-def test_a_slot_gets_the_nodes_of_its_own_gpu() -> None:
-    assert gpu_devices(()) == ()
-    nodes = [str(path) for path in gpu_devices(("2",))]
-    assert nodes[0] == "/dev/nvidia2"
-    assert "/dev/nvidiactl" in nodes
-    assert not {"/dev/nvidia0", "/dev/nvidia1"} & set(nodes)
 
 
 def verdict(program: bytes, arch: int, number: int, *arguments: int) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.shards import bubblewrap
+from engine.shards.devices import gpu_devices
 from engine.shards.spec import GUARD, ShardSpec
 
 Level = Literal[1, 2, 3]
@@ -39,7 +40,6 @@ _ETC_NETWORK = ("resolv.conf", "ssl", "pki", "ca-certificates")  # what looking 
 _SYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _SYS_GPU = ("/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/sys/module/nvidia_uvm")
 _SYS_NETWORK = ("/sys/devices", "/sys/bus/pci", "/sys/class/net")  # gloo looks for the interfaces' devices
-_CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 _PLAIN_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
 
@@ -297,18 +297,6 @@ def _narrowed(prefix: Path, hidden: Iterable[Path]) -> list[Path]:
         return [prefix]
     parts = ("bin", "lib", "lib32", "lib64", "libexec", "include", "share", "pyvenv.cfg")
     return [prefix / part for part in parts if (prefix / part).exists()]
-
-
-def gpu_devices(gpus: Iterable[str]) -> tuple[Path, ...]:
-    """Device nodes of the GPUs that a slot leases, by their numbers; of all GPUs when they are named in another way."""
-    names = tuple(gpus)
-    if not names:
-        return ()
-    if all(name.isdigit() for name in names):
-        nodes = [Path(f"/dev/nvidia{name}") for name in names]
-    else:
-        nodes = sorted(Path("/dev").glob("nvidia[0-9]*"))
-    return (*nodes, *(Path(f"/dev/{name}") for name in _CONTROL))
 
 
 # --- what this machine can do

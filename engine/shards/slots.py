@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_PROC = Path("/proc/driver/nvidia/gpus")
+from engine.shards.devices import PROC, by_uuid, cards
+
 _SMI_S = 10.0
 
 
@@ -68,19 +69,17 @@ def cpus_here() -> list[int]:
 def gpus_here(environ: Mapping[str, str] | None = None) -> list[str]:
     """Names of the GPUs as CUDA_VISIBLE_DEVICES takes them; none without a GPU or a driver. Never raises for lack of one.
 
-    What CUDA_VISIBLE_DEVICES allows in `environ` is kept to.
+    What CUDA_VISIBLE_DEVICES allows in `environ` is kept to. UUIDs where they are known: numbers mean something else in a box.
     """
     allowed = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return _allowed(allowed)
-    if not _PROC.is_dir() and not Path("/dev/nvidiactl").exists():
+        return by_uuid(_allowed(allowed))
+    if not PROC.is_dir() and not Path("/dev/nvidiactl").exists():
         return []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         shown = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_SMI_S, check=True)
         return parse_list(shown.stdout)
-    with contextlib.suppress(OSError):
-        return [str(n) for n in range(len(list(_PROC.iterdir())))]
-    return []
+    return by_uuid(str(n) for n in range(len(cards())))
 
 
 def _allowed(text: str) -> list[str]:

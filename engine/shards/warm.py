@@ -59,6 +59,8 @@ def prepare(modules: list[str]) -> None:
                 raise Unfit(f"importing {name} failed: {error}") from None
         except BaseException as error:
             raise Unfit(f"importing {name} failed: {type(error).__name__}: {error}") from None
+    if _cuda_is_up():
+        raise Unfit("an import initialised CUDA, which no fork could use")
     if "torch" in sys.modules:  # the first optimizer and use_deterministic_algorithms would import it, in over a second
         importlib.import_module("torch._dynamo")
     if _descriptors() - before:
@@ -75,6 +77,11 @@ def prepare(modules: list[str]) -> None:
     vars(sys)["_cockpit_checked"] = where_they_seem
     gc.collect()
     gc.freeze()
+
+
+def _cuda_is_up() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _is_installed(origin: object) -> bool:
@@ -120,8 +127,7 @@ def check(request: dict[str, Any], before: list[tuple[str, int]]) -> None:
         threads = next(line.split()[1] for line in file if line.startswith("Threads:"))
     if threads != "1":
         raise Unfit(f"it has {threads} threads")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if _cuda_is_up():
         raise Unfit("it has initialised CUDA")
     if installed() != before:
         raise Unfit("the installed packages changed")
