@@ -25,6 +25,7 @@ from engine.lab import LabError
 from engine.live import Live
 from engine.repo import RepoError
 from engine.shards import network
+from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
@@ -58,6 +59,7 @@ class Runs:
         self.tailer = tailer
         self.live = live
         self.slots = slots
+        self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
         self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
@@ -129,7 +131,8 @@ class Runs:
         except RepoError as error:
             core.record(e.ShardEnded(shard, Outcome.LOST, clean(f"no run tree could be made: {error}")))
             return
-        handle = await self.executor.launch(self._spec(intent, path))
+        cache = await self._cache(intent)
+        handle = await self.executor.launch(self._spec(intent, path, cache))
         faults.point("launch.effect")
         core.record(e.ShardStarted(shard, handle.where))
         faults.point("launch.done")
@@ -152,7 +155,21 @@ class Runs:
                     core.record(e.FindingNoted(number, shard, TREE_CHANGED, "bars a keep", sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
-    def _spec(self, intent: e.ShardIntended, tree: Path) -> ShardSpec:
+    async def _cache(self, intent: e.ShardIntended) -> Path | None:
+        """The compile cache that the shard shares with its siblings; None where there can be none: it then has its own."""
+        arms = self.core.state.experiments
+        arm = arms[intent.experiment]
+        trunks = [row for row in reversed(arms.values()) if row["role"] == "trunk" and row["id"] != arm["id"]]
+        trunks.sort(key=lambda row: row["id"] != arm["baseline"])  # the one it is compared with, else the newest
+        parents = [str(row["tree"]) for row in trunks]
+        trunk = arm["role"] == "trunk"
+        try:
+            return await asyncio.to_thread(self.caches.ready, intent.tree, trunk=trunk, parents=parents)
+        except OSError as error:
+            log.warning("%s has no shared compile cache: %s", intent.shard, error)
+            return None
+
+    def _spec(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:
         lab = self.core.lab
         run_dir = self.core.dir.runs / intent.shard
         rung = lab.rung(intent.rung)
@@ -163,7 +180,7 @@ class Runs:
             id=intent.shard,
             argv=with_ranks(lab.ranks, command),
             cwd=str(tree),
-            env=self.environment(tree, run_dir, slot, lab.fill_env(values)),
+            env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
             fresh=True,
             timeout_s=rung.timeout_s,
@@ -178,9 +195,9 @@ class Runs:
             ranks=lab.ranks,
             warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
         )
-        return self._boxed(spec, tree, held=False)
+        return self._boxed(spec, tree, held=False, cache=cache)
 
-    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool) -> ShardSpec:
+    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool, cache: Path | None = None) -> ShardSpec:
         """The spec in its box: with `held`, of a protected step that may read what is held out, and is never granted the
         network. Raises BoxError."""
         core, lab = self.core, self.core.lab
@@ -195,10 +212,13 @@ class Runs:
             private=(core.dir.root, core.dir.runtime.parent),
             lab_root=lab.root,
             network=not held and network.shares_host(lab.network, self.level, spec.ranks),
+            cache=cache,
         )
         return wrap(spec, box)
 
-    def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
+    def environment(
+        self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str], cache: Path | None = None
+    ) -> dict[str, str]:
         """The complete environment of a process in that slot."""
         lab = self.core.lab
         return shard_env(
@@ -209,6 +229,7 @@ class Runs:
             run_dir=run_dir,
             tree=tree,
             lab_root=lab.root,
+            cache=cache,
         )
 
     async def watch(self, shard: str) -> None:
@@ -340,13 +361,14 @@ class Runs:
         run_dir = core.dir.runs / shard
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         rung = lab.rung(row["rung"])
+        cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
         values = lab.values(rung, row["seed"], run_dir, **self._data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
         spec = ShardSpec(
             id=f"{shard}.score",
             argv=lab.fill(lab.score.command, values),
             cwd=str(path),
-            env=self.environment(path, run_dir, slot, lab.fill_env(values)),
+            env=self.environment(path, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
             output="score.log",
             record="score-exit.json",
@@ -361,7 +383,7 @@ class Runs:
             rung=row["rung"],
             attempt=row["attempt"],
         )
-        handle = await self.executor.launch(self._boxed(spec, path, held=True))
+        handle = await self.executor.launch(self._boxed(spec, path, held=True, cache=cache))
         faults.point("score.effect")
         if handle.state != "running":
             await self.ended(spec.id)
@@ -375,6 +397,7 @@ class Runs:
             return
         core.record(await asyncio.to_thread(self._read_score, shard, run_dir, record))
         faults.point("score.done")
+        await asyncio.to_thread(self.caches.scored, shard)
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""

@@ -260,9 +260,10 @@ def lab_box(
     private: Iterable[Path],
     lab_root: Path,
     network: bool = False,
+    cache: Path | None = None,
 ) -> Box:
-    """The box of one process of a lab: it reads `tree`, `data` and `mounts`, and writes into `run_dir`. With `network` it
-    shares the machine's.
+    """The box of one process of a lab: it reads `tree`, `data` and `mounts`, and writes into `run_dir` and `cache`. With
+    `network` it shares the machine's.
 
     `private` are the engine's own directories, which no mount may name. Raises BoxError.
     """
@@ -283,7 +284,7 @@ def lab_box(
     return Box(
         level,
         readable=tuple(dict.fromkeys([*seen, *(map(Path, _SYS_GPU) if gpus else ())])),
-        writable=tuple(_with_target(run_dir)),
+        writable=tuple(path for each in (run_dir, cache) if each is not None for path in _with_target(each)),
         hidden=tuple(path for path in hidden if path.is_dir()),
         links=links,
         devices=gpu_devices(gpus),
