@@ -77,6 +77,7 @@ def setup_of(lab: Lab, data: str = "") -> str:
         "metric": [lab.metric.name, lab.metric.direction, lab.metric.source, lab.metric.pattern],
         "rungs": [[rung.name, rung.budget, sorted(rung.params.items())] for rung in lab.rungs],
         "threads": lab.threads,
+        "ranks": lab.ranks,
         "compare": lab.compare,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

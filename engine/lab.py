@@ -27,6 +27,7 @@ ALWAYS_PROTECTED = (CONFIG, "program.md", "**/.git*", ".cockpit")
 
 Source = Literal["jsonl", "summary", "regex"]
 Isolation = Literal["auto", "require-3", "require-2", "limits"]
+Network = Literal["none", "loopback", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +161,12 @@ class Lab:
     seeds: tuple[int, ...]
     slots: int  # 0: as many as there are CPU cores, or GPUs
     threads: int
+    ranks: int  # processes of one shard
     nice: int
     warm: bool  # whether shards are forks of a process that has imported their libraries
     isolation: Isolation
     limits: Limits
+    network: Network  # what of it a boxed shard is granted
     ask: Ask
     proposer: ProposerConfig
     state_dir: Path

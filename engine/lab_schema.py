@@ -257,9 +257,13 @@ class RunTable(_Table):
         [0, 1, 2], min_length=1, max_length=1000, description="each arm runs these, paired with the trunk's"
     )
     slots: Annotated[int, BeforeValidator(_slots)] = Field(
-        0, description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores'
+        0,
+        description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores; times `ranks`',
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard, of each of its ranks")
+    ranks: int = Field(
+        1, ge=1, le=64, description="processes that train one shard together, each with its own threads, GPU and `RANK`"
+    )
     nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
     warm: bool = Field(
         True, description="start shards from a process that has imported their libraries; false: each imports its own"
@@ -268,6 +272,11 @@ class RunTable(_Table):
         "auto",
         description="how shards are boxed (docs/isolation.md): as well as the machine can, at least so well or not at all, or "
         "by limits only",
+    )
+    network: Literal["none", "loopback", "host"] = Field(
+        "none",
+        description="what of the network a boxed shard has; loopback: its own, which needs a box of level 3; host: all that "
+        "this machine reaches, the services on it too. Scoring never has any",
     )
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"

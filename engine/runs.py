@@ -24,12 +24,14 @@ from engine.lab import LabError
 from engine.live import Live
 from engine.repo import RepoError
 from engine.scoring import Place, read_score
+from engine.shards import network
+from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
 from engine.shards.room import disk_of, memory_here, shortage
-from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, wrap
+from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
 from engine.state import TREE_CHANGED
@@ -58,6 +60,7 @@ class Runs:
         self.live = live
         self.slots = slots
         self.shortage: str | None = None  # what the machine lacks for a further shard, in a sentence
+        self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
         self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
@@ -69,16 +72,21 @@ class Runs:
         """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
         nowhere = self.core.dir.runs / "none"
         spec = ShardSpec(id="none", argv=("none",), cwd="/", env={}, run_dir=str(nowhere), timeout_s=1.0)
+        training = replace(spec, ranks=self.core.lab.ranks)
         with suppress(LabError):  # a lab without an interpreter says so when it launches
             try:
                 self._boxed(spec, nowhere, held=True)
+                self._boxed(training, nowhere, held=False)
             except BoxError as error:
                 self.refusal = self.refusal or clean(f"nothing is started: {error}")
 
     @property
     def isolation(self) -> str:
         """How well shards are boxed, as the status line shows it."""
-        return "no box" if self.refusal else SHOWN[self.level]
+        if self.refusal:
+            return "no box"
+        shares = self.level > 1 and self.core.lab.network == "host"
+        return SHOWN[self.level] + (network.SHOWN if shares else "")
 
     def look_for_room(self) -> None:
         """Find out whether the machine has room for a further shard."""
@@ -134,7 +142,8 @@ class Runs:
         except RepoError as error:
             core.record(e.ShardEnded(shard, Outcome.LOST, clean(f"no run tree could be made: {error}")))
             return
-        handle = await self.executor.launch(self._spec(intent, path))
+        cache = await self._cache(intent)
+        handle = await self.executor.launch(self._spec(intent, path, cache))
         faults.point("launch.effect")
         core.record(e.ShardStarted(shard, handle.where))
         faults.point("launch.done")
@@ -157,17 +166,32 @@ class Runs:
                     core.record(e.FindingNoted(number, shard, TREE_CHANGED, "bars a keep", sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
-    def _spec(self, intent: e.ShardIntended, tree: Path) -> ShardSpec:
+    async def _cache(self, intent: e.ShardIntended) -> Path | None:
+        """The compile cache that the shard shares with its siblings; None where there can be none: it then has its own."""
+        arms = self.core.state.experiments
+        arm = arms[intent.experiment]
+        trunks = [row for row in reversed(arms.values()) if row["role"] == "trunk" and row["id"] != arm["id"]]
+        trunks.sort(key=lambda row: row["id"] != arm["baseline"])  # the one it is compared with, else the newest
+        parents = [str(row["tree"]) for row in trunks]
+        trunk = arm["role"] == "trunk"
+        try:
+            return await asyncio.to_thread(self.caches.ready, intent.tree, trunk=trunk, parents=parents)
+        except OSError as error:
+            log.warning("%s has no shared compile cache: %s", intent.shard, error)
+            return None
+
+    def _spec(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:
         lab = self.core.lab
         run_dir = self.core.dir.runs / intent.shard
         rung = lab.rung(intent.rung)
         values = lab.values(rung, intent.seed, run_dir, **self._data)
         slot = self.slots[intent.slot % len(self.slots)]
+        command = lab.fill(lab.command, values)
         spec = ShardSpec(
             id=intent.shard,
-            argv=lab.fill(lab.command, values),
+            argv=with_ranks(lab.ranks, command),
             cwd=str(tree),
-            env=self.environment(tree, run_dir, slot, lab.fill_env(values)),
+            env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
             fresh=True,
             timeout_s=rung.timeout_s,
@@ -179,9 +203,10 @@ class Runs:
             seed=intent.seed,
             rung=intent.rung,
             attempt=intent.attempt,
-            warm=warm_imports(lab.warm, values["python"], lab.fill(lab.command, values), tree),
+            ranks=lab.ranks,
+            warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
         )
-        return self._boxed(self._limited(spec), tree, held=False)
+        return self._boxed(self._limited(spec), tree, held=False, cache=cache)
 
     def _limited(self, spec: ShardSpec) -> ShardSpec:
         """The spec within the lab's limits."""
@@ -189,9 +214,11 @@ class Runs:
         memory = limits.memory_of(memory_here().total, len(self.slots))
         return replace(spec, memory=memory, disk=limits.disk, processes=limits.processes, log_bytes=limits.log)
 
-    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool, seen: tuple[Path, ...] = ()) -> ShardSpec:
+    def _boxed(
+        self, spec: ShardSpec, tree: Path, *, held: bool, cache: Path | None = None, seen: tuple[Path, ...] = ()
+    ) -> ShardSpec:
         """The spec in its box: with `held`, of a protected step that may read what is held out; with `seen`, of one that
-        reads these besides. Raises BoxError."""
+        reads these besides. Neither is ever granted the network. Raises BoxError."""
         core, lab = self.core, self.core.lab
         box = lab_box(
             self.level,
@@ -203,10 +230,14 @@ class Runs:
             gpus=spec.gpus,
             private=(core.dir.root, core.dir.runtime.parent),
             lab_root=lab.root,
+            network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks),
+            cache=cache,
         )
         return wrap(spec, box)
 
-    def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
+    def environment(
+        self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str], cache: Path | None = None
+    ) -> dict[str, str]:
         """The complete environment of a process in that slot."""
         lab = self.core.lab
         return shard_env(
@@ -217,6 +248,7 @@ class Runs:
             run_dir=run_dir,
             tree=tree,
             lab_root=lab.root,
+            cache=cache,
         )
 
     async def watch(self, shard: str) -> None:
@@ -348,6 +380,7 @@ class Runs:
         run_dir = core.dir.runs / shard
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         rung = lab.rung(row["rung"])
+        cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
         values = lab.values(rung, row["seed"], run_dir, **self._data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
         place = Place(
@@ -356,9 +389,11 @@ class Runs:
             run_dir=run_dir,
             slot=slot,
             values=values,
-            environment=lambda where: self.environment(path, where, slot, lab.fill_env(values)),
+            environment=lambda where: self.environment(
+                path, where, slot, lab.fill_env(values), cache if where == run_dir else None
+            ),
             boxed=lambda spec, seen: self._boxed(spec, path, held=False, seen=seen),
-            boxed_with_held=lambda spec: self._boxed(spec, path, held=True),
+            boxed_with_held=lambda spec: self._boxed(spec, path, held=True, cache=cache),
         )
         handle = await self.executor.launch(self._limited(scoring.spec(row, str(arm["tree"]), lab.score, place)))
         faults.point("score.effect")
@@ -374,6 +409,7 @@ class Runs:
             return
         core.record(await asyncio.to_thread(read_score, shard, run_dir, record))
         faults.point("score.done")
+        await asyncio.to_thread(self.caches.scored, shard)
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""

@@ -22,6 +22,7 @@ from engine.proposals import one_line
 from engine.repo import Repo
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
 from engine.runs import checkpoints, keeps_checkpoints
+from engine.shards.caches import Caches
 from engine.state import State
 from engine.types import Outcome, ProposalState, ShardState, Who
 from engine.watch.parse import make_parser
@@ -167,7 +168,8 @@ def _check_points(core: Core, counts: dict[str, tuple[int, int]], metrics_file: 
 
 
 async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
-    """Remove run trees that nothing runs in any more, and checkpoints and scratch files that `[retain]` does not keep."""
+    """Remove run trees and compile caches of what runs no more, and checkpoints and scratch files that `[retain]` does not
+    keep."""
     core.check_writable()
     state = core.state
     used = [row for row in state.experiments.values() if row["id"] == state.trunk_arm or row["state"] in OPEN]
@@ -181,6 +183,8 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
         if row["state"] == ShardState.ENDED:
             files += [] if keeps_checkpoints(core, row["experiment"]) else checkpoints(core.dir.runs / row["id"])
             files += [each for each in [core.dir.runs / row["id"] / "tmp"] if each.is_dir() and not each.is_symlink()]
+    caches = Caches(core.dir.caches)
+    files += caches.idle({caches.name(str(row["tree"]), trunk=row["role"] == "trunk") for row in used}, set(state.live))
     freed += await asyncio.to_thread(_remove, files, dry_run)
     await core.git(core.repo.pack)
     return {"removed": len(trees) + len(files), "bytes": freed, "dry_run": dry_run}

@@ -94,6 +94,7 @@ timeout = "1m"
 seeds = [0, 1, 2]
 slots = {slots}
 isolation = "{isolation}"
+network = "{network}"
 
 [proposer]
 kind = "recording"
@@ -160,6 +161,7 @@ class TinyLab:
         queue: int = 3,
         prepare: bool = False,
         isolation: str = "auto",
+        network: str = "none",
     ) -> None:
         self.root = root
         self.hold = root.parent / f"{root.name}.hold" / "hold"  # in a directory that the lab's shards may read
@@ -167,7 +169,7 @@ class TinyLab:
         (root / "proposals").mkdir(parents=True)
         files = {"train.py": TRAIN, "score.py": SCORE}
         wanted = {"hold": self.hold, "mount": self.hold.parent, "steps": steps, "slots": slots, "queue": queue}
-        wanted |= {"isolation": isolation}
+        wanted |= {"isolation": isolation, "network": network}
         files["cockpit.toml"] = CONFIG.format(prepare=PREPARE if prepare else "", **wanted)
         files |= {"prep.py": PREP} if prepare else {}
         files |= {f"proposals/{number:03d}.md": text for number, text in enumerate(proposals)}

@@ -50,7 +50,12 @@ def command(python: str, walls: list[str], cwd: str, argv: list[str]) -> list[st
     if walls[0] == "2":
         return [*enter, "confine", walls[1], *argv]
     end = ["--die-with-parent", "--as-pid-1", "--chdir", cwd, "--"]
-    return [*enter, "enter", *walls[1:], *end, *enter, "within", *argv]
+    return [*enter, "enter", *walls[1:], *end, *enter, "within" if _shut(walls) else "within-network", *argv]
+
+
+def _shut(walls: list[str]) -> bool:
+    """Whether a box of level 3 has a network of its own, in which there is nobody else."""
+    return "--unshare-net" in walls
 
 
 class Box:
@@ -110,14 +115,15 @@ def confine(walls: list[str]) -> None:
     if not walls:
         return
     box._limit(resource.RLIMIT_NOFILE, box.OPEN_FILES)
-    scoped = True
-    if walls[0] == "2":
-        rules = json.loads(walls[1])
-        scoped = box.landlock(rules["readable"], rules["writable"], rules["devices"])
-    else:
+    if walls[0] == "3":
         box._limit(resource.RLIMIT_NPROC, box.PROCESSES)
+        box.drop_capabilities()
+        box.seccomp(3, unix=_shut(walls) or box.keep_from_abstract_sockets())
+        return
+    rules = json.loads(walls[1])
+    scoped = box.landlock(rules["readable"], rules["writable"], rules["devices"], rules["network"])
     box.drop_capabilities()
-    box.seccomp(int(walls[0]), signals_scoped=scoped)
+    box.seccomp(2, signals_scoped=scoped, network=rules["network"])
 
 
 def threads() -> int:

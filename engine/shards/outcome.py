@@ -17,7 +17,7 @@ WRONG_TREE_MARK = "cockpit: wrong tree:"
 _OOM = re.compile(
     r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|HIP out of memory|MPS backend out of memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (?:can't|not enough)|RESOURCE_EXHAUSTED: Out of memory"
-    r"|^\s*(?:numpy\.\S*|)_?(?:Array)?MemoryError\b|std::bad_alloc|Cannot allocate memory",
+    r"|^(?:\[rank\d+\]: )?\s*(?:numpy\.\S*|)_?(?:Array)?MemoryError\b|std::bad_alloc|Cannot allocate memory",
     re.MULTILINE,
 )
 _NEAR_MEMORY = 0.8

@@ -125,6 +125,7 @@ class Parents:
         ours, theirs = socket.socketpair()
         try:
             env = {**dict(environment), **dict.fromkeys(_THREADS, "1"), "COCKPIT_ROOM": "." * _ROOM}
+            env["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # an import that asks for GPUs must not initialise CUDA
             argv = (interpreter, SCRIPT, str(theirs.fileno()), *modules)
             popen = process.start_parent(argv, env, theirs.fileno())
         except (OSError, subprocess.SubprocessError) as error:

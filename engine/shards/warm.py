@@ -71,6 +71,8 @@ def prepare(modules: list[str]) -> None:
                 raise Unfit(f"importing {name} failed: {error}") from None
         except BaseException as error:
             raise Unfit(f"importing {name} failed: {type(error).__name__}: {error}") from None
+    if _cuda_is_up():
+        raise Unfit("an import initialised CUDA, which no fork could use")
     if "torch" in sys.modules:  # the first optimizer and use_deterministic_algorithms would import it, in over a second
         importlib.import_module("torch._dynamo")
     if _descriptors() - before:
@@ -101,6 +103,11 @@ def use_huge_pages() -> None:
         start, end = -(-start // _HUGE) * _HUGE, end // _HUGE * _HUGE
         if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]) and start < end:
             madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
+
+
+def _cuda_is_up() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _is_installed(origin: object) -> bool:
@@ -145,8 +152,7 @@ def check(request: dict[str, Any], before: list[tuple[str, int]]) -> None:
     threads = join.threads()
     if threads != 1:
         raise Unfit(f"it has {threads} threads")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if _cuda_is_up():
         raise Unfit("it has initialised CUDA")
     if installed() != before:
         raise Unfit("the installed packages changed")
