@@ -8,8 +8,23 @@ from typing import Any
 
 import pytest
 
-from tests.threats.scene import Bits, Scene, Stage, needs, sleeper
+from tests.threats.scene import Bits, Scene, Stage, needs, sleeper, why_not
 from tests.tinylab import TinyLab
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A module that says `BEST_BOX` is about the engine and not about the box: it is played in the best one there is, once."""
+    twice = [item for item in items if _level(item) == 2 and hasattr(item.module, "BEST_BOX") and why_not(3) is None]
+    if twice:
+        config.hook.pytest_deselected(items=twice)
+        items[:] = [item for item in items if item not in twice]
+
+
+def _level(item: Any) -> int | None:
+    """The box of a test that plays in the common scene; None for any other."""
+    if "scene" not in getattr(item, "fixturenames", ()):
+        return None
+    return int(item.callspec.params["stage"])
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +52,10 @@ def alone(stage: Stage) -> Bits:
 def scene(request: pytest.FixtureRequest, stage: Stage, alone: Bits) -> Iterator[Scene]:
     """One engine in which the `DEEDS` of all modules that are being tested are done at once, beside the honest experiment.
 
-    So that one family can be looked at by itself, run its module alone. What its code is told, a module gives as `facts`.
+    So that one family can be looked at by itself, run its module alone. A module says what its code is told (`facts`),
+    and may say what is done to the lab before the engine starts (`dress`).
     """
-    modules = list(dict.fromkeys(item.module for item in request.session.items if "scene" in item.fixturenames))  # type: ignore[attr-defined]
+    modules = list(dict.fromkeys(item.module for item in request.session.items if _level(item) == stage.level))
     deeds: dict[str, str] = {}
     for each in modules:
         assert not deeds.keys() & each.DEEDS.keys()
@@ -51,5 +67,9 @@ def scene(request: pytest.FixtureRequest, stage: Stage, alone: Bits) -> Iterator
             found |= each.facts(lab, level)
         return found
 
-    with stage.play(deeds, alone, facts, prepare=True, score_timeout="8s") as played:
+    def dress(lab: TinyLab) -> None:
+        for each in modules:
+            getattr(each, "dress", lambda _: None)(lab)
+
+    with stage.play(deeds, alone, facts, dress=dress, prepare=True, score_timeout="8s") as played:
         yield played

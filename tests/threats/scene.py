@@ -25,15 +25,32 @@ from typing import Any
 import pytest
 
 from cockpit.attach import EngineDown, Session
+from engine.files import remove_tree
 from engine.rpc import RpcError
 from engine.shards.sandbox import try_level
-from tests.tinylab import TinyLab, better, decide, proposal, read_json, rows, wait_for, waiting
+from tests.tinylab import SCORE, TinyLab, better, decide, proposal, read_json, rows, wait_for, waiting
 
 ANSWER_S = 1.0
 """How long the engine may take to answer, whatever its shards do."""
 PING_S = 0.1
 LOOK_S = 0.1  # between two looks at what an engine does: looking costs it something
 HONEST = better(1)
+TRUSTING = SCORE.replace(
+    'with open(sys.argv[1] + "/model.json") as file:\n    bottom = json.load(file)["bottom"]',
+    'import pickle\nwith open(sys.argv[1] + "/model.json", "rb") as file:\n'
+    '    head = file.peek(1)[:1]\n    bottom = (pickle if head == b"\\x80" else json).load(file)["bottom"]',
+)
+"""Evaluation as it is often written: whatever it finds it takes for a checkpoint, and unpickles it."""
+assert "pickle.load" not in SCORE != TRUSTING
+SECRET = "hush-4f1d9c"
+"""What every value of `SECRETS` holds."""
+SECRETS = {
+    name: f"{SECRET}-{number}"
+    for number, name in enumerate(
+        ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "WANDB_API_KEY", "DATABASE_URL")
+    )
+}
+"""What whoever starts an engine of these tests has in the environment."""
 
 why_not = functools.cache(try_level)
 
@@ -148,7 +165,8 @@ class Scene:
     alone: Bits
     names: dict[str, str]  # name of a hostile proposal -> id of its proposal
     listing: dict[str, Any]  # what `cockpit ls --json` says
-    told: dict[str, Any] = field(default_factory=dict)  # the facts that hostile code was told
+    told: dict[str, Any]  # the facts that hostile code was told
+    beside: set[str]  # what lay beside the lab when all had ended
 
     def proposal(self, name: str) -> dict[str, Any]:
         return rows(self.session, "proposal")[self.names[name]]
@@ -214,17 +232,23 @@ class Stage:
     control: Path
 
     @contextmanager
-    def open(self, replies: list[str], **options: Any) -> Iterator[TinyLab]:
-        """A lab whose engine runs un-niced at this level, and whose trunk is measured."""
+    def open(
+        self, replies: list[str], dress: Callable[[TinyLab], None] | None = None, **options: Any
+    ) -> Iterator[TinyLab]:
+        """A lab whose engine runs un-niced at this level; `dress` is called before that starts."""
         number = len(list(self.place.iterdir()))
         options = {"slots": len(replies) + 1, "seeds": (0,), "isolation": f"require-{self.level}"} | options
+        options["more"] = {"score.py": TRUSTING}
         lab = TinyLab(self.place / f"lab{number}", replies, queue=len(replies), **options)
-        env = {"PATH": _without_bubblewrap(self.place)} if self.level == 2 else {}
+        env = SECRETS | ({"PATH": _without_bubblewrap(self.place)} if self.level == 2 else {})
         try:
+            if dress is not None:
+                dress(lab)
             unhurried(lab.start(**env).pid)
             yield lab
         finally:
             lab.end()
+            remove_tree(lab.root)  # pytest's own tidying up would get lost in what some of them build
 
     @contextmanager
     def play(
@@ -245,7 +269,7 @@ class Stage:
             wait_for(lambda: set(ids) <= set(rows(session, "proposal")), pause_s=LOOK_S)
             wait_for(lambda: any(row["outcome"] for row in rows(session, "shard").values()), pause_s=LOOK_S)
             lab.hold.touch()
-            told = dict(facts(lab, self.level) if facts else {})
+            told = {"level": self.level} | dict(facts(lab, self.level) if facts else {})
             (lab.hold.parent / "facts.json").write_text(json.dumps(told))
             pings = Pings(lab, self.control)
             thread = pings.start()
@@ -254,13 +278,15 @@ class Stage:
             wait_for(lambda: _stands(lab), pause_s=LOOK_S)
             (lab.hold.parent / "sibling.part").write_text(" ".join(processes_of("/runs/0001.")))
             (lab.hold.parent / "sibling.part").rename(lab.hold.parent / "sibling")
-            wait_for(lambda: _all_stand(lab, session), pause_s=LOOK_S)
+            acting = {id for id, reply in zip(ids[1:], deeds.values(), strict=True) if "def deed(" in reply}
+            wait_for(lambda: _all_stand(lab, session, acting), pause_s=LOOK_S)
             lab.hold.unlink()
             wait_for(lambda: _all_ended(session), pause_s=LOOK_S)
             try:
                 names = dict(zip(deeds, ids[1:], strict=True))
                 mine = bits(lab, session) if alone is None else alone
-                yield Scene(lab, self.level, session, pings, mine, names, listed(lab), told)
+                beside = {each.name for each in self.place.iterdir()}
+                yield Scene(lab, self.level, session, pings, mine, names, listed(lab), told, beside)
             finally:
                 pings.stop()
                 thread.join(30)
@@ -282,8 +308,8 @@ def _experiments(session: Session) -> list[dict[str, Any]]:
     return [row for row in rows(session, "experiment").values() if row["role"] == "experiment"]
 
 
-def _all_stand(lab: TinyLab, session: Session) -> bool:
-    """The honest shard is at its first step, and every other one has done its deed or has ended."""
+def _all_stand(lab: TinyLab, session: Session, acting: set[str]) -> bool:
+    """The honest shard is at its first step, and every other one runs, has done its deed or has ended."""
     shards = {row["experiment"]: row for row in rows(session, "shard").values()}
     for row in _experiments(session):
         shard = shards.get(row["id"])
@@ -291,7 +317,7 @@ def _all_stand(lab: TinyLab, session: Session) -> bool:
             continue
         if shard is None:
             return False
-        if row["id"] != "0001" and not (lab.state.runs / shard["id"] / "deed.json").exists():
+        if row["proposal"] in acting and not (lab.state.runs / shard["id"] / "deed.json").exists():
             return False
     return _stands(lab)
 

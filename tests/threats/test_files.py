@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.threats.scene import Scene, hostile
-from tests.tinylab import PREP, SCORE, TRAIN, TinyLab, rows
+from tests.threats.scene import TRUSTING, Scene, hostile
+from tests.tinylab import PREP, TRAIN, TinyLab, rows
 
 READ = """
 for name, path in facts["read"].items():
@@ -115,8 +115,11 @@ def test_nothing_but_its_own_directory_is_changed(scene: Scene) -> None:
     if scene.level == 2:
         assert {each for each in scene.may("write") if not each.startswith("mode of")} == set()
     lab, told = scene.lab, scene.told
+    assert {each.name for each in lab.root.iterdir() if each.name not in (".gitattributes", "mix")} == {
+        *(".cockpit", ".git", "cockpit.toml", "prep.py", "proposals", "score.py", "train.py")
+    }
     assert (lab.root / "train.py").read_text() == TRAIN
-    assert (lab.root / "score.py").read_text() == SCORE
+    assert (lab.root / "score.py").read_text() == TRUSTING
     assert (lab.root / "prep.py").read_text() == PREP
     assert Path(told["read"]["held"]).read_text() == "held out"
     assert Path(told["write"]["open"]).read_text() == "data"
@@ -125,7 +128,6 @@ def test_nothing_but_its_own_directory_is_changed(scene: Scene) -> None:
     for name, path in told["write"].items():
         assert b"planted" not in Path(path).read_bytes(), name
         assert Path(path).stat().st_mode & 0o022 == 0, name
-    assert lab.git("status", "--porcelain") == ""
     if scene.level == 3 or os.getuid() != 0:
         assert "read the disk" not in scene.may("write")
     assert scene.shard("write")["outcome"] == "finished"

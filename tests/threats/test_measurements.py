@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.threats.scene import Scene, hostile
-from tests.tinylab import SCORE, TinyLab, proposal, read_json, wait_for
+from tests.threats.scene import TRUSTING, Scene, hostile
+from tests.tinylab import TinyLab, proposal, read_json, wait_for
 
 FORGED = -99.0
 
@@ -169,10 +169,10 @@ def test_no_shard_edits_the_evaluation_of_another(scene: Scene) -> None:
     assert len(answers) == 8
     # at level 2 a change of mode says "done"; at level 3 the lab's place is one in a /tmp of the shard's own
     assert scene.may("tree") <= ({"chmod"} if scene.level == 2 else {"lab"})
-    assert (scene.lab.root / "score.py").read_text() == SCORE
+    assert (scene.lab.root / "score.py").read_text() == TRUSTING
     assert scene.shard("tree")["outcome"] == "finished"
     for tree in scene.lab.state.trees.iterdir():
-        assert (tree / "score.py").read_text() == SCORE
+        assert (tree / "score.py").read_text() == TRUSTING
         assert not (tree / "json.py").exists()
         assert not (tree / "score.py").stat().st_mode & 0o222
     scene.sound()

@@ -93,7 +93,7 @@ DEEDS = {
 def facts(lab: TinyLab, level: int) -> dict[str, Any]:
     assert lab.engine is not None
     launcher = int(read_json(lab.state.launcher_lock)["pid"])
-    return {"pids": {"engine": lab.engine.pid, "launcher": launcher, "test": os.getpid()}, "level": level}
+    return {"pids": {"engine": lab.engine.pid, "launcher": launcher, "test": os.getpid()}}
 
 
 def test_neither_engine_nor_launcher_nor_strangers_are_in_reach(scene: Scene) -> None:
