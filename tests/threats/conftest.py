@@ -21,10 +21,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _level(item: Any) -> int | None:
-    """The box of a test that plays in the common scene; None for any other."""
-    if "scene" not in getattr(item, "fixturenames", ()):
-        return None
-    return int(item.callspec.params["stage"])
+    """The box that a test is played in; None for one that needs none."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("stage") if callspec is not None else None
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +54,8 @@ def scene(request: pytest.FixtureRequest, stage: Stage, alone: Bits) -> Iterator
     So that one family can be looked at by itself, run its module alone. A module says what its code is told (`facts`),
     and may say what is done to the lab before the engine starts (`dress`).
     """
-    modules = list(dict.fromkeys(item.module for item in request.session.items if _level(item) == stage.level))
+    mine = [item for item in request.session.items if "scene" in getattr(item, "fixturenames", ())]
+    modules = list(dict.fromkeys(item.module for item in mine if _level(item) == stage.level))  # type: ignore[attr-defined]
     deeds: dict[str, str] = {}
     for each in modules:
         assert not deeds.keys() & each.DEEDS.keys()
