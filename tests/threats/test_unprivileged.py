@@ -62,8 +62,11 @@ def _python(place: Path) -> str:
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     candidates = [sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"]
     said = ""
+    # setpriv itself may still start what only root may reach: so the interpreter has to start itself once more
+    trial = "import subprocess, sys, pytest, duckdb, pydantic, git, engine, tests\n"
+    trial += "subprocess.run([sys.executable, '-V'], check=True)"
     for each in dict.fromkeys(candidates):
-        tried = _as_nobody(each, "-c", "import pytest, duckdb, pydantic, git, engine, tests", place=place, seconds=60)
+        tried = _as_nobody(each, "-c", trial, place=place, seconds=60)
         if tried.returncode == 0:
             return each
         said = tried.stderr.strip().rpartition("\n")[2]
