@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from engine import campaign, faults, scoring
 from engine import events as e
 from engine.core import Core
-from engine.files import last_line, read_regular, read_tail
+from engine.files import below, last_line, read_regular, read_tail
 from engine.lab import LabError
+from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
 from engine.scoring import Place, read_score
@@ -291,6 +292,7 @@ class Runs:
         core, shard = self.core, row["id"]
         faults.point("end.intent")
         run_dir = core.dir.runs / shard
+        await asyncio.to_thread(defuse, run_dir)
         record = await asyncio.to_thread(read_exit, run_dir, "exit.json")
         await self.tailer.remove(shard)
         if self.indexer:
@@ -403,6 +405,7 @@ class Runs:
     async def _scored(self, row: ShardRow) -> None:
         core, shard = self.core, row["id"]
         run_dir = core.dir.runs / shard
+        await asyncio.to_thread(defuse, run_dir)  # scoring runs the candidate's model code there
         record = await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
         if record is None:
             await self._score_again(row)
@@ -495,7 +498,7 @@ def keeps_checkpoints(core: Core, experiment: str) -> bool:
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """The files of a run directory that look like checkpoints; links are listed too, and are unlinked as such."""
-    return [each for each in run_dir.rglob("*") if each.suffix in CHECKPOINTS and (each.is_symlink() or each.is_file())]
+    return [each for each in below(run_dir) if each.suffix in CHECKPOINTS and (each.is_symlink() or each.is_file())]
 
 
 def _usage(record: ExitRecord) -> dict[str, Any]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine import events as e
-from engine import runtree
 from engine.blobs import Blobs
 from engine.campaign import OPEN
 from engine.core import Core, fold, now
 from engine.decide import next_decision
-from engine.files import read_regular
+from engine.files import below, read_regular, remove_tree
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
 from engine.paths import StateDir
@@ -193,15 +193,23 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
 def _remove(paths: list[Path], dry_run: bool) -> int:
     freed = 0
     for path in paths:
-        files = [path] if path.is_file() or path.is_symlink() else list(path.rglob("*"))
-        freed += sum(each.lstat().st_size for each in files if not each.is_dir() or each.is_symlink())
+        freed += sum(map(_size, [path] if path.is_file() or path.is_symlink() else below(path)))
         if dry_run:
             continue
         if path.is_dir() and not path.is_symlink():
-            runtree.remove(path)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)
     return freed
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk that a file or link holds; 0 for a directory, and where nobody may look. A sparse file holds few."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return 0
+    return 0 if stat.S_ISDIR(info.st_mode) else min(info.st_size, info.st_blocks * 512)
 
 
 # --- trunk -------------------------------------------------------------------------------------------------------------
