@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import runtree
+from engine.files import remove_tree
 
 SEED_BYTES = 1 << 30  # a trunk's cache beyond this is not copied: shards compile anew
 SEED_FILES = 20_000
@@ -63,7 +63,7 @@ class Caches:
     def scored(self, shard: str) -> None:
         """Remove the cache of a scoring that ended."""
         with contextlib.suppress(OSError):
-            runtree.remove(self.root / f"{_SCORING}{shard}")
+            remove_tree(self.root / f"{_SCORING}{shard}")
 
     def idle(self, busy: set[str], live: set[str]) -> list[Path]:
         """Caches that can go: all but those of names in `busy`, of scorings of shards in `live`, and what is being made."""
@@ -77,7 +77,7 @@ class Caches:
     def _empty(self, name: str) -> Path:
         path = self.root / name
         with contextlib.suppress(FileNotFoundError):
-            runtree.remove(path)
+            remove_tree(path)
         path.mkdir(mode=0o700)
         return path
 
