@@ -25,6 +25,7 @@ MARKER = "COCKPIT_LAUNCH"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEPS = 50
+_BEFORE = 1000  # clock ticks: what belongs to a launch did not begin longer than that before its leader
 _FIRST_TO_GO = b"1000"
 
 
@@ -135,11 +136,15 @@ def kill_rest(pid: int, launch: str, known: Mapping[int, int] | None = None) -> 
     `known` are processes (number: start time) that were seen to belong to it before. Returns how many were found.
     Call it before the leader is reaped: until then its number cannot mean another process.
     """
-    seen = known or {}
+    seen, since = known or {}, began(stat_of(pid)) - _BEFORE
     signal_group(pid, signal.SIGKILL)
-    return _sweep(
-        lambda each, stat: _session(stat) == pid or seen.get(each) == began(stat) or launch_of(each) == launch,
-    )
+
+    def wanted(each: int, stat: list[str]) -> bool:
+        start = began(stat)
+        mine = _session(stat) == pid or seen.get(each) == start
+        return mine or (start >= since and launch_of(each) == launch)  # what is older need not be looked into
+
+    return _sweep(wanted)
 
 
 def kill_orphans(root: str) -> int:
