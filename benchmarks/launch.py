@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engine.paths import StateDir
 from engine.shards.executor import Ended
 from engine.shards.imports import warm_imports
-from engine.shards.local import LocalExecutor, _ask, read_exit
+from engine.shards.local import LocalExecutor, _ask
+from engine.shards.records import read_exit
 from engine.shards.sandbox import SHOWN, Level, lab_box, probe, wrap
 from engine.shards.spec import ShardSpec, shard_env
 

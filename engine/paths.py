@@ -8,7 +8,7 @@
         caches/<tree hash>/    what compilers keep, for shards of that tree alone; can be made again
         data/open data/held    what `prepare` made: for shards, and for the referee alone
         history.duckdb         the index; can be rebuilt
-        engine.lock engine.log launcher.lock launcher.log
+        engine.lock engine.log launcher.lock launcher.log launcher.key
 
 Sockets and the attach token lie in a private runtime directory, since a Unix socket's path may hold 108 bytes only.
 """
@@ -70,6 +70,10 @@ class StateDir:
     @property
     def launcher_lock(self) -> Path:
         return self.root / "launcher.lock"
+
+    @property
+    def launcher_key(self) -> Path:
+        return self.root / "launcher.key"
 
     @property
     def launcher_log(self) -> Path:

@@ -29,8 +29,8 @@ from engine.shards import network
 from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
-from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
+from engine.shards.records import read_exit
 from engine.shards.room import disk_of, memory_here, shortage
 from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot

@@ -23,8 +23,9 @@ import pytest
 from engine.paths import StateDir
 from engine.shards import local
 from engine.shards.executor import Ended, Event, Executor, ExecutorError, Vanished
-from engine.shards.local import LocalExecutor, ensure_launcher, read_exit
+from engine.shards.local import LocalExecutor, ensure_launcher
 from engine.shards.outcome import Facts, classify
+from engine.shards.records import make_key, read_exit, sealed
 from engine.shards.spec import GUARD, ExitRecord, ShardSpec, SpecError, is_secret, shard_env
 from engine.types import Outcome
 
@@ -591,6 +592,20 @@ GOOD = ExitRecord("x", "exited", 0, None, 1.0, 2.0, 3)
 def test_a_record_of_a_later_version_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "exit.json").write_text(json.dumps(GOOD.to_json() | {"joules": 3}))
     assert read_exit(tmp_path) == GOOD
+
+
+def test_a_record_that_the_launcher_did_not_write_is_none(tmp_path: Path) -> None:
+    """A shard writes into its run directory, and may do so before its launcher dies."""
+    key, run_dir = make_key(tmp_path / "launcher.key"), tmp_path / "runs" / "x"
+    assert make_key(tmp_path / "launcher.key") == key
+    run_dir.mkdir(parents=True)
+    path = run_dir / "exit.json"
+    path.write_bytes(sealed(GOOD, key))
+    assert read_exit(run_dir) == GOOD
+    honest = json.loads(path.read_text())
+    for forged in (GOOD.to_json(), honest | {"code": 3}, honest | {"seal": None}, honest | {"seal": "0" * 64}):
+        path.write_text(json.dumps(forged))
+        assert read_exit(run_dir) is None
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from engine.shards.alone import detach, take_lock
 from engine.shards.limits import Watch
 from engine.shards.output import Output, Outputs
 from engine.shards.parents import Forked, Parents
+from engine.shards.records import make_key, sealed
 from engine.shards.spec import ExitRecord, How, ShardSpec
 from engine.shards.wire import Answer, BadRequest, Client, Wire
 
@@ -67,6 +68,7 @@ class Launcher:
         self.outputs = Outputs(self.selector)
         self.parents = Parents(self.selector, say)
         self.watching = Watch()
+        self.key = make_key(state.launcher_key)
         self.done = False
         self.ending = False
         self.used = time.monotonic()
@@ -187,7 +189,7 @@ class Launcher:
             say(f"{spec.id} could not be started: {error}")
             failed = ExitRecord(spec.id, "start-failed", None, None, now, time.time(), None, error=str(error)[:2000])
             try:
-                process.write_durably(directory, spec.record, json.dumps(failed.to_json()).encode())
+                process.write_durably(directory, spec.record, sealed(failed, self.key))
             finally:
                 os.close(directory)
             self.wire.tell({"event": "ended", "id": spec.id, "record": spec.record})
@@ -306,7 +308,7 @@ class Launcher:
     def _write_record(self, each: Running) -> None:
         assert each.record is not None
         spec = each.spec
-        body = json.dumps(each.record.to_json()).encode()
+        body = sealed(each.record, self.key)
         try:
             with contextlib.suppress(OSError):
                 os.fchmod(each.directory, 0o700)
@@ -324,7 +326,7 @@ class Launcher:
             return
         os.close(each.directory)
         del self.running[spec.id]
-        say(f"{spec.id} ended: {body.decode()}")
+        say(f"{spec.id} ended: {json.dumps(each.record.to_json())}")
         self.wire.tell({"event": "ended", "id": spec.id, "record": spec.record})
 
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,32 +19,15 @@ from typing import Any
 
 from engine.paths import StateDir
 from engine.shards.executor import Ended, Event, ExecutorError, Handle, Vanished
-from engine.shards.spec import ExitRecord, ShardSpec
+from engine.shards.records import read_exit
+from engine.shards.spec import ShardSpec
 
 CONNECT_S = 10.0
-RECORD_BYTES = 64 * 1024
 LINE = 4 * 1024 * 1024  # bytes of one answer
 _PASSED = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH")
 _LOG_BYTES = 1024 * 1024
 
 log = logging.getLogger(__name__)
-
-
-def read_exit(run_dir: Path, record: str = "exit.json") -> ExitRecord | None:
-    """The exit record in a directory that untrusted code wrote into; None when there is none that can be read."""
-    try:
-        found = os.open(run_dir / record, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
-    try:
-        info = os.fstat(found)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > RECORD_BYTES:
-            return None
-        return ExitRecord.from_json(json.loads(os.read(found, RECORD_BYTES)))
-    except (OSError, ValueError, RecursionError):
-        return None
-    finally:
-        os.close(found)
 
 
 async def ensure_launcher(state: StateDir) -> None:
