@@ -10,6 +10,7 @@ import pytest
 from cockpit.attach import Session
 from cockpit.listing import experiments
 from engine.rpc import NOT_NOW, STALE, RpcError
+from engine.shards.sandbox import probe
 from tests.tinylab import (
     CRASH,
     NO_MATCH,
@@ -280,3 +281,27 @@ def test_after_resume_a_stopped_seed_of_the_trunk_runs_and_undecided_experiments
             lambda: (r := rows(session, "experiment")["0001"])["verdict"]["verdict"] != "undecided" and r
         )
         assert (decided["state"], decided["verdict"]["verdict"], decided["verdict"]["n"]) == ("judged", "solid", 3)
+
+
+POLICY = '[gates]\nask = "never"\n'
+
+
+def test_a_policy_approves_what_runs_in_a_box(tiny: Make) -> None:
+    if probe().level == 1:
+        pytest.skip("this machine can make no box")
+    with tiny(better(1), extra=POLICY).session() as session:
+        found = judged(session, 1)
+        assert found["0001"]["verdict"]["verdict"] == "solid"
+        (decision,) = [row for row in rows(session, "decision").values() if row["action"] == "approve"]
+        assert decision["who"]["kind"] == "policy"
+
+
+def test_no_policy_starts_what_would_run_without_a_box(tiny: Make) -> None:
+    with tiny(better(1), isolation="limits", extra=POLICY).session() as session:
+        idle = wait_for(
+            lambda: [row for row in rows(session, "lab").values() if row["phase"] == "waiting for a decision"]
+        )
+        assert idle[0]["isolation"] == "limits only"
+        (row,) = waiting(session)
+        decide(session, row)
+        assert judged(session, 1)["0001"]["verdict"]["verdict"] == "solid"

@@ -72,7 +72,10 @@ def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: S
         middle = [first] if first else []
         if lab:
             middle.append((lab["phase"], "warn" if lab["config_error"] else "dim"))
-            right = right or [(lab["isolation"], "dim"), ("attached", "dim")]
+            right = right or [
+                (lab["isolation"], "dim" if lab["isolation"].startswith("box") else "bad"),
+                ("attached", "dim"),
+            ]
     return _spread(left, middle, right, width)
 
 
