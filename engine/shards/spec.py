@@ -59,6 +59,7 @@ class ShardSpec:
     nice: int = 0
     nodes: int = 1  # from here on: for clusters, with defaults that mean "this machine, one process"
     ranks: int = 1
+    rendezvous: str | None = None  # where ranks on several nodes meet, "host:port"; none: on the loopback of the one node
     walltime_s: float | None = None
     resume_from: str | None = None
     warm: tuple[str, ...] = ()  # modules that a warm parent has imported when it forks it; none: a process of its own
@@ -129,6 +130,7 @@ def _check_spec(spec: ShardSpec) -> None:
     for name in ("tree", "rung"):
         need(_text(getattr(spec, name)), name, "a text")
     need(spec.walltime_s is None or (_number(spec.walltime_s) and spec.walltime_s > 0), "walltime_s", "seconds or none")
+    need(spec.rendezvous is None or _text(spec.rendezvous), "rendezvous", "host:port or none")
     need(spec.resume_from is None or _text(spec.resume_from), "resume_from", "a path or none")
     need(_texts(spec.warm) and all(_MODULE.fullmatch(each) for each in spec.warm), "warm", "names of modules")
     need(_texts(spec.inner), "inner", "a list of words")
