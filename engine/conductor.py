@@ -124,8 +124,8 @@ class Conductor:
         await follow_trunk(core, "the trunk moved")
         await self._rebase_waiting()
         await self._look_for_room()
-        ready = await self.preparation.look() and self.runs.refusal is None and self.runs.shortage is None
-        slots = len(self.runs.slots)
+        ready = await self.preparation.look() and self.runs.specs.refusal is None and self.runs.shortage is None
+        slots = len(self.runs.specs.slots)
         for each in campaign.plan(core.state, core.lab, slots, setup=self.runs.setup, launching=ready):
             busy = await self._carry_out(each) or busy
         await self._look_at_config()
@@ -188,7 +188,7 @@ class Conductor:
     def _approve_by_policy(self) -> bool:
         """What the lab's gate lets through without asking; recorded as the policy's decision. Where there is no box, nothing:
         code that no person has read must not run as the researcher's own."""
-        ask = self.core.lab.ask if self.runs.level > 1 else "always"
+        ask = self.core.lab.ask if self.runs.specs.level > 1 else "always"
         for row in list(self.core.state.proposals.values()):
             if row["state"] != ProposalState.WAITING or ask == "always" or (ask == "risky" and row["risks"]):
                 continue
@@ -209,8 +209,8 @@ class Conductor:
             return f"stalled: {self._stalled}"
         if core.state.paused is not None:
             return f"paused: {core.state.paused}"
-        if self.runs.refusal:
-            return self.runs.refusal
+        if self.runs.specs.refusal:
+            return self.runs.specs.refusal
         if self.runs.shortage:
             return self.runs.shortage
         if self.preparation.error:

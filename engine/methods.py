@@ -260,7 +260,7 @@ class Methods:
             "waiting": states.count(ProposalState.WAITING),
             "experiments": sum(row["role"] == "experiment" for row in core.state.experiments.values()),
             "shards": len(core.state.shards),
-            "isolation": self.runs.isolation,
+            "isolation": self.runs.specs.isolation,
             "proposer": core.lab.proposer.kind,
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),

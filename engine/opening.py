@@ -21,7 +21,7 @@ from engine.types import Action, ProposalState, Who
 async def open_campaign(core: Core, runs: Runs) -> None:
     """Fork the trunk when there is none, take note of a changed lab file or machine, and finish torn approvals."""
     known = core.state.lab
-    if core.state.config != core.lab.text_hash or (known is not None and known["isolation"] != runs.isolation):
+    if core.state.config != core.lab.text_hash or (known is not None and known["isolation"] != runs.specs.isolation):
         text = (core.lab.root / "cockpit.toml").read_bytes()
         core.record(e.ConfigLoaded(core.blobs.put(text), lab_fields(core, runs)))
     if core.state.trunk_arm:
@@ -83,8 +83,8 @@ def lab_fields(core: Core, runs: Runs) -> dict[str, Any]:
         "scored_by": "referee" if lab.score else "self-reported",
         "rungs": list(lab.climb),
         "seeds": list(lab.seeds),
-        "slots": len(runs.slots),
-        "isolation": runs.isolation,
+        "slots": len(runs.specs.slots),
+        "isolation": runs.specs.isolation,
         "ask": lab.ask,
         "proposer": lab.proposer.kind,
         "loss": lab.metric.loss,

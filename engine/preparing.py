@@ -54,7 +54,12 @@ class Preparation:
             self.runs.use(ready, self._key)
             return True
         self.runs.use(None, "")
-        if self.running is None and self.error is None and self.runs.refusal is None and self.runs.shortage is None:
+        if (
+            self.running is None
+            and self.error is None
+            and self.runs.specs.refusal is None
+            and self.runs.shortage is None
+        ):
             await self._start()
         return False
 
@@ -88,13 +93,13 @@ class Preparation:
         tree = await core.git(core.repo.export, self._commit(), core.dir.trees)
         part = await asyncio.to_thread(_fresh, core.dir.data / f"{key}.part")
         run_dir = core.dir.runs / name
-        slot = self.runs.slots[0]
+        slot = self.runs.specs.slots[0]
         values = lab.prepare_values(data=part / "open", held=part / "held")
         spec = ShardSpec(
             id=name,
             argv=lab.fill(lab.prepare.command, values),
             cwd=str(tree),
-            env=self.runs.environment(tree, run_dir, slot, lab.fill_env(values)),
+            env=self.runs.specs.environment(tree, run_dir, slot, lab.fill_env(values)),
             run_dir=str(run_dir),
             timeout_s=lab.prepare.timeout_s,
             threads=lab.threads,

@@ -12,29 +12,25 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults, scoring
+from engine import campaign, faults
 from engine import events as e
 from engine.core import Core
 from engine.files import below, last_line, read_regular, read_tail
-from engine.lab import LabError
 from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
-from engine.scoring import Place, read_score
-from engine.shards import network
+from engine.scoring import read_score
 from engine.shards.caches import Caches
 from engine.shards.executor import Executor
-from engine.shards.imports import warm_imports
 from engine.shards.outcome import Facts, classify
 from engine.shards.records import read_exit
 from engine.shards.room import disk_of, memory_here, shortage
-from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
-from engine.shards.spec import ExitRecord, ShardSpec, shard_env
+from engine.shards.spec import ExitRecord
+from engine.specs import Specs
 from engine.state import TREE_CHANGED
 from engine.text import clean
 from engine.types import Outcome, ShardRow, ShardState, Verdict
@@ -59,35 +55,12 @@ class Runs:
         self.executor = executor
         self.tailer = tailer
         self.live = live
-        self.slots = slots
+        self.specs = Specs(core.lab, slots)
         self.shortage: str | None = None  # what the machine lacks for a further shard, in a sentence
         self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
-        self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
         self._cancelled: set[str] = set()
-        self.level, self.refusal = choose(core.lab.isolation, probe())  # `refusal`: why nothing is started
-        self._try_box()
-
-    def _try_box(self) -> None:
-        """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
-        nowhere = self.core.dir.runs / "none"
-        spec = ShardSpec(id="none", argv=("none",), cwd="/", env={}, run_dir=str(nowhere), timeout_s=1.0)
-        training = replace(spec, ranks=self.core.lab.ranks)
-        with suppress(LabError):  # a lab without an interpreter says so when it launches
-            try:
-                self._boxed(spec, nowhere, held=True)
-                self._boxed(training, nowhere, held=False)
-            except BoxError as error:
-                self.refusal = self.refusal or clean(f"nothing is started: {error}")
-
-    @property
-    def isolation(self) -> str:
-        """How well shards are boxed, as the status line shows it."""
-        if self.refusal:
-            return "no box"
-        shares = self.level > 1 and self.core.lab.network == "host"
-        return SHOWN[self.level] + (network.SHOWN if shares else "")
 
     def look_for_room(self) -> None:
         """Find out whether the machine has room for a further shard."""
@@ -101,7 +74,7 @@ class Runs:
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
-        self._data = {} if data is None else {"data": data / "open", "held": data / "held"}
+        self.specs.data = {} if data is None else {"data": data / "open", "held": data / "held"}
         self.setup = campaign.setup_of(self.core.lab, key)
 
     # --- launching ---
@@ -132,7 +105,7 @@ class Runs:
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
         core = self.core
-        if self.refusal is not None or self.shortage is not None:
+        if self.specs.refusal is not None or self.shortage is not None:
             return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
         if intent.setup != self.setup:
@@ -144,7 +117,7 @@ class Runs:
             core.record(e.ShardEnded(shard, Outcome.LOST, clean(f"no run tree could be made: {error}")))
             return
         cache = await self._cache(intent)
-        handle = await self.executor.launch(self._spec(intent, path, cache))
+        handle = await self.executor.launch(self.specs.training(intent, path, cache))
         faults.point("launch.effect")
         core.record(e.ShardStarted(shard, handle.where))
         faults.point("launch.done")
@@ -180,77 +153,6 @@ class Runs:
         except OSError as error:
             log.warning("%s has no shared compile cache: %s", intent.shard, error)
             return None
-
-    def _spec(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:
-        lab = self.core.lab
-        run_dir = self.core.dir.runs / intent.shard
-        rung = lab.rung(intent.rung)
-        values = lab.values(rung, intent.seed, run_dir, **self._data)
-        slot = self.slots[intent.slot % len(self.slots)]
-        command = lab.fill(lab.command, values)
-        spec = ShardSpec(
-            id=intent.shard,
-            argv=with_ranks(lab.ranks, command),
-            cwd=str(tree),
-            env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
-            run_dir=str(run_dir),
-            fresh=True,
-            timeout_s=rung.timeout_s,
-            cores=slot.cores,
-            gpus=slot.gpus,
-            threads=lab.threads,
-            nice=lab.nice,
-            tree=intent.tree,
-            seed=intent.seed,
-            rung=intent.rung,
-            attempt=intent.attempt,
-            ranks=lab.ranks,
-            warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
-        )
-        return self._boxed(self._limited(spec), tree, held=False, cache=cache)
-
-    def _limited(self, spec: ShardSpec) -> ShardSpec:
-        """The spec within the lab's limits."""
-        limits = self.core.lab.limits
-        memory = limits.memory_of(memory_here().total, len(self.slots))
-        return replace(spec, memory=memory, disk=limits.disk, processes=limits.processes, log_bytes=limits.log)
-
-    def _boxed(
-        self, spec: ShardSpec, tree: Path, *, held: bool, cache: Path | None = None, seen: tuple[Path, ...] = ()
-    ) -> ShardSpec:
-        """The spec in its box: with `held`, of a protected step that may read what is held out; with `seen`, of one that
-        reads these besides. Neither is ever granted the network. Raises BoxError."""
-        core, lab = self.core, self.core.lab
-        box = lab_box(
-            self.level,
-            interpreter=lab.interpreter(),
-            tree=tree,
-            run_dir=Path(spec.run_dir),
-            data=[path for name, path in self._data.items() if held or name != "held"] + list(seen),
-            mounts=lab.mounts,
-            gpus=spec.gpus,
-            private=(core.dir.root, core.dir.runtime.parent),
-            lab_root=lab.root,
-            network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks),
-            cache=cache,
-        )
-        return wrap(spec, box)
-
-    def environment(
-        self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str], cache: Path | None = None
-    ) -> dict[str, str]:
-        """The complete environment of a process in that slot."""
-        lab = self.core.lab
-        return shard_env(
-            lab_env=filled,
-            passed=lab.env_pass,
-            threads=lab.threads,
-            gpus=slot.gpus,
-            run_dir=run_dir,
-            tree=tree,
-            lab_root=lab.root,
-            cache=cache,
-        )
 
     async def watch(self, shard: str) -> None:
         """Follow the shard's metrics, for the index and for whoever looks on."""
@@ -376,28 +278,12 @@ class Runs:
             detail = "not scored: cockpit.toml no longer has its rung or a [score] command"
             core.record(e.ShardScored(shard, Outcome.KILLED, detail, None))
             return
-        if self.refusal is not None:
+        if self.specs.refusal is not None:
             return  # as for `start`
         faults.point("score.intent")
-        run_dir = core.dir.runs / shard
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
-        rung = lab.rung(row["rung"])
         cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
-        values = lab.values(rung, row["seed"], run_dir, **self._data)
-        slot = self.slots[(row["slot"] or 0) % len(self.slots)]
-        place = Place(
-            lab,
-            tree=path,
-            run_dir=run_dir,
-            slot=slot,
-            values=values,
-            environment=lambda where: self.environment(
-                path, where, slot, lab.fill_env(values), cache if where == run_dir else None
-            ),
-            boxed=lambda spec, seen: self._boxed(spec, path, held=False, seen=seen),
-            boxed_with_held=lambda spec: self._boxed(spec, path, held=True, cache=cache),
-        )
-        handle = await self.executor.launch(self._limited(scoring.spec(row, str(arm["tree"]), lab.score, place)))
+        handle = await self.executor.launch(self.specs.scoring(row, str(arm["tree"]), path, cache))
         faults.point("score.effect")
         if handle.state != "running":
             await self.ended(f"{shard}.score")

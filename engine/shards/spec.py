@@ -59,7 +59,9 @@ class ShardSpec:
     nice: int = 0
     nodes: int = 1  # from here on: for clusters, with defaults that mean "this machine, one process"
     ranks: int = 1
-    rendezvous: str | None = None  # where ranks on several nodes meet, "host:port"; none: on the loopback of the one node
+    rendezvous: str | None = (
+        None  # where ranks on several nodes meet, "host:port"; none: on the loopback of the one node
+    )
     walltime_s: float | None = None
     resume_from: str | None = None
     warm: tuple[str, ...] = ()  # modules that a warm parent has imported when it forks it; none: a process of its own
