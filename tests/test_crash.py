@@ -15,6 +15,7 @@ from cockpit.attach import EngineDown, Session
 from engine import faults
 from engine.ledger import read_lines
 from engine.rpc import RpcError
+from engine.shards.process import launch_of, processes
 from engine.upkeep import verify_offline
 from tests.tinylab import TinyLab, better, decide, proposal, read_json, rows, wait_for, waiting
 
@@ -150,10 +151,10 @@ def _settled(session: Session) -> bool:
 
 
 def test_running_shards_outlive_the_engine_and_are_taken_up_again(tiny: Make) -> None:
-    lab = tiny(better(1), slots=4)
+    lab = tiny(better(1), slots=4, seeds=(0, 1, 2, 3))
     lab.hold.touch()
     with lab.session() as session:
-        wait_for(lambda: sum(row["state"] == "running" for row in rows(session, "shard").values()) == 3)
+        wait_for(lambda: sum(row["state"] == "running" for row in rows(session, "shard").values()) == 4)
         before = {row["id"]: row["started"] for row in rows(session, "shard").values()}
         os.kill(session.hello["pid"], signal.SIGKILL)
     assert lab.engine is not None
@@ -170,21 +171,22 @@ def test_running_shards_outlive_the_engine_and_are_taken_up_again(tiny: Make) ->
 
 
 def test_shards_that_vanish_with_the_launcher_are_lost_and_run_again_once(tiny: Make) -> None:
-    lab = tiny(better(1), slots=4)
+    lab = tiny(better(1), slots=4, seeds=(0, 1, 2, 3))
     lab.hold.touch()
     with lab.session() as session:
-        wait_for(lambda: sum(row["state"] == "running" for row in rows(session, "shard").values()) == 3)
+        wait_for(lambda: sum(row["state"] == "running" for row in rows(session, "shard").values()) == 4)
         launcher = int(read_json(lab.state.launcher_lock)["pid"])
-        lab.hold.unlink()
         os.kill(launcher, signal.SIGKILL)
+        wait_for(lambda: not [each for each in processes() if str(lab.state.runs) in (launch_of(each) or "")])
+        lab.hold.unlink()
 
         def finished() -> set[int]:
             return {row["seed"] for row in rows(session, "shard").values() if row["outcome"] == "finished"}
 
-        wait_for(lambda: finished() == {0, 1, 2})
+        wait_for(lambda: finished() == {0, 1, 2, 3})
         shards = rows(session, "shard")
         lost = [row for row in shards.values() if row["outcome"] == "lost"]
-        assert len(lost) == 3
+        assert len(lost) == 4
         assert all(row["metric"] is None for row in lost)
         assert all(row["attempt"] <= 2 for row in shards.values())
 
