@@ -114,7 +114,7 @@ class CockpitApp(App[str], inherit_bindings=False):
         self._skipped = 0
         model = self.model
         state = (model.version, model.live_version, self.fetcher.changed, self.link.state, tuple(self.troubles()))
-        screen = self.screen
+        screen = self.screen_stack[-1] if self.screen_stack else None  # none is left while it closes
         if state != self._painted and isinstance(screen, CockpitScreen) and screen.is_mounted:
             self._painted = state
             screen.sync()

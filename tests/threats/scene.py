@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -28,6 +27,7 @@ from cockpit.attach import EngineDown, Session
 from engine.files import remove_tree
 from engine.rpc import RpcError
 from engine.shards.sandbox import try_level
+from tests.test_sandbox import path_without_bubblewrap, without_the_wheel
 from tests.tinylab import SCORE, TinyLab, better, decide, proposal, read_json, rows, wait_for, waiting
 
 ANSWER_S = 1.0
@@ -240,7 +240,7 @@ class Stage:
         options = {"slots": len(replies) + 1, "seeds": (0,), "isolation": f"require-{self.level}"} | options
         options["more"] = {"score.py": TRUSTING}
         lab = TinyLab(self.place / f"lab{number}", replies, queue=len(replies), **options)
-        env = SECRETS | ({"PATH": _without_bubblewrap(self.place)} if self.level == 2 else {})
+        env = SECRETS | (_without_bubblewrap(self.place) if self.level == 2 else {})
         try:
             if dress is not None:
                 dress(lab)
@@ -353,15 +353,14 @@ def unhurried(pid: int) -> None:
             os.setpriority(os.PRIO_PROCESS, int(each), 0)
 
 
-def _without_bubblewrap(place: Path) -> str:
-    """A PATH that has git and nothing else, so that the best box is one of level 2."""
+def _without_bubblewrap(place: Path) -> dict[str, str]:
+    """An environment in which there is neither the distribution's bubblewrap nor the wheel's: the best box is of level 2."""
     found = place.parent / f"{place.name}.bin"
-    found.mkdir(exist_ok=True)
-    git = shutil.which("git")
-    assert git is not None
-    if not (found / "git").exists():
-        (found / "git").symlink_to(git)
-    return str(found)
+    path = found if found.exists() else Path(path_without_bubblewrap(found))
+    none = place.parent / f"{place.name}.none"
+    wheel = none if none.exists() else Path(without_the_wheel(none))
+    rest = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return {"PATH": str(path), "PYTHONPATH": os.pathsep.join([str(wheel), *rest])}
 
 
 SLEEPER = """

@@ -96,7 +96,7 @@ def test_held_out_data_and_all_that_is_the_engines_stay_unread(scene: Scene) -> 
     row, own = scene.row("read"), str(scene.lab.root)
     tree = next(each["tree"] for each in rows(scene.session, "experiment").values() if each["id"] == row["experiment"])
     names = {name: text for name, text in scene.deed("read").items() if name.startswith("names in ") and text}
-    ways = {"lab": ".cockpit", "state": "data runs trees", "runs": row["id"], "trees": tree}
+    ways = {"lab": ".cockpit", "state": "caches data runs trees", "runs": row["id"], "trees": tree}
     assert names.items() <= {f"names in {name}": text for name, text in ways.items()}.items()
     leaked = {name: path for name, path in scene.deed("read").items() if name.startswith("descriptor") and own in path}
     assert leaked == {}
