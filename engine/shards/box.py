@@ -13,6 +13,7 @@ a command never runs in a weaker box than was asked for.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import signal
@@ -194,6 +195,7 @@ def _internet_only() -> bytes:
     return _argument(0) + kinds + _op(_RET, _ERRNO | _EPERM) + inet + netlink
 
 
+@functools.lru_cache(maxsize=8)
 def bpf(
     machine: str, level: int, pid: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True
 ) -> bytes:
@@ -261,7 +263,7 @@ def _no_new_privileges() -> None:
 
 def seccomp(level: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True) -> None:
     """Filter this process's system calls from now on. Raises CannotBox."""
-    machine, pid = os.uname().machine, os.getpid()
+    machine, pid = os.uname().machine, os.getpid() if level == 2 else 0
     code = bpf(machine, level, pid, signals_scoped=signals_scoped, network=network, unix=unix)
     program = _Program(len(code) // 8, code)
     _no_new_privileges()
@@ -337,10 +339,12 @@ def _grant(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
 
 def drop_capabilities() -> None:
     """Be an ordinary user, also as root. Raises CannotBox."""
-    for each in range(_CAPABILITIES):  # of which an ordinary user has none to give up
-        _libc().prctl(_PR_CAPBSET_DROP, each, 0, 0, 0)
+    libc = _libc()
+    for each in range(_CAPABILITIES):
+        if libc.prctl(_PR_CAPBSET_DROP, each, 0, 0, 0) < 0:
+            break  # past the last there is; or an ordinary user, who has none to give up
     header, none = struct.pack("=Ii", 0x20080522, 0), bytes(24)
-    _check(_libc().capset(header, none), "capabilities")
+    _check(libc.capset(header, none), "capabilities")
 
 
 # --- the three ways in

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import py_compile
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from typing import Any
 from engine.paths import StateDir
 from engine.shards.executor import Ended, Event, ExecutorError, Handle, Vanished
 from engine.shards.records import read_exit
-from engine.shards.spec import ShardSpec
+from engine.shards.spec import GUARD, ShardSpec
 
 CONNECT_S = 10.0
 LINE = 4 * 1024 * 1024  # bytes of one answer
@@ -62,6 +63,8 @@ async def ensure_launcher(state: StateDir) -> None:
 def _spawn(state: StateDir) -> int:
     """Start a launcher with an environment of its own, without any secret of ours; returns when it answers."""
     state.make()
+    with contextlib.suppress(OSError, py_compile.PyCompileError):  # shards write no bytecode, but use what is there
+        py_compile.compile(str(GUARD / "sitecustomize.py"), doraise=True)
     env = {name: os.environ[name] for name in _PASSED if name in os.environ}
     env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent.parent)
     with contextlib.suppress(FileNotFoundError):

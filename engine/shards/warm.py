@@ -297,7 +297,6 @@ def forget(request: dict[str, Any]) -> None:
         place, name = site.makepath(each)
         first.setdefault(name, place)
     sys.path[:] = [*first.values(), *(each for each in sys.path if os.path.normcase(each) not in first)]
-    importlib.invalidate_caches()
     sys.modules.pop("sitecustomize", None)
     vars(sys)["_cockpit_checked"] = len(sys.modules) if vars(sys).get("_cockpit_checked") else 0
     try:
