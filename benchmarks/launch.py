@@ -52,7 +52,9 @@ def shard(state: StateDir, tree: Path, data: Path, id: str, steps: int, warm: bo
     run_dir = state.runs / id
     words = ("train.py", "--seed", 0, "--steps", steps, "--data", data, "--out", run_dir)
     argv = (sys.executable, *map(str, words), "--metrics", str(run_dir / "metrics.jsonl"))
-    env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree, lab_root=tree.parent)
+    cache = state.caches / "tree"
+    cache.mkdir(parents=True, exist_ok=True)
+    env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree, lab_root=tree.parent, cache=cache)
     imports = warm_imports(warm, sys.executable, argv, tree)
     spec = ShardSpec(
         id=id, argv=argv, cwd=str(tree), env=env, run_dir=str(run_dir), timeout_s=120.0, nice=5, warm=imports
@@ -67,6 +69,7 @@ def shard(state: StateDir, tree: Path, data: Path, id: str, steps: int, warm: bo
         gpus=(),
         private=(state.root,),
         lab_root=tree.parent / "lab",
+        cache=cache,
     )
     return wrap(spec, box)
 

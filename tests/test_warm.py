@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import marshal
 import os
 import re
 import shutil
@@ -256,6 +257,35 @@ async def test_it_ends_as_a_fresh_interpreter_would_with_the_same_words(
         assert found[0] == found[1], name
         assert was_warm(state, f"end_{name}-1"), name
     assert (state.runs / "end_file-1" / "kept").read_text() == "kept"
+
+
+async def test_the_script_is_compiled_once_for_all_shards_of_a_tree(
+    state: StateDir,  # noqa: F811
+    executor: LocalExecutor,  # noqa: F811
+    tree: Path,
+) -> None:
+    await warmed(state, executor, script(state, tree, "", "like"))
+    cache = state.root / "cache"
+    cache.mkdir()
+
+    async def say(id: str, code: str) -> str:
+        asked = script(state, tree, code, id)
+        await executor.launch(replace(asked, env={**asked.env, "COCKPIT_CACHE_DIR": str(cache)}))
+        assert (await end_of(executor)).code == 0
+        assert was_warm(state, id)
+        return output(asked)
+
+    assert await say("a-1", "print('one')") == "one\n"
+    (kept,) = cache.iterdir()
+    before = kept.read_bytes()
+    assert await say("a-2", "print('one')") == "one\n"
+    assert [each.read_bytes() for each in cache.iterdir()] == [before]
+    kept.write_bytes(marshal.dumps(compile("print('as kept')", "a.py", "exec")))
+    assert await say("a-3", "print('one')") == "as kept\n"
+    kept.write_bytes(b"nothing that could be read")
+    assert await say("a-4", "print('one')") == "one\n"
+    assert await say("a-5", "print('two')") == "two\n"
+    assert len(list(cache.iterdir())) == 2
 
 
 # --- the sample lab

@@ -13,10 +13,12 @@ import atexit
 import builtins
 import ctypes
 import gc
+import hashlib
 import importlib
 import importlib.util
 import io
 import json
+import marshal
 import os
 import signal
 import site
@@ -318,7 +320,13 @@ def run(argv: list[str]) -> NoReturn:
     try:
         with open(path, "rb") as file:
             source = file.read()
-        exec(compile(source, path, "exec", dont_inherit=True), vars(main))
+        kept = kept_as(path, source)
+        code = read_code(kept)
+        if code is None:
+            code = compile(source, path, "exec", dont_inherit=True)
+            if kept:
+                keep_code(kept, code)
+        exec(code, vars(main))
     except SystemExit as error:
         status = exit_status(error)
     except BaseException as error:
@@ -328,6 +336,34 @@ def run(argv: list[str]) -> NoReturn:
         if isinstance(error, KeyboardInterrupt):
             status = -signal.SIGINT
     end(status)
+
+
+def kept_as(path: str, source: bytes) -> str:
+    """Where the script's code lies once it is compiled: with what else shards of its tree compile. "" for nowhere."""
+    place = os.environ.get("COCKPIT_CACHE_DIR", "")
+    name = hashlib.sha256(os.fsencode(path) + b"\0" + source).hexdigest()[:32]
+    return place and os.path.join(place, f"{name}.{sys.implementation.cache_tag}")
+
+
+def read_code(kept: str) -> Any:
+    """The code that lies there; None when there is none that can be read."""
+    try:
+        with open(kept, "rb") as file:
+            code = marshal.load(file)
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    return code if isinstance(code, types.CodeType) else None
+
+
+def keep_code(kept: str, code: Any) -> None:
+    """Leave the code for the next shard of the tree, where there is a place for it."""
+    partial = f"{kept}.{os.urandom(8).hex()}"
+    try:
+        with open(partial, "xb") as file:
+            marshal.dump(code, file)
+        os.replace(partial, kept)
+    except OSError:
+        pass  # the next one compiles it again
 
 
 def exit_status(error: SystemExit) -> int:
