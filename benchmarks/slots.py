@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def main() -> None:
     root = place / "lab"
     make(root, given.shards, given.slots, given.steps)
     try:
-        with connect(root) as session:
+        with closing(connect(root)) as session:
             rows = wait_for(lambda: ended(session, given.shards), 3600.0)
             box = next(row["isolation"] for row in session.rows()[0] if row["kind"] == "lab")
         runs = state_dir(root).runs
