@@ -113,6 +113,25 @@ class Refusal(StrEnum):
     DUPLICATE = "duplicate"
 
 
+class Failure(StrEnum):
+    """How asking a model went wrong. Each is the end of that round, and a person sees it with a sentence of detail."""
+
+    REFUSAL = "refusal"  # the model declined; with category and explanation; never asked again in other words
+    TRUNCATED = "truncated"  # the reply reached its largest size
+    MALFORMED = "malformed"  # some proposal could not be applied, after two turns of repair
+    OVERLOADED = "overloaded"
+    RATE_LIMITED = "rate-limited"  # with the time at which the limit passes
+    SPEND_LIMIT = "spend-limit"  # of the account
+    NO_CREDENTIALS = "no-credentials"
+    NO_NETWORK = "no-network"
+    CUT_OFF = "cut-off"  # a stream broke, stalled, or ended without a stop reason
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"  # the API took the request for wrong
+    NOT_INSTALLED = "not-installed"  # the SDK is missing
+    BUDGET = "budget"  # the lab's own
+    LOST = "lost"  # the engine ended meanwhile
+
+
 class Action(StrEnum):
     """What a person, or a policy that a person set, decided."""
 
