@@ -309,10 +309,9 @@ def _simple(method: str, say: Callable[[dict[str, Any]], str], *names: str) -> C
 
 
 def _propose(args: argparse.Namespace) -> int:
-    with attached(_root(args)) as session:
-        added = session.call("propose", n=args.count)
-    text = f"added {', '.join(added['added'])}" if added["added"] else "the proposer has nothing more to propose"
-    return emit(args, added, text)
+    from cockpit.proposing import propose
+
+    return propose(args)
 
 
 def _verify(args: argparse.Namespace) -> int:

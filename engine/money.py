@@ -85,7 +85,9 @@ def parse_prices(text: str, name: str) -> Prices:
     if not isinstance(cache, dict) or not isinstance(models, dict):
         raise PriceError(f"{name}: [cache] and [models.NAME] must be tables")
     shares = {"read": 0.1, "write": 1.25, "write_1h": 2.0} | cache
-    return Prices({model: _price(name, model, table, shares) for model, table in models.items()}, str(raw.get("as_of", "")), name)
+    return Prices(
+        {model: _price(name, model, table, shares) for model, table in models.items()}, str(raw.get("as_of", "")), name
+    )
 
 
 def _price(name: str, model: str, table: Any, shares: Mapping[str, Any]) -> Price:
@@ -93,7 +95,9 @@ def _price(name: str, model: str, table: Any, shares: Mapping[str, Any]) -> Pric
         raise PriceError(f"{name}: models.{model} must be a table with input and output")
     dear = _number(name, f"models.{model}.input", table.get("input"))
     cached = {
-        key: _number(name, f"models.{model}.{key}", table[key]) if key in table else dear * _number(name, f"cache.{share}", shares[share])
+        key: _number(name, f"models.{model}.{key}", table[key])
+        if key in table
+        else dear * _number(name, f"cache.{share}", shares[share])
         for key, share in (("cache_read", "read"), ("cache_write", "write"), ("cache_write_1h", "write_1h"))
     }
     return Price(dear, _number(name, f"models.{model}.output", table.get("output")), **cached)
@@ -170,7 +174,12 @@ def dollars(calls: Iterable[Mapping[str, Any]], since: float) -> tuple[float, fl
 
 
 def minutes(
-    shards: Iterable[ShardRow], experiments: Mapping[str, Any], seeds: int, timeouts: Mapping[str, float], now: float, since: float
+    shards: Iterable[ShardRow],
+    experiments: Mapping[str, Any],
+    seeds: int,
+    timeouts: Mapping[str, float],
+    now: float,
+    since: float,
 ) -> tuple[float, float]:
     """Minutes of shards since `since`, and of all; with those that run, and those that approved experiments still need.
 

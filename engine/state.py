@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from engine import asked
 from engine import events as e
 from engine.types import (
     Action,
+    CallRow,
     DecisionRow,
     ExperimentRow,
     ExperimentState,
@@ -22,6 +24,7 @@ from engine.types import (
     Outcome,
     ProposalRow,
     ProposalState,
+    RoundRow,
     Row,
     ShardRow,
     ShardState,
@@ -45,6 +48,9 @@ class State:
     proposals: dict[str, ProposalRow] = field(default_factory=dict)
     experiments: dict[str, ExperimentRow] = field(default_factory=dict)
     shards: dict[str, ShardRow] = field(default_factory=dict)
+    rounds: dict[str, RoundRow] = field(default_factory=dict)
+    calls: dict[str, CallRow] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     trunk_arm: str = ""
     config: str = ""
@@ -181,6 +187,13 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
         experiment=None,
         created=t,
     )
+    for name in ("change", "fingerprint", "duplicate_of", "round"):
+        if value := getattr(ev, name):
+            row[name] = value
+    if ev.fingerprint or ev.round:
+        row["origin"] = ev.origin
+    if ev.fingerprint:
+        s.fingerprints.setdefault(ev.fingerprint, ev.proposal)
     s.proposals[ev.proposal] = row
     s.put(row, n)
 
@@ -457,6 +470,10 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.PullIntended: _pull_intended,
     e.PullDone: _pull_ended,
     e.PullFailed: _pull_ended,
+    e.RoundBegan: asked.round_began,
+    e.RoundEnded: asked.round_ended,
+    e.CallIntended: asked.call_intended,
+    e.CallEnded: asked.call_ended,
     e.Paused: _paused,
     e.Resumed: _resumed,
 }

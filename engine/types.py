@@ -113,6 +113,14 @@ class Refusal(StrEnum):
     DUPLICATE = "duplicate"
 
 
+class Change(StrEnum):
+    """How deep a diff goes, by its syntax trees; in ascending order."""
+
+    CONSTANTS = "constant-only"  # only literals and values differ: tuning
+    LOCAL = "local"  # statements of one function, or keys of a settings file
+    STRUCTURAL = "structural"  # definitions, signatures, imports, control flow, several functions, whole files
+
+
 class Failure(StrEnum):
     """How asking a model went wrong. Each is the end of that round, and a person sees it with a sentence of detail."""
 
@@ -225,6 +233,11 @@ class ProposalRow(TypedDict):
     decided_by: str | None
     experiment: str | None
     created: float
+    change: NotRequired[str]  # Change
+    fingerprint: NotRequired[str]  # of the change in its normal form; see engine/novelty.py
+    duplicate_of: NotRequired[str]  # the earliest proposal with the same fingerprint
+    origin: NotRequired[str]  # a file, a branch, a model
+    round: NotRequired[str]  # of asking a model
 
 
 class VerdictRow(TypedDict):
@@ -310,7 +323,54 @@ class FindingRow(TypedDict):
     at: float
 
 
-Row = LabRow | ProposalRow | ExperimentRow | ShardRow | DecisionRow | FindingRow
+class RoundRow(TypedDict):
+    """One time that a proposer was asked: how it went, what it brought, what it cost."""
+
+    kind: Literal["round"]
+    id: str  # "r0001"
+    seq: int
+    proposer: str
+    state: str  # "asking" | "done" | a Failure
+    detail: str  # why it failed, in a sentence
+    category: str  # of a refusal
+    retry_at: float | None  # when a limit passes
+    wanted: int
+    added: list[str]  # proposals, those that the machine refused too
+    note: str  # what the person said to it
+    who: dict[str, str]
+    usd: float | None  # of its calls so far; None when a price is not known
+    began: float
+    ended: float | None
+
+
+class CallRow(TypedDict):
+    """One call of a model, failed ones too, with what it used in tokens and dollars."""
+
+    kind: Literal["call"]
+    id: str  # "c00001"
+    seq: int
+    round: str
+    proposer: str
+    model: str
+    effort: str
+    purpose: str  # "propose" | "repair"
+    state: str  # "running" | "done" | a Failure
+    detail: str
+    stop_reason: str | None
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+    thinking: int  # part of output
+    usd: float | None
+    most_usd: float | None  # what it could cost at most: this counts while it runs, and when it was lost
+    request: str  # blob
+    reply: str | None  # blob
+    began: float
+    ended: float | None
+
+
+Row = LabRow | ProposalRow | ExperimentRow | ShardRow | DecisionRow | FindingRow | RoundRow | CallRow
 
 
 class LiveRow(TypedDict):

@@ -261,7 +261,10 @@ def _handler(server: MessagesServer) -> type[BaseHTTPRequestHandler]:
                 details = {"type": "refusal", "category": turn.category, "explanation": turn.explanation}
             delta = {"stop_reason": turn.stop, "stop_sequence": None, "stop_details": details}
             thought = len(turn.thinking) // 4
-            out = {"output_tokens": thought + len(turn.text) // 4, "output_tokens_details": {"thinking_tokens": thought}}
+            out = {
+                "output_tokens": thought + len(turn.text) // 4,
+                "output_tokens_details": {"thinking_tokens": thought},
+            }
             self._event("message_delta", delta=delta, usage={**usage, **out})
             self._event("message_stop")
             self._end()

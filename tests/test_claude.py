@@ -47,7 +47,9 @@ async def test_three_hypotheses_stream_in_and_each_applies_to_the_trunk() -> Non
     assert heard.thinking == "the rate was too low before"
     assert heard.text == answer(RATE, WIDE, SQUARE)
     assert len(heard.of(Text)) > 3
-    assert [parse(text).hypothesis for text in heard.replies] == [parse(each).hypothesis for each in (RATE, WIDE, SQUARE)]
+    assert [parse(text).hypothesis for text in heard.replies] == [
+        parse(each).hypothesis for each in (RATE, WIDE, SQUARE)
+    ]
     for text in heard.replies:
         apply(parse(text), {"train.py": TRAIN.encode()}.get, lambda _: True, lambda _: False)
     assert len({parse(text).category for text in heard.replies}) == 3
@@ -61,7 +63,11 @@ async def test_the_request_is_what_the_notes_of_the_api_ask_for() -> None:
     assert sent["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert sent["output_config"] == {"effort": "low"}
     assert not sent.keys() & {"temperature", "top_p", "top_k", "tool_choice"}
-    marks = [block["cache_control"] for block in [*sent["system"], *sent["messages"][0]["content"]] if "cache_control" in block]
+    marks = [
+        block["cache_control"]
+        for block in [*sent["system"], *sent["messages"][0]["content"]]
+        if "cache_control" in block
+    ]
     assert [mark["ttl"] for mark in marks] == ["1h", "5m", "5m"]
     asked = next(each for each in server.asked if each.path == "/v1/messages")
     assert asked.headers["Authorization"] == f"Bearer {KEY}"
@@ -137,7 +143,9 @@ async def test_only_the_block_that_failed_is_sent_back_with_the_nearest_real_tex
 
 
 async def test_after_two_turns_of_repair_it_is_malformed_and_shown_as_refused() -> None:
-    with serving(Turn(answer(BROKEN, WIDE)), Turn(answer(BROKEN_AGAIN)), Turn(answer(BROKEN)), Turn(answer(MENDED))) as server:
+    with serving(
+        Turn(answer(BROKEN, WIDE)), Turn(answer(BROKEN_AGAIN)), Turn(answer(BROKEN)), Turn(answer(MENDED))
+    ) as server:
         heard = await ask(server)
         assert len(server.turns) == 1, "a third repair was asked for"
     assert heard.failed is not None

@@ -42,10 +42,12 @@ def told(error: BaseException, now: float) -> CallFailed:
     names = {cls.__name__ for each in _chain(error) for cls in type(each).__mro__}
     if names & _SILENT:
         return CallFailed(Failure.CUT_OFF, "the API fell silent in the middle of its answer", again=True)
-    if names & _UNREACHABLE or isinstance(error, OSError) or "APIConnectionError" in names and not names & _BROKEN:
+    if names & _UNREACHABLE or isinstance(error, OSError) or ("APIConnectionError" in names and not names & _BROKEN):
         why = clean(str(_chain(error)[-1]) or type(error).__name__)
         return CallFailed(
-            Failure.NO_NETWORK, f"the API cannot be reached ({why}): look at the network, or ANTHROPIC_BASE_URL", again=True
+            Failure.NO_NETWORK,
+            f"the API cannot be reached ({why}): look at the network, or ANTHROPIC_BASE_URL",
+            again=True,
         )
     if names & _BROKEN:
         return CallFailed(Failure.CUT_OFF, "the connection broke in the middle of the answer", again=True)
@@ -76,12 +78,18 @@ def _status(error: BaseException, now: float) -> CallFailed:
     code = str(getattr(error, "error_code", None) or "")
     said = clean(str(getattr(error, "api_message", None) or getattr(error, "message", "") or error))[:300]
     if status == 402 or kind == "billing_error" or "spend_limit" in code or "billing" in code:
-        return CallFailed(Failure.SPEND_LIMIT, f"the account's spend limit is reached ({code or said}): raise it, or wait")
+        return CallFailed(
+            Failure.SPEND_LIMIT, f"the account's spend limit is reached ({code or said}): raise it, or wait"
+        )
     if status == 401 or kind == "authentication_error":
-        return CallFailed(Failure.NO_CREDENTIALS, f"the API does not take the key ({said}): set another ANTHROPIC_API_KEY")
+        return CallFailed(
+            Failure.NO_CREDENTIALS, f"the API does not take the key ({said}): set another ANTHROPIC_API_KEY"
+        )
     if status == 429 or kind == "rate_limit_error":
         wait = retry_after(getattr(getattr(error, "response", None), "headers", {}), now)
-        return CallFailed(Failure.RATE_LIMITED, f"the API limits the rate of this key ({said})", again=True, wait_s=wait)
+        return CallFailed(
+            Failure.RATE_LIMITED, f"the API limits the rate of this key ({said})", again=True, wait_s=wait
+        )
     if status >= 500 or kind in ("overloaded_error", "api_error", "timeout_error"):
         return CallFailed(Failure.OVERLOADED, f"the API has too much to do ({status}: {said})", again=True)
     return CallFailed(Failure.REJECTED, f"the API took the request for wrong ({status} {kind}: {said})")

@@ -120,7 +120,8 @@ class NoProposer:
 
     async def propose(self, desk: Desk) -> AsyncIterator[Said]:
         """No replies."""
-        for said in ():
+        nothing: tuple[Said, ...] = ()
+        for said in nothing:
             yield said
 
 

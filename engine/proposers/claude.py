@@ -91,7 +91,9 @@ class Claude:
         for text, _ in pending:
             yield Written(self._reply(text))
         reasons = "; ".join(f"{refused.reason}: {refused.detail}" for _, refused in pending)
-        yield Failed(Failure.MALFORMED, f"{len(pending)} could not be applied after {REPAIRS} turns of repair: {reasons}")
+        yield Failed(
+            Failure.MALFORMED, f"{len(pending)} could not be applied after {REPAIRS} turns of repair: {reasons}"
+        )
 
     @staticmethod
     def _mended(pending: list[tuple[str, Refused]], text: str) -> list[str]:

@@ -111,7 +111,11 @@ def _history(context: Context) -> list[dict[str, Any]]:
     left_out = max(0, len(chunks) - MAX_CHUNKS)
     blocks: list[dict[str, Any]] = []
     for number, chunk in enumerate(chunks[left_out:], left_out):
-        head = "# History, oldest first; an effect above 0 is better than the trunk, in the metric's unit\n" if not blocks else ""
+        head = (
+            "# History, oldest first; an effect above 0 is better than the trunk, in the metric's unit\n"
+            if not blocks
+            else ""
+        )
         missing = f"({left_out * CHUNK} older lines are left out)\n" if not blocks and left_out else ""
         blocks.append({"type": "text", "text": head + missing + "\n".join(_past(context, each) for each in chunk)})
         if number == len(chunks) - 1:

@@ -115,7 +115,9 @@ class _Once:
 
     async def _within(self, step: Any, until: float) -> Any:
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(0.0, until - time.monotonic())) as limit:
+            async with asyncio.timeout_at(
+                asyncio.get_running_loop().time() + max(0.0, until - time.monotonic())
+            ) as limit:
                 return await step
         except Exception as error:
             if isinstance(error, TimeoutError) and limit.expired():
@@ -150,7 +152,9 @@ class _Once:
         if message.stop_reason not in WHOLE:
             again = message.stop_reason is None
             raise CallFailed(
-                Failure.CUT_OFF, f"the stream ended early (stop reason {message.stop_reason}); nothing of it is used", again
+                Failure.CUT_OFF,
+                f"the stream ended early (stop reason {message.stop_reason}); nothing of it is used",
+                again,
             )
         self.content = tuple(block.model_dump(mode="json", exclude_none=True) for block in message.content)
 
