@@ -142,7 +142,7 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
 
 
 def _proposer(core: Core, reply: Reply) -> str:
-    return reply.by or "inbox" if reply.source.startswith("inbox/") else core.lab.proposer.kind
+    return reply.by or ("inbox" if reply.source.startswith("inbox/") else core.lab.proposer.kind)
 
 
 def _refused(

@@ -98,31 +98,36 @@ def _lines(path: str, data: bytes) -> list[str]:
 
 def _blocks(old: list[str], new: list[str]) -> list[tuple[str, str]]:
     """(search, replace) for every changed region, with as many lines around it as make the search unique, none overlapping."""
-    spans = [list(span) for span in changed_spans(old, new)]
+    regions = [list(span) for span in changed_spans(old, new)]
     haystack = "\n" + "".join(old)
-    merged: list[list[int]] = []
-    for span in spans:
-        i, j, k, m = _grown(span, old, new, haystack)
-        while merged and i <= merged[-1][1]:
-            last = merged.pop()
-            i, k = min(i, last[0]), min(k, last[2])
-            j, m = max(j, last[1]), max(m, last[3])
-        merged.append([i, j, k, m])
-    return [("".join(old[i:j]), "".join(new[k:m])) for i, j, k, m in merged]
+    at = 0
+    while at < len(regions):
+        if _is_unique(old, regions[at], haystack):
+            at += 1
+        elif not _grow(regions, at, len(old)):
+            break
+        else:
+            at = max(0, at - 1)  # what it grew into may have been the region before
+    return [("".join(old[i:j]), "".join(new[k:m])) for i, j, k, m in regions]
 
 
-def _grown(span: list[int], old: list[str], new: list[str], haystack: str) -> list[int]:
-    i, j, k, m = span
-    while True:
-        needle = "\n" + "".join(old[i:j])
-        first = haystack.find(needle)
-        unique = first >= 0 and haystack.find(needle, first + 1) < 0
-        if i < j and "".join(old[i:j]).strip() and unique:
-            return [i, j, k, m]
-        grew = False
-        if i > 0:
-            i, k, grew = i - 1, k - 1, True
-        if (j < len(old) and not grew) or (j < len(old) and (j - i) % 2 == 0):
-            j, m, grew = j + 1, m + 1, True
-        if not grew:
-            return [i, j, k, m]
+def _is_unique(old: list[str], region: list[int], haystack: str) -> bool:
+    body = "".join(old[region[0] : region[1]])
+    first = haystack.find("\n" + body)
+    return bool(body.strip()) and haystack.find("\n" + body, first + 1) < 0
+
+
+def _grow(regions: list[list[int]], at: int, end: int) -> bool:
+    """Take one line more before and after a region, or the region that lies there already; False at both ends of the file."""
+    region, grew = regions[at], False
+    if at + 1 < len(regions) and regions[at + 1][0] == region[1]:
+        _, region[1], _, region[3] = regions.pop(at + 1)
+        grew = True
+    elif region[1] < end:
+        region[1], region[3], grew = region[1] + 1, region[3] + 1, True
+    if at and regions[at - 1][1] == region[0]:
+        region[0], _, region[2], _ = regions.pop(at - 1)
+        grew = True
+    elif region[0]:
+        region[0], region[2], grew = region[0] - 1, region[2] - 1, True
+    return grew
