@@ -175,6 +175,7 @@ class Asking:
     async def _run(self, made: Round, proposer: Proposer, wanted: int, note: str) -> None:
         """One round to its end, which is in the ledger whatever happens."""
         try:
+            await self.core.until(lambda: bool(self.core.state.trunk_arm))  # an engine that has only just begun
             self._allow(Usage(), "")
             async with aclosing(proposer.propose(self._desk(proposer, wanted, note))) as saying:  # type: ignore[type-var]
                 async for said in saying:

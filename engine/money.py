@@ -196,12 +196,12 @@ def minutes(
     for row in rows:
         begun.setdefault(row["experiment"], set()).add(row["seed"])
         if row["state"] == ShardState.ENDED:
-            seconds = row["ended"] - row["started"] if row["started"] and row["ended"] else 0.0
+            seconds = 0.0 if row["started"] is None or row["ended"] is None else row["ended"] - row["started"]
         else:
-            ran = now - row["started"] if row["started"] else 0.0
+            ran = 0.0 if row["started"] is None else now - row["started"]
             seconds = max(ran, usual.get(row["rung"], timeouts.get(row["rung"], 0.0)))
         total += seconds
-        today += seconds if (row["ended"] or now) >= since else 0.0
+        today += seconds if (now if row["ended"] is None else row["ended"]) >= since else 0.0
     for name, arm in experiments.items():
         if arm["role"] == "experiment" and arm["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
             more = max(0, seeds - len(begun.get(name, ())))
