@@ -53,6 +53,12 @@ def propose(session: Session, n: int = 1, **more: Any) -> dict[str, Any]:
     return dict(session.call("propose", n=n, request_id=uuid.uuid4().hex, **more))
 
 
+def heard(session: Session, name: str) -> str:
+    """The text that the engine has heard in a round so far."""
+    said = session.call("follow", round=name, wait_s=0.0)["said"]
+    return "".join(each["text"] for each in said if each["kind"] == "text")
+
+
 def everything(lab: TinyLab) -> bytes:
     """All that the lab keeps, in files of any kind; and the launcher's and shards' environments are among them."""
     return b"".join(path.read_bytes() for path in sorted(lab.state.root.rglob("*")) if path.is_file())
@@ -206,6 +212,7 @@ def test_a_round_is_cancelled_and_its_call_counted(tiny: Make) -> None:
     with asking(on_claude(tiny()), turn) as (session, _):
         name = propose(session, wait=False)["round"]["id"]
         assert turn.begun.wait(30)
+        wait_for(lambda: len(heard(session, name)) == len(turn.text) // 2)
         with pytest.raises(RpcError, match="is asking already") as busy:
             propose(session)
         assert busy.value.code == NOT_NOW
