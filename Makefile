@@ -71,12 +71,12 @@ clean:
 
 .venv/.installed-lab: pyproject.toml $(CONSTRAINTS) | $(PY)
 	@echo "installing the cockpit and what the sample lab needs (torch is large: this takes minutes the first time)"
-	@$(PIP) -e ".[lab]"
+	@$(PIP) -e ".[lab,box]"
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(PY)
 	@echo "installing the cockpit, what the sample lab needs, and the tools for tests and checks"
-	@$(PIP) -e ".[lab,claude,dev]"
+	@$(PIP) -e ".[lab,box,claude,dev]"
 	@touch .venv/.installed-lab $@
 
 # A version manager's python3.12 may exist and still refuse to run, so each name is asked, not looked for.

@@ -1,10 +1,11 @@
-"""Times shards of the sample lab from launch to their first optimizer step, cold and forked from a warm parent.
+"""Times shards of the sample lab from launch to their first optimizer step: cold, warm, and warm in a box.
 
     python benchmarks/launch.py [--shards 10] [--steps 20]
 
-Both kinds run one after the other, by turns, through one launcher, as an engine starts them. CPU time is the shard's own
-until that step, and what its warm parent spent on the fork; a shard ends after `--steps` steps, its own report on the
-dev split included. The last line is how much sooner a warm shard's first step comes.
+All kinds run one after the other, by turns, through one launcher, as an engine starts them; the box is the best that this
+machine can make. CPU time is the shard's own until that step, and what its warm parent and, at level 3, bubblewrap spent on
+its start. A shard ends after `--steps` steps, its own report on the dev split included. The last line is how much sooner the
+first step of a warm and boxed shard comes than that of a cold one without a box.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from engine.paths import StateDir
 from engine.shards.executor import Ended
 from engine.shards.imports import warm_imports
-from engine.shards.local import LocalExecutor, _ask
+from engine.shards.local import LocalExecutor, _ask, read_exit
+from engine.shards.sandbox import SHOWN, Level, lab_box, probe, wrap
 from engine.shards.spec import ShardSpec, shard_env
 
 LAB = Path(__file__).resolve().parent.parent / "sample_runs" / "nanolm"
@@ -44,16 +46,28 @@ def prepare(place: Path) -> tuple[Path, Path]:
     return tree, place / "open"
 
 
-def shard(state: StateDir, tree: Path, data: Path, id: str, steps: int, warm: bool) -> ShardSpec:
-    """One training run."""
+def shard(state: StateDir, tree: Path, data: Path, id: str, steps: int, warm: bool, level: Level) -> ShardSpec:
+    """One training run, in a box of that level."""
     run_dir = state.runs / id
     words = ("train.py", "--seed", 0, "--steps", steps, "--data", data, "--out", run_dir)
     argv = (sys.executable, *map(str, words), "--metrics", str(run_dir / "metrics.jsonl"))
     env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree, lab_root=tree.parent)
     imports = warm_imports(warm, sys.executable, argv, tree)
-    return ShardSpec(
+    spec = ShardSpec(
         id=id, argv=argv, cwd=str(tree), env=env, run_dir=str(run_dir), timeout_s=120.0, nice=5, warm=imports
     )
+    box = lab_box(
+        level,
+        interpreter=sys.executable,
+        tree=tree,
+        run_dir=run_dir,
+        data=(data,),
+        mounts=(),
+        gpus=(),
+        private=(state.root,),
+        lab_root=tree.parent / "lab",
+    )
+    return wrap(spec, box)
 
 
 async def first_step(asked: ShardSpec) -> None:
@@ -81,10 +95,9 @@ async def measure(executor: LocalExecutor, asked: ShardSpec) -> tuple[float, flo
     return step_s, cpu_s, ended.exit.ended - ended.exit.started
 
 
-async def parent_of(state: StateDir) -> tuple[int, int] | None:
-    """Process number and forks of the warm parent, once it is ready."""
-    found = (await _ask(state, {"op": "list"}))["warm"]
-    return next(((each["pid"], each["forks"]) for each in found if each["ready"]), None)
+async def parents_of(state: StateDir) -> list[tuple[int, int]]:
+    """Process number and forks of each warm parent that is ready."""
+    return [(each["pid"], each["forks"]) for each in (await _ask(state, {"op": "list"}))["warm"] if each["ready"]]
 
 
 def cpu_so_far(pid: str) -> float:
@@ -111,33 +124,52 @@ async def bench(place: Path, shards: int, steps: int) -> None:
     state = StateDir(place / "state")
     state.make()
     executor = LocalExecutor(state)
-    await measure(executor, shard(state, tree, data, "first", steps, True))
-    while (parent := await parent_of(state)) is None:  # noqa: ASYNC110 (it is in another process)
+    level = probe().level
+    kinds: dict[str, tuple[bool, Level]] = {
+        "cold": (False, 1),
+        "warm": (True, 1),
+        f"warm, {SHOWN[level]}": (True, level),
+    }
+
+    async def one(kind: str, n: int) -> tuple[float, float, float]:
+        id = f"{list(kinds).index(kind)}-{n}"
+        return await measure(executor, shard(state, tree, data, id, steps, *kinds[kind]))
+
+    for kind in list(kinds)[1:]:
+        await one(kind, 999)
+    wanted = len(set(kinds.values())) - 1
+    while len(parents := await parents_of(state)) < wanted:  # noqa: ASYNC110 (they are in another process)
         await asyncio.sleep(0.05)
-    before = cpu_of(parent[0])
-    print(f"warm parent: {before:.1f} CPU s to start, {private_mib(parent[0])[1]:.0f} MiB")
-    found: dict[str, list[tuple[float, float, float]]] = {"cold": [], "warm": []}
+    before = {pid: cpu_of(pid) for pid, _ in parents}
+    print(f"a warm parent: {max(before.values()):.1f} CPU s to start, {private_mib(parents[0][0])[1]:.0f} MiB")
+    launcher = (await _ask(state, {"op": "list"}))["pid"]
+    found: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
+    around: dict[str, float] = dict.fromkeys(kinds, 0.0)
     for n in range(shards):
         for kind, rows in found.items():
-            rows.append(await measure(executor, shard(state, tree, data, f"{kind}{n}", steps, kind == "warm")))
-    ended = await parent_of(state)
-    assert ended is not None
-    assert ended[1] - parent[1] == shards, f"not every warm shard was forked; see {state.launcher_log}"
-    fork_s = (cpu_of(parent[0]) - before) / shards
+            spent = sum(cpu_of(pid) for pid, _ in parents) + cpu_of(launcher)
+            rows.append(await one(kind, n))
+            own = read_exit(state.runs / f"{list(kinds).index(kind)}-{n}").cpu_s
+            around[kind] += sum(cpu_of(pid) for pid, _ in parents) + cpu_of(launcher) - spent - own
+    ended = await parents_of(state)
+    assert sum(each[1] for each in ended) - sum(each[1] for each in parents) == shards * wanted, (
+        f"not every warm shard was forked; see {state.launcher_log}"
+    )
+    cpu = {}
     for kind, rows in found.items():
-        step_s, cpu_s, whole_s = (statistics.median(row[n] for row in rows) for n in range(3))
-        more = f" + {fork_s:.3f} in its parent" if kind == "warm" else ""
+        step_s, own_s, whole_s = (statistics.median(row[n] for row in rows) for n in range(3))
+        cpu[kind] = own_s + around[kind] / shards
         worst = max(row[0] for row in rows)
         print(
             f"{kind}: first step after {1000 * step_s:.0f} ms (median of {shards}, worst {1000 * worst:.0f}), "
-            f"CPU until then {cpu_s:.3f} s{more}, ended after {whole_s:.2f} s"
+            f"CPU until then {own_s:.3f} s + {around[kind] / shards:.3f} around it, ended after {whole_s:.2f} s"
         )
-    losses = {kind: (state.runs / f"{kind}0" / "final.safetensors").read_bytes() for kind in found}
-    print(f"checkpoints {'are the same bits' if losses['cold'] == losses['warm'] else 'DIFFER'}")
+    finals = {(state.runs / f"{n}-0" / "final.safetensors").read_bytes() for n in range(len(kinds))}
+    print(f"checkpoints {'are the same bits' if len(finals) == 1 else 'DIFFER'}")
     steps_s = {kind: statistics.median(row[0] for row in rows) for kind, rows in found.items()}
-    cpu = {kind: statistics.median(row[1] for row in rows) for kind, rows in found.items()}
-    print(f"CPU a shard: {cpu['cold'] / (cpu['warm'] + fork_s):.0f}x less")
-    print(f"{steps_s['cold'] / steps_s['warm']:.0f}x")
+    boxed = list(kinds)[-1]
+    print(f"CPU a shard until its first step: {cpu['cold'] / cpu[boxed]:.0f}x less")
+    print(f"{steps_s['cold'] / steps_s[boxed]:.0f}x")
     await executor.close()
     await _ask(state, {"op": "retire"})
 

@@ -73,10 +73,11 @@ def setup_of(lab: Lab, data: str = "") -> str:
         "command": lab.command,
         "env": dict(lab.env),
         "prepare": lab.prepare and lab.prepare.command,
-        "score": lab.score and lab.score.command,
+        "score": lab.score and (lab.score.command or str(lab.score.referee)),
         "metric": [lab.metric.name, lab.metric.direction, lab.metric.source, lab.metric.pattern],
         "rungs": [[rung.name, rung.budget, sorted(rung.params.items())] for rung in lab.rungs],
         "threads": lab.threads,
+        "ranks": lab.ranks,
         "compare": lab.compare,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

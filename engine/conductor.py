@@ -96,6 +96,7 @@ class Conductor:
     async def _settle(self) -> None:
         """Finish what was begun: after a start, and after a step that failed half-way."""
         await open_campaign(self.core, self.runs)
+        self.runs.look_for_room()
         await self.preparation.look()
         await self.runs.recover()
 
@@ -136,7 +137,8 @@ class Conductor:
             busy = True
         await follow_trunk(core, "the trunk moved")
         await self._rebase_waiting()
-        ready = await self.preparation.look() and self.runs.refusal is None
+        await self._look_for_room()
+        ready = await self.preparation.look() and self.runs.refusal is None and self.runs.shortage is None
         slots = len(self.runs.slots)
         for each in campaign.plan(core.state, core.lab, slots, setup=self.runs.setup, launching=ready):
             busy = await self._carry_out(each) or busy
@@ -144,6 +146,14 @@ class Conductor:
         if not busy:
             busy = bool(await self.refill(core.lab.proposer.queue)) or self._approve_by_policy()
         return busy
+
+    async def _look_for_room(self) -> None:
+        """Start nothing while the machine has no room for it; go on where that was stopped short once there is."""
+        before = self.runs.shortage
+        self.runs.look_for_room()
+        if self.runs.shortage is None and before is not None:
+            log.info("there is room again")
+            await self.runs.start_intended()
 
     async def _carry_out(self, step: campaign.Step) -> bool:
         if isinstance(step, campaign.Branch):
@@ -214,6 +224,8 @@ class Conductor:
             return f"paused: {core.state.paused}"
         if self.runs.refusal:
             return self.runs.refusal
+        if self.runs.shortage:
+            return self.runs.shortage
         if self.preparation.error:
             return self.preparation.error
         if self.preparation.running:

@@ -121,7 +121,7 @@ class Engine:
         self.live = Live(lab.metric.loss)
         self.executor = LocalExecutor(state)
         self.tailer = Tailer(state.runs)
-        self.slots = slots_here(lab.slots or "auto", lab.threads)
+        self.slots = slots_here(lab.slots or "auto", lab.threads, lab.ranks)
         self.runs = Runs(self.core, self.executor, self.tailer, self.live, self.slots)
         proposer = make(lab.proposer.kind, lab.root, str(lab.proposer.path), lab.proposer.settings())
         self.conductor = Conductor(self.core, self.runs, Intake(self.core, proposer))

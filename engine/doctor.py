@@ -18,7 +18,8 @@ from engine.doctor_machine import Check, answer, machine
 from engine.globs import Globs
 from engine.lab import Lab, LabError, load
 from engine.paths import CONFIG, StateDir
-from engine.shards.sandbox import choose, probe
+from engine.shards.network import shares_host
+from engine.shards.sandbox import BoxError, choose, probe
 from engine.text import clean
 
 __all__ = ["Check", "checks"]
@@ -65,9 +66,18 @@ def _repository(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
 
 def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     """Whether this machine boxes shards as well as the lab asks for."""
-    _, refusal = choose(lab.isolation, probe())
+    level, refusal = choose(lab.isolation, probe())
     if refusal is not None:
         yield Check("box", "fail", refusal, 'get what is missing, or set isolation = "auto" under [run]')
+        return
+    try:
+        shares_host(lab.network, level, lab.ranks)
+    except BoxError as error:
+        detail, _, fix = str(error).partition("; ")
+        yield Check("box", "fail", f"nothing is started: {detail}", fix)
+    if lab.network == "host" and level > 1:
+        detail = "shards share this machine's network: what listens on it, and all that it reaches, is open to them"
+        yield Check("network", "warn", detail, 'network = "none" under [run], and mount what shards need')
 
 
 def _code(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
@@ -176,7 +186,11 @@ def _slots(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     code, said = answer(["nvidia-smi", "-L"], env)
     gpus = sum(line.startswith("GPU ") for line in said.splitlines()) if code == 0 else 0
     have = f"{gpus} GPUs" if gpus else f"{cores} CPU cores"
-    most = gpus or max(1, cores // lab.threads)
+    most = max(1, (gpus or cores // lab.threads) // lab.ranks)
+    if 0 < gpus < lab.ranks:
+        yield Check(
+            "slots", "warn", f"ranks = {lab.ranks} on {have}: ranks will share them", f"ranks = {gpus} under [run]"
+        )
     if lab.slots > most:
         fix = f'run.slots = "auto", or at most {most}'
         yield Check("slots", "warn", f"{lab.slots} shards at once on {have}: they will slow each other down", fix)

@@ -29,6 +29,7 @@ ALWAYS_PROTECTED = (CONFIG, "program.md", "prices.toml", "**/.git*", ".cockpit")
 
 Source = Literal["jsonl", "summary", "regex"]
 Isolation = Literal["auto", "require-3", "require-2", "limits"]
+Network = Literal["none", "loopback", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,27 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
+class Referee:
+    """What the referee asks of a run: `model` is the file that defines load and log_probs, `checkpoint` and `half` are files of
+    the run directory, `text` (a template) says which held windows are scored, `rows` of them at a time. What the model says
+    twice must agree within `tolerance` nats."""
+
+    model: str
+    checkpoint: str
+    half: str | None
+    text: str
+    rows: int
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
-    """The protected command that scores a checkpoint and writes `{scores}`."""
+    """How a checkpoint is scored: by the referee, or by a protected command of the lab (then not empty) that writes
+    `{scores}`."""
 
     command: tuple[str, ...]
     timeout_s: float
+    referee: Referee | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,20 @@ class Rung:
     budget: int
     timeout_s: float
     params: Mapping[str, str | int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one shard may take, in bytes and in processes, before it is ended; `log` is what is kept of its output."""
+
+    memory: int  # 0: its share of the machine's
+    disk: int
+    processes: int
+    log: int
+
+    def memory_of(self, total: int, slots: int) -> int:
+        """The bytes that a shard may hold on a machine with `total`, where `slots` run at once; 0 for no limit."""
+        return self.memory or total * 9 // (10 * slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +172,12 @@ class Lab:
     seeds: tuple[int, ...]
     slots: int  # 0: as many as there are CPU cores, or GPUs
     threads: int
+    ranks: int  # processes of one shard
     nice: int
     warm: bool  # whether shards are forks of a process that has imported their libraries
     isolation: Isolation
+    limits: Limits
+    network: Network  # what of it a boxed shard is granted
     ask: Ask
     proposer: ProposerConfig
     budget: Budget

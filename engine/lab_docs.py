@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from engine.lab import ALWAYS_PROTECTED
-from engine.lab_parse import PREPARE_NAMES, SCORE_NAMES, SHARD_NAMES
+from engine.lab_parse import PREPARE_NAMES, SCORE_NAMES, SHARD_NAMES, TEXT_NAMES
 from engine.lab_schema import ConfigFile
+from engine.sizes import sized
 
 _PLACEHOLDERS = {
     "seed": "the shard's seed",
@@ -38,8 +39,8 @@ every error names the key, the line and the fix:
 
 This page is generated: `python -m engine.lab_docs > docs/configuration.md`.
 
-Durations are seconds as a number, or a string with units: `"250ms"`, `"90s"`, `"3m"`, `"1h30m"`, `"1d"`. Relative paths are
-taken from the lab, `~` is your home directory.
+Durations are seconds as a number, or a string with units: `"250ms"`, `"90s"`, `"3m"`, `"1h30m"`, `"1d"`. Sizes are bytes as a
+number, or a string with a unit: `"8 GiB"`, `"500 MB"`. Relative paths are taken from the lab, `~` is your home directory.
 """
 _GLOBS = """\
 ## Which files a proposal may change
@@ -96,8 +97,10 @@ def _default(field: FieldInfo, name: str) -> str:
         return "left out"
     if name == "timeout":
         return f'`"{int(field.default // 60)}m"`'
-    if name == "slots":
+    if name in ("slots", "memory"):
         return '`"auto"`'
+    if name in ("disk", "log"):
+        return f'`"{sized(field.default).replace(".0", "")}"`'
     return f"`{json.dumps(field.default)}`"
 
 
@@ -140,6 +143,7 @@ def _placeholders() -> Iterator[str]:
         ("`lab.command`, `lab.env`", SHARD_NAMES),
         ("`prepare.command`", PREPARE_NAMES),
         ("`score.command`", SCORE_NAMES),
+        ("`score.text`", TEXT_NAMES),
     )
     for name, meaning in _PLACEHOLDERS.items():
         where = ", ".join(place for place, names in places if name in names)

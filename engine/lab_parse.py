@@ -21,10 +21,12 @@ from engine.lab import (
     ALWAYS_PROTECTED,
     Lab,
     LabError,
+    Limits,
     Metric,
     Prepare,
     Problem,
     ProposerConfig,
+    Referee,
     Retain,
     Rung,
     Score,
@@ -37,6 +39,7 @@ from engine.toml_write import shown, toml_text
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
 PREPARE_NAMES = ("python", "data", "held")
+TEXT_NAMES = ("held",)
 SCORE_NAMES = (*SHARD_NAMES, "held", "scores")
 _RESERVED = frozenset(SCORE_NAMES)
 _RUNG_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -53,8 +56,13 @@ _EXAMPLES = {
     ("rungs", "*", "timeout"): 'timeout = "10m"',
     ("run", "seeds"): "seeds = [0, 1, 2]",
     ("run", "threads"): "threads = 1",
+    ("run", "ranks"): "ranks = 1",
     ("run", "nice"): "nice = 5",
     ("run", "warm"): "warm = true",
+    ("limits", "memory"): 'memory = "8 GiB"',
+    ("limits", "disk"): 'disk = "20 GiB"',
+    ("limits", "processes"): "processes = 512",
+    ("limits", "log"): 'log = "64 MiB"',
     ("prepare", "timeout"): 'timeout = "10m"',
     ("score", "timeout"): 'timeout = "2m"',
     ("proposer", "queue"): "queue = 6",
@@ -184,6 +192,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "prepare": schema.PrepareTable,
         "score": schema.ScoreTable,
         "run": schema.RunTable,
+        "limits": schema.LimitsTable,
         "gates": schema.GatesTable,
         "proposer": schema.ProposerTable,
         "budget": schema.BudgetTable,
@@ -211,6 +220,7 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _rung_problems(config)
     yield from _placeholder_problems(config)
     yield from _pattern_problems(config)
+    yield from _score_problems(config)
     seeds = config.run.seeds
     if len(set(seeds)) < len(seeds):
         yield ("run", "seeds"), "names a seed twice", f"seeds = {list(dict.fromkeys(seeds))}"
@@ -221,6 +231,23 @@ def _across(config: ConfigFile) -> Iterator[Found]:
             yield ("run", "climb", at), f"there is no rung {toml_text(name)}", f'did you mean "{near[0]}"?'
     if len(set(climb)) < len(climb):
         yield ("run", "climb"), "names a rung twice", "name each rung once, the cheapest first"
+
+
+def _score_problems(config: ConfigFile) -> Iterator[Found]:
+    score = config.score
+    if score is None:
+        return
+    if score.model is not None and score.command is not None:
+        yield ("score", "command"), "is instead of model, not beside it", "take one of the two out"
+    elif score.model is None and score.command is None:
+        yield ("score",), "names neither a model to ask nor a command", 'model = "train.py"'
+    elif score.command is not None:
+        for key in sorted(score.model_fields_set - {"command", "timeout"}):
+            yield ("score", key), "is for model only, and command is given", "take it out"
+    elif score.text is None:
+        yield ("score", "model"), "needs the text that is scored", 'text = "{held}/search.json"'
+    elif config.prepare is None:
+        yield ("score", "text"), "needs [prepare], which writes the held text", "[prepare] command = [...]"
 
 
 def _rung_problems(config: ConfigFile) -> Iterator[Found]:
@@ -256,8 +283,10 @@ def _templates(config: ConfigFile) -> Iterator[tuple[tuple[str | int, ...], str,
         for at, part in enumerate(config.prepare.command):
             yield ("prepare", "command", at), part, PREPARE_NAMES
     if config.score:
-        for at, part in enumerate(config.score.command):
+        for at, part in enumerate(config.score.command or ()):
             yield ("score", "command", at), part, SCORE_NAMES
+        if config.score.text is not None:
+            yield ("score", "text"), config.score.text, TEXT_NAMES
 
 
 def _used(config: ConfigFile) -> Iterator[str]:
@@ -325,7 +354,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         mounts=tuple(_below(root, each) for each in lab.mounts),
         metric=Metric(metric.name, metric.direction, metric.unit or "", metric.source, metric.pattern, metric.loss),
         compare=metric.compare,
-        score=Score(tuple(config.score.command), config.score.timeout) if config.score else None,
+        score=_score(config.score) if config.score else None,
         prepare=Prepare(tuple(config.prepare.command), config.prepare.timeout) if config.prepare else None,
         rungs=tuple(
             Rung(name, each.budget, each.timeout, dict(each.model_extra or {})) for name, each in config.rungs.items()
@@ -334,9 +363,12 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         seeds=tuple(run.seeds),
         slots=run.slots,
         threads=run.threads,
+        ranks=run.ranks,
         nice=run.nice,
         warm=run.warm,
         isolation=run.isolation,
+        limits=Limits(config.limits.memory, config.limits.disk, config.limits.processes, config.limits.log),
+        network=run.network,
         ask=config.gates.ask,
         proposer=_proposer(config, root),
         budget=Budget(**config.budget.model_dump()),
@@ -370,6 +402,13 @@ def _below(root: Path, text: str) -> Path:
     return root / path
 
 
+def _score(table: schema.ScoreTable) -> Score:
+    if table.model is None or table.text is None:
+        return Score(tuple(table.command or ()), table.timeout)
+    referee = Referee(table.model, table.checkpoint, table.half, table.text, table.rows, table.tolerance)
+    return Score((), table.timeout, referee)
+
+
 def _python(text: str | None, root: Path) -> str | None:
     return text if text is None or ("/" not in text and not text.startswith("~")) else str(_below(root, text))
 
@@ -388,7 +427,7 @@ def _protected(config: ConfigFile, root: Path) -> tuple[str, ...]:
 def _scripts(config: ConfigFile) -> Iterator[str]:
     """Files of the lab that `[prepare]` and `[score]` run: whoever may edit them may choose the score."""
     for table in (config.prepare, config.score):
-        argv = table.command if table else []
+        argv = (table.command if table else None) or []
         for at, part in enumerate(argv):
             module = at > 0 and argv[at - 1] == "-m"
             path = f"{part.replace('.', '/')}.py" if module else part.removeprefix("./")

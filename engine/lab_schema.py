@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from engine.globs import glob_problem
+from engine.globs import glob_problem, plain_path
 from engine.shards.spec import is_secret
+from engine.sizes import size_of
 from engine.templates import has_stray_brace
 from engine.toml_write import shown, toml_list
 
@@ -25,6 +26,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL = re.compile(r"[|&;<>`$*?~\n]")
 _SECRET = re.compile(r"ANTHROPIC_|COCKPIT_TOKEN", re.IGNORECASE)
 MAX_TIMEOUT_S = 366 * 86400.0
+LEAST_SIZE, MOST_SIZE = 1 << 20, 1 << 50
 RUNG_KEYS = ("budget", "timeout")
 
 
@@ -128,12 +130,39 @@ def _path(value: object) -> object:
     return value
 
 
+def _module_file(value: object) -> object:
+    if isinstance(value, str):
+        name = value.rpartition("/")[2]
+        if not plain_path(value) or not name.endswith(".py") or not name[:-3].isidentifier():
+            raise wrong(f"is no Python file of the lab that can be imported: {shown(value)}", 'model = "train.py"')
+    return value
+
+
+def _run_file(value: object) -> object:
+    if isinstance(value, str) and not plain_path(value):
+        raise wrong(f"is no path below the run directory: {shown(value)}", 'checkpoint = "final.safetensors"')
+    return value
+
+
 def _slots(value: object) -> object:
     if value == "auto":
         return 0
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
         return value
     raise wrong(f'must be "auto" or a whole number from 1 to 1024; got {shown(value)}', 'slots = "auto"')
+
+
+def _size(value: object, what: str = "a size with its unit (MB, GB, MiB, GiB, TiB)") -> int:
+    count = size_of(value) if isinstance(value, str) else value
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise wrong(f"must be {what}; got {shown(value)}")
+    if not LEAST_SIZE <= count <= MOST_SIZE:
+        raise wrong(f"must lie between 1 MiB and 1024 TiB; got {shown(value)}")
+    return count
+
+
+def _memory(value: object) -> int:
+    return 0 if value == "auto" else _size(value, '"auto" or a size with its unit (MB, GB, MiB, GiB, TiB)')
 
 
 def _parameter(value: object) -> object:
@@ -148,8 +177,11 @@ def _parameter(value: object) -> object:
 
 Command = Annotated[list[str], BeforeValidator(_command), Field(min_length=1)]
 Duration = Annotated[float, BeforeValidator(_duration)]
+Size = Annotated[int, BeforeValidator(_size)]
 Glob = Annotated[str, BeforeValidator(_glob)]
 Line = Annotated[str, BeforeValidator(_line), Field(max_length=200)]
+ModuleFile = Annotated[str, BeforeValidator(_module_file)]
+RunFile = Annotated[str, BeforeValidator(_run_file)]
 FilePath = Annotated[str, BeforeValidator(_path)]
 Variable = Annotated[str, BeforeValidator(_variable)]
 EnvValue = Annotated[str, BeforeValidator(_env_value)]
@@ -192,7 +224,21 @@ class PrepareTable(_Table):
 
 
 class ScoreTable(_Table):
-    command: Command = Field(description="scores a checkpoint and writes `{scores}`; its scripts are protected")
+    model: ModuleFile | None = Field(
+        None, description="the file that defines load and log_probs, which the referee asks (docs/scoring.md)"
+    )
+    text: str | None = Field(
+        None, description="for `model`: the file, written by `[prepare]`, that says which held windows are scored"
+    )
+    checkpoint: RunFile = Field("final.safetensors", description="for `model`: the file in `{run_dir}` that is scored")
+    half: RunFile | None = Field(None, description="for `model`: the checkpoint half-way, scored where there is one")
+    rows: int = Field(36, ge=1, le=65536, description="for `model`: windows in one question")
+    tolerance: float = Field(
+        0.001, gt=0, le=0.1, description="for `model`: nats by which two answers about one place may differ"
+    )
+    command: Command | None = Field(
+        None, description="instead of `model`: scores a checkpoint and writes `{scores}`; its scripts are protected"
+    )
     timeout: Duration = Field(120.0, description="after this long it is stopped")
 
 
@@ -211,9 +257,13 @@ class RunTable(_Table):
         [0, 1, 2], min_length=1, max_length=1000, description="each arm runs these, paired with the trunk's"
     )
     slots: Annotated[int, BeforeValidator(_slots)] = Field(
-        0, description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores'
+        0,
+        description='shards at once; "auto": one a GPU where there are any, else one for `threads` CPU cores; times `ranks`',
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard, of each of its ranks")
+    ranks: int = Field(
+        1, ge=1, le=64, description="processes that train one shard together, each with its own threads, GPU and `RANK`"
+    )
     nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
     warm: bool = Field(
         True, description="start shards from a process that has imported their libraries; false: each imports its own"
@@ -223,8 +273,27 @@ class RunTable(_Table):
         description="how shards are boxed (docs/isolation.md): as well as the machine can, at least so well or not at all, or "
         "by limits only",
     )
+    network: Literal["none", "loopback", "host"] = Field(
+        "none",
+        description="what of the network a boxed shard has; loopback: its own, which needs a box of level 3; host: all that "
+        "this machine reaches, the services on it too. Scoring never has any",
+    )
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"
+    )
+
+
+class LimitsTable(_Table):
+    memory: Annotated[int, BeforeValidator(_memory)] = Field(
+        0,
+        description='what all processes of a shard may hold; "auto": nine tenths of the machine\'s memory, shared by slots',
+    )
+    disk: Size = Field(20 << 30, description="what the run directory of a shard may grow to")
+    processes: int = Field(
+        512, ge=4, le=1_000_000, description="how many a shard may have at a time; eight threads come with each"
+    )
+    log: Size = Field(
+        64 << 20, description="what is kept of a shard's output, beside its last 64 KiB; the rest is counted"
     )
 
 
@@ -282,6 +351,7 @@ class ConfigFile(_Table):
     score: ScoreTable | None = Field(None, description="scores a checkpoint; left out: the metric is self-reported")
     rungs: dict[str, RungTable] = Field(min_length=1, description="budget levels; the first is where experiments start")
     run: RunTable = Field(RunTable(), description="how shards run")  # type: ignore[call-arg]
+    limits: LimitsTable = Field(LimitsTable(), description="what a shard may take before it is ended")  # type: ignore[call-arg]
     gates: GatesTable = Field(GatesTable(), description="what needs a person")  # type: ignore[call-arg]
     proposer: ProposerTable = Field(ProposerTable(), description="where proposals come from")  # type: ignore[call-arg]
     budget: BudgetTable = Field(

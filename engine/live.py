@@ -16,6 +16,9 @@ from engine.types import LiveRow
 KEPT = 500
 """Points of a live curve that are kept a shard; beyond twice that every other one is dropped."""
 
+MOST_STEPS = 1 << 53
+"""What a shard may declare as its number of steps; more, or infinity, is not believed."""
+
 
 @dataclass
 class LiveShard:
@@ -38,7 +41,7 @@ class LiveShard:
     def feed(self, points: Sequence[Point], summary: Mapping[str, Any], garbage: int) -> None:
         """Take in what was read off the shard's metrics since the last time."""
         steps = summary.get("steps")
-        if isinstance(steps, int | float) and steps > 0:
+        if isinstance(steps, int | float) and 0 < steps < MOST_STEPS:  # a shard may say infinity, which is no integer
             self.steps = int(steps)
         for point in points:
             self.step = max(self.step, point.step)

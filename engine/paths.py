@@ -5,6 +5,7 @@
         blobs/ab/<sha256>      bodies (truth)
         runs/<shard id>/       spec.json, output.log, metrics.jsonl, exit.json, score.json, checkpoints (truth)
         trees/<tree hash>/     run trees: exported, read-only, can be made again
+        caches/<tree hash>/    what compilers keep, for shards of that tree alone; can be made again
         data/open data/held    what `prepare` made: for shards, and for the referee alone
         history.duckdb         the index; can be rebuilt
         engine.lock engine.log launcher.lock launcher.log
@@ -45,6 +46,10 @@ class StateDir:
     @property
     def trees(self) -> Path:
         return self.root / "trees"
+
+    @property
+    def caches(self) -> Path:
+        return self.root / "caches"
 
     @property
     def data(self) -> Path:
@@ -90,7 +95,7 @@ class StateDir:
 
     def make(self) -> None:
         """Create the directories that the engine writes into, private to their owner."""
-        for path in (self.root, self.blobs, self.runs, self.trees):
+        for path in (self.root, self.blobs, self.runs, self.trees, self.caches):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         private_directory(self.runtime)
 

@@ -22,6 +22,8 @@ from engine.shards.spec import ShardSpec
 log = logging.getLogger("engine")
 TRIES = 2
 """How often a preparation is started that vanished with the launcher."""
+ROOMIER = 4
+"""How much more than a shard's run directory that of a preparation may hold, which is where it downloads to."""
 
 
 class Preparation:
@@ -52,7 +54,7 @@ class Preparation:
             self.runs.use(ready, self._key)
             return True
         self.runs.use(None, "")
-        if self.running is None and self.error is None and self.runs.refusal is None:
+        if self.running is None and self.error is None and self.runs.refusal is None and self.runs.shortage is None:
             await self._start()
         return False
 
@@ -97,6 +99,8 @@ class Preparation:
             timeout_s=lab.prepare.timeout_s,
             threads=lab.threads,
             nice=lab.nice,
+            disk=ROOMIER * lab.limits.disk,
+            log_bytes=lab.limits.log,
         )
         handle = await self.runs.executor.launch(spec)
         faults.point("prepare.effect")

@@ -8,26 +8,31 @@ what the launcher says is running, and never guesses.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults
+from engine import campaign, faults, scoring
 from engine import events as e
 from engine.core import Core
-from engine.files import last_line, read_regular, read_tail
+from engine.files import below, last_line, read_regular, read_tail
 from engine.lab import LabError
+from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
+from engine.scoring import Place, read_score
+from engine.shards import network
+from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.imports import warm_imports
 from engine.shards.local import read_exit
 from engine.shards.outcome import Facts, classify
-from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, wrap
+from engine.shards.room import disk_of, memory_here, shortage
+from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord, ShardSpec, shard_env
 from engine.state import TREE_CHANGED
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("engine")
 CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"})
-SCORE_LIMIT = 1 << 20
 METRICS_LIMIT = 1 << 30
 CHUNK = 1 << 20
 GRACE_S = 5.0
@@ -56,6 +60,8 @@ class Runs:
         self.tailer = tailer
         self.live = live
         self.slots = slots
+        self.shortage: str | None = None  # what the machine lacks for a further shard, in a sentence
+        self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
         self._data: dict[str, Path] = {}
         self.indexer: Indexer | None = None
@@ -67,16 +73,31 @@ class Runs:
         """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
         nowhere = self.core.dir.runs / "none"
         spec = ShardSpec(id="none", argv=("none",), cwd="/", env={}, run_dir=str(nowhere), timeout_s=1.0)
+        training = replace(spec, ranks=self.core.lab.ranks)
         with suppress(LabError):  # a lab without an interpreter says so when it launches
             try:
                 self._boxed(spec, nowhere, held=True)
+                self._boxed(training, nowhere, held=False)
             except BoxError as error:
                 self.refusal = self.refusal or clean(f"nothing is started: {error}")
 
     @property
     def isolation(self) -> str:
         """How well shards are boxed, as the status line shows it."""
-        return "no box" if self.refusal else SHOWN[self.level]
+        if self.refusal:
+            return "no box"
+        shares = self.level > 1 and self.core.lab.network == "host"
+        return SHOWN[self.level] + (network.SHOWN if shares else "")
+
+    def look_for_room(self) -> None:
+        """Find out whether the machine has room for a further shard."""
+        root = self.core.dir.root
+        self.shortage = shortage(memory_here(), disk_of(root), root)
+
+    async def start_intended(self) -> None:
+        """Start what was intended and is not known to have started."""
+        for shard in list(self.core.state.unlaunched):
+            await self.start(shard)
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
@@ -111,8 +132,8 @@ class Runs:
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
         core = self.core
-        if self.refusal is not None:
-            return  # it stays intended, for an engine that may
+        if self.refusal is not None or self.shortage is not None:
+            return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
         if intent.setup != self.setup:
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
@@ -122,7 +143,8 @@ class Runs:
         except RepoError as error:
             core.record(e.ShardEnded(shard, Outcome.LOST, clean(f"no run tree could be made: {error}")))
             return
-        handle = await self.executor.launch(self._spec(intent, path))
+        cache = await self._cache(intent)
+        handle = await self.executor.launch(self._spec(intent, path, cache))
         faults.point("launch.effect")
         core.record(e.ShardStarted(shard, handle.where))
         faults.point("launch.done")
@@ -145,17 +167,32 @@ class Runs:
                     core.record(e.FindingNoted(number, shard, TREE_CHANGED, "bars a keep", sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
-    def _spec(self, intent: e.ShardIntended, tree: Path) -> ShardSpec:
+    async def _cache(self, intent: e.ShardIntended) -> Path | None:
+        """The compile cache that the shard shares with its siblings; None where there can be none: it then has its own."""
+        arms = self.core.state.experiments
+        arm = arms[intent.experiment]
+        trunks = [row for row in reversed(arms.values()) if row["role"] == "trunk" and row["id"] != arm["id"]]
+        trunks.sort(key=lambda row: row["id"] != arm["baseline"])  # the one it is compared with, else the newest
+        parents = [str(row["tree"]) for row in trunks]
+        trunk = arm["role"] == "trunk"
+        try:
+            return await asyncio.to_thread(self.caches.ready, intent.tree, trunk=trunk, parents=parents)
+        except OSError as error:
+            log.warning("%s has no shared compile cache: %s", intent.shard, error)
+            return None
+
+    def _spec(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:
         lab = self.core.lab
         run_dir = self.core.dir.runs / intent.shard
         rung = lab.rung(intent.rung)
         values = lab.values(rung, intent.seed, run_dir, **self._data)
         slot = self.slots[intent.slot % len(self.slots)]
+        command = lab.fill(lab.command, values)
         spec = ShardSpec(
             id=intent.shard,
-            argv=lab.fill(lab.command, values),
+            argv=with_ranks(lab.ranks, command),
             cwd=str(tree),
-            env=self.environment(tree, run_dir, slot, lab.fill_env(values)),
+            env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
             fresh=True,
             timeout_s=rung.timeout_s,
@@ -167,27 +204,41 @@ class Runs:
             seed=intent.seed,
             rung=intent.rung,
             attempt=intent.attempt,
-            warm=warm_imports(lab.warm, values["python"], lab.fill(lab.command, values), tree),
+            ranks=lab.ranks,
+            warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
         )
-        return self._boxed(spec, tree, held=False)
+        return self._boxed(self._limited(spec), tree, held=False, cache=cache)
 
-    def _boxed(self, spec: ShardSpec, tree: Path, *, held: bool) -> ShardSpec:
-        """The spec in its box: with `held`, of a protected step that may read what is held out. Raises BoxError."""
+    def _limited(self, spec: ShardSpec) -> ShardSpec:
+        """The spec within the lab's limits."""
+        limits = self.core.lab.limits
+        memory = limits.memory_of(memory_here().total, len(self.slots))
+        return replace(spec, memory=memory, disk=limits.disk, processes=limits.processes, log_bytes=limits.log)
+
+    def _boxed(
+        self, spec: ShardSpec, tree: Path, *, held: bool, cache: Path | None = None, seen: tuple[Path, ...] = ()
+    ) -> ShardSpec:
+        """The spec in its box: with `held`, of a protected step that may read what is held out; with `seen`, of one that
+        reads these besides. Neither is ever granted the network. Raises BoxError."""
         core, lab = self.core, self.core.lab
         box = lab_box(
             self.level,
             interpreter=lab.interpreter(),
             tree=tree,
             run_dir=Path(spec.run_dir),
-            data=[path for name, path in self._data.items() if held or name != "held"],
+            data=[path for name, path in self._data.items() if held or name != "held"] + list(seen),
             mounts=lab.mounts,
             gpus=spec.gpus,
             private=(core.dir.root, core.dir.runtime.parent),
             lab_root=lab.root,
+            network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks),
+            cache=cache,
         )
         return wrap(spec, box)
 
-    def environment(self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str]) -> dict[str, str]:
+    def environment(
+        self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str], cache: Path | None = None
+    ) -> dict[str, str]:
         """The complete environment of a process in that slot."""
         lab = self.core.lab
         return shard_env(
@@ -198,6 +249,7 @@ class Runs:
             run_dir=run_dir,
             tree=tree,
             lab_root=lab.root,
+            cache=cache,
         )
 
     async def watch(self, shard: str) -> None:
@@ -240,6 +292,7 @@ class Runs:
         core, shard = self.core, row["id"]
         faults.point("end.intent")
         run_dir = core.dir.runs / shard
+        await asyncio.to_thread(defuse, run_dir)
         record = await asyncio.to_thread(read_exit, run_dir, "exit.json")
         await self.tailer.remove(shard)
         if self.indexer:
@@ -259,15 +312,15 @@ class Runs:
         finished = outcome is Outcome.FINISHED
         if finished and core.lab.score is None and reported is None:
             outcome, detail = Outcome.CRASHED, f"it ended well but never reported {core.lab.metric.name}"
-        scoring = outcome is Outcome.FINISHED and core.lab.score is not None
+        scores = outcome is Outcome.FINISHED and core.lab.score is not None
         faults.point("end.effect")
         core.record(
-            e.ShardEnded(shard, outcome, clean(detail), reported, scoring, _usage(record)),
-            *([e.ScoreIntended(shard)] if scoring else []),
+            e.ShardEnded(shard, outcome, clean(detail), reported, scores, _usage(record)),
+            *([e.ScoreIntended(shard)] if scores else []),
         )
         faults.point("end.done")
         self._forget(shard)
-        if scoring:
+        if scores:
             await self.score(shard)
 
     def _forget(self, shard: str) -> None:
@@ -329,41 +382,37 @@ class Runs:
         run_dir = core.dir.runs / shard
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         rung = lab.rung(row["rung"])
+        cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
         values = lab.values(rung, row["seed"], run_dir, **self._data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
-        spec = ShardSpec(
-            id=f"{shard}.score",
-            argv=lab.fill(lab.score.command, values),
-            cwd=str(path),
-            env=self.environment(path, run_dir, slot, lab.fill_env(values)),
-            run_dir=str(run_dir),
-            output="score.log",
-            record="score-exit.json",
-            fresh=False,
-            timeout_s=lab.score.timeout_s,
-            cores=slot.cores,
-            gpus=slot.gpus,
-            threads=lab.threads,
-            nice=lab.nice,
-            tree=str(arm["tree"]),
-            seed=row["seed"],
-            rung=row["rung"],
-            attempt=row["attempt"],
+        place = Place(
+            lab,
+            tree=path,
+            run_dir=run_dir,
+            slot=slot,
+            values=values,
+            environment=lambda where: self.environment(
+                path, where, slot, lab.fill_env(values), cache if where == run_dir else None
+            ),
+            boxed=lambda spec, seen: self._boxed(spec, path, held=False, seen=seen),
+            boxed_with_held=lambda spec: self._boxed(spec, path, held=True, cache=cache),
         )
-        handle = await self.executor.launch(self._boxed(spec, path, held=True))
+        handle = await self.executor.launch(self._limited(scoring.spec(row, str(arm["tree"]), lab.score, place)))
         faults.point("score.effect")
         if handle.state != "running":
-            await self.ended(spec.id)
+            await self.ended(f"{shard}.score")
 
     async def _scored(self, row: ShardRow) -> None:
         core, shard = self.core, row["id"]
         run_dir = core.dir.runs / shard
+        await asyncio.to_thread(defuse, run_dir)  # scoring runs the candidate's model code there
         record = await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
         if record is None:
             await self._score_again(row)
             return
-        core.record(await asyncio.to_thread(self._read_score, shard, run_dir, record))
+        core.record(await asyncio.to_thread(read_score, shard, run_dir, record))
         faults.point("score.done")
+        await asyncio.to_thread(self.caches.scored, shard)
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""
@@ -376,24 +425,6 @@ class Runs:
         with suppress(OSError):
             (run_dir / f"score-lost-{tries + 1}").touch()
         await self.score(row["id"])
-
-    def _read_score(self, shard: str, run_dir: Path, record: ExitRecord) -> e.ShardScored:
-        """The event of a scoring that ended. A score that cannot be read is the shard's crash, with the reason."""
-        if record.how != "exited" or record.code != 0:
-            tail = read_tail(run_dir / "score.log")
-            why = "scoring timed out" if record.how == "timeout" else f"scoring failed: {last_line(tail)}"
-            lost = record.how == "stopped"
-            return e.ShardScored(shard, Outcome.KILLED if lost else Outcome.CRASHED, clean(why), None)
-        try:
-            score = json.loads(read_regular(run_dir / "score.json", SCORE_LIMIT))
-            metric = float(score["metric"])
-            scores = {clean(str(name)): float(value) for name, value in dict(score.get("sources", {})).items()}
-            sources = {name: value for name, value in scores.items() if math.isfinite(value)}
-        except (ValueError, KeyError, TypeError) as error:
-            return e.ShardScored(shard, Outcome.CRASHED, clean(f"the score cannot be read: {error!r}"), None)
-        if not math.isfinite(metric):
-            return e.ShardScored(shard, Outcome.NONFINITE, "its checkpoint scores as not finite", None)
-        return e.ShardScored(shard, Outcome.FINISHED, "", metric, sources)
 
     def drop_checkpoints(self, experiment: str) -> None:
         """Delete the checkpoints of an experiment whose shards were all scored, where `[retain]` does not keep them.
@@ -415,7 +446,8 @@ class Runs:
             return "it vanished"
         if record.how == "exited" and record.code == 0:
             return None
-        return clean(record.error or last_line(read_tail(run_dir / "output.log")))
+        failed = f"it {record.error}" if record.how == "disk" else record.error
+        return clean(failed or last_line(read_tail(run_dir / "output.log")))
 
     # --- stopping ---
 
@@ -466,7 +498,7 @@ def keeps_checkpoints(core: Core, experiment: str) -> bool:
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """The files of a run directory that look like checkpoints; links are listed too, and are unlinked as such."""
-    return [each for each in run_dir.rglob("*") if each.suffix in CHECKPOINTS and (each.is_symlink() or each.is_file())]
+    return [each for each in below(run_dir) if each.suffix in CHECKPOINTS and (each.is_symlink() or each.is_file())]
 
 
 def _usage(record: ExitRecord) -> dict[str, Any]:

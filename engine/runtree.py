@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import stat
 import tempfile
 import unicodedata
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from engine.files import remove_tree
 from engine.plumbing import Entry, Plumbing, RepoError, raw_path, text
 
 _POINTER = re.compile(
@@ -83,13 +83,13 @@ def export(git: Plumbing, tree: str, trees: Path, lfs_store: Path) -> Path:
         _set_aside(target)
     trees.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in trees.glob("making-*"):
-        remove(left)
+        remove_tree(left)
     making = Path(tempfile.mkdtemp(prefix="making-", dir=trees))
     try:
         _write(git, making, expected, lfs_store)
         os.rename(making, target)
     except BaseException:
-        remove(making)
+        remove_tree(making)
         raise
     return target
 
@@ -145,16 +145,6 @@ def stays_inside(path: str, links: Mapping[str, str]) -> bool:
             return False
         waiting[:0] = target.split("/")
     return True
-
-
-def remove(root: Path) -> None:
-    """Delete a tree, read-only directories and all; a link at `root` is deleted, not followed."""
-    if root.is_symlink() or not root.is_dir():
-        root.unlink(missing_ok=True)
-        return
-    for directory, _, _ in os.walk(root):
-        os.chmod(directory, 0o700)
-    shutil.rmtree(root)
 
 
 def _write(git: Plumbing, root: Path, expected: Contents, lfs_store: Path) -> None:

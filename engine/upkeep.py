@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine import events as e
-from engine import runtree
 from engine.blobs import Blobs
 from engine.campaign import OPEN
 from engine.core import Core, fold, now
 from engine.decide import next_decision
-from engine.files import read_regular
+from engine.files import below, read_regular, remove_tree
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
 from engine.paths import StateDir
@@ -22,6 +22,7 @@ from engine.proposals import one_line
 from engine.repo import Repo
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
 from engine.runs import checkpoints, keeps_checkpoints
+from engine.shards.caches import Caches
 from engine.state import State
 from engine.types import Outcome, ProposalState, ShardState, Who
 from engine.watch.parse import make_parser
@@ -167,7 +168,8 @@ def _check_points(core: Core, counts: dict[str, tuple[int, int]], metrics_file: 
 
 
 async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
-    """Remove run trees that nothing runs in any more, and checkpoints and scratch files that `[retain]` does not keep."""
+    """Remove run trees and compile caches of what runs no more, and checkpoints and scratch files that `[retain]` does not
+    keep."""
     core.check_writable()
     state = core.state
     used = [row for row in state.experiments.values() if row["id"] == state.trunk_arm or row["state"] in OPEN]
@@ -181,6 +183,8 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
         if row["state"] == ShardState.ENDED:
             files += [] if keeps_checkpoints(core, row["experiment"]) else checkpoints(core.dir.runs / row["id"])
             files += [each for each in [core.dir.runs / row["id"] / "tmp"] if each.is_dir() and not each.is_symlink()]
+    caches = Caches(core.dir.caches)
+    files += caches.idle({caches.name(str(row["tree"]), trunk=row["role"] == "trunk") for row in used}, set(state.live))
     freed += await asyncio.to_thread(_remove, files, dry_run)
     await core.git(core.repo.pack)
     return {"removed": len(trees) + len(files), "bytes": freed, "dry_run": dry_run}
@@ -189,15 +193,23 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
 def _remove(paths: list[Path], dry_run: bool) -> int:
     freed = 0
     for path in paths:
-        files = [path] if path.is_file() or path.is_symlink() else list(path.rglob("*"))
-        freed += sum(each.lstat().st_size for each in files if not each.is_dir() or each.is_symlink())
+        freed += sum(map(_size, [path] if path.is_file() or path.is_symlink() else below(path)))
         if dry_run:
             continue
         if path.is_dir() and not path.is_symlink():
-            runtree.remove(path)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)
     return freed
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk that a file or link holds; 0 for a directory, and where nobody may look. A sparse file holds few."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return 0
+    return 0 if stat.S_ISDIR(info.st_mode) else min(info.st_size, info.st_blocks * 512)
 
 
 # --- trunk -------------------------------------------------------------------------------------------------------------

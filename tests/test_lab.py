@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.globs import Globs, glob_problem
-from engine.lab import Lab, LabError, load, parse
+from engine.lab import Lab, LabError, Limits, load, parse
 from engine.templates import fill, has_stray_brace, names
 from engine.toml_lines import key_lines
 from engine.toml_write import toml_list, toml_text
@@ -135,6 +135,13 @@ class TestAGoodFile:
         assert made.state_dir == ROOT / ".cockpit"
         assert made.retain.checkpoints == "unless-refereed"
         assert made.branch == "cockpit/trunk"
+        assert made.limits == Limits(memory=0, disk=20 << 30, processes=512, log=64 << 20)
+        assert made.limits.memory_of(total=100 << 30, slots=3) == 30 << 30
+
+    def test_limits_are_written_as_sizes(self) -> None:
+        made = lab(SMALL + '[limits]\nmemory = "1.5 GiB"\ndisk = "500 MB"\nprocesses = 64\nlog = 2000000\n')
+        assert made.limits == Limits(memory=3 << 29, disk=500 * 10**6, processes=64, log=2_000_000)
+        assert made.limits.memory_of(total=100 << 30, slots=3) == 3 << 29
 
     def test_the_example_of_the_documentation_loads(self) -> None:
         made = lab(EXAMPLE)
@@ -301,10 +308,19 @@ class TestProblems:
             ("run", "seeds = [true]", "must be a whole number; got true"),
             ("run", "slots = 0", 'must be "auto" or a whole number from 1 to 1024; got 0'),
             ("run", "nice = 20", "must be a whole number at most 19; got 20"),
+            ("limits", 'memory = "lots"', 'limits.memory: must be "auto" or a size with its unit'),
+            ("limits", "memory = 0", "must lie between 1 MiB and 1024 TiB; got 0. Fix: memory ="),
+            ("limits", 'disk = "20 G"', 'TiB); got "20 G". Fix: disk = "20 GiB"'),
+            ("limits", "disk = true", "limits.disk: must be a size with its unit"),
+            ("limits", "disk = 1.5", "limits.disk: must be a size with its unit"),
+            ("limits", 'log = "9000 TiB"', "must lie between 1 MiB and 1024 TiB"),
+            ("limits", "processes = 1", "must be a whole number at least 4; got 1. Fix: processes = 512"),
+            ("limits", "procs = 1", 'limits.procs: is not a key. Fix: did you mean "processes"?'),
+            ("lab", 'memory = "8 GiB"', "lab.memory: is not a key of [lab]. Fix: it belongs in [limits]"),
             ("run", 'climb = ["scren"]', 'there is no rung "scren". Fix: did you mean "screen"?'),
             ("gates", 'ask = "sometimes"', 'must be "always", "risky" or "never"'),
             ("proposer", 'kind = "recordings"', 'Fix: kind = "recording"'),
-            ("score", "timeout = 3", "score.command: is missing"),
+            ("score", "timeout = 3", "score: names neither a model to ask nor a command"),
             ("prepare", 'command = ["{seed}"]', "there is no {seed}. Fix: there are {python} {data} {held}"),
         ],
     )

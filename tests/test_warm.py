@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -20,10 +21,11 @@ import pytest
 
 from engine.paths import StateDir
 from engine.shards.executor import Vanished
-from engine.shards.imports import third_party_imports, warm_imports
+from engine.shards.imports import library_imports, warm_imports
 from engine.shards.local import LocalExecutor, _ask
 from engine.shards.outcome import Facts, classify
 from engine.shards.parents import Cold, key_of
+from engine.shards.sandbox import lab_box, try_level, wrap
 from engine.shards.spec import ExitRecord, ShardSpec, SpecError, shard_env
 from engine.types import Outcome
 from tests.test_launcher import (  # noqa: F401 (two of them are fixtures)
@@ -41,6 +43,7 @@ from tests.test_launcher import (  # noqa: F401 (two of them are fixtures)
 
 pytestmark = LINUX
 LIGHT = ("orjson",)  # imports in a moment
+why_not = functools.cache(try_level)
 LAB = Path(__file__).parents[1] / "sample_runs" / "nanolm"
 
 
@@ -58,8 +61,27 @@ def script(state: StateDir, tree: Path, code: str, id: str, **fields: Any) -> Sh
     (tree / name).write_text(code)
     run_dir = state.runs / id
     env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree, lab_root=fields.pop("lab_root", None))
+    level = fields.pop("level", 1)
     given: dict[str, Any] = {"timeout_s": 60.0, "env": env, "warm": LIGHT, "argv": (sys.executable, name, "--x", "1 2")}
-    return ShardSpec(id=id, cwd=str(tree), run_dir=str(run_dir), **(given | fields))
+    spec = ShardSpec(id=id, cwd=str(tree), run_dir=str(run_dir), **(given | fields))
+    return boxed(state, spec, level)
+
+
+def boxed(state: StateDir, spec: ShardSpec, level: int) -> ShardSpec:  # noqa: F811
+    """The same shard in a box of that level, as the engine boxes it."""
+    run_dir = Path(spec.run_dir)
+    box = lab_box(
+        level,  # type: ignore[arg-type]
+        interpreter=sys.executable,
+        tree=Path(spec.cwd),
+        run_dir=run_dir,
+        data=(),
+        mounts=(),
+        gpus=(),
+        private=(state.root, state.runtime.parent),
+        lab_root=state.root / "lab",
+    )
+    return wrap(spec, box)
 
 
 async def parents(state: StateDir) -> list[dict[str, Any]]:  # noqa: F811
@@ -92,7 +114,13 @@ async def warmed(state: StateDir, executor: LocalExecutor, like: ShardSpec) -> i
     (Path(like.cwd) / "first.py").write_text("")
     run_dir = state.runs / "first"
     env = {name: value.replace(like.run_dir, str(run_dir)) for name, value in like.env.items()}
-    first = replace(like, id="first", run_dir=str(run_dir), env=env, argv=(like.argv[0], "first.py"))
+    inner = ((like.inner or like.argv)[0], "first.py")
+    outer, walls = (
+        tuple(word.replace(like.run_dir, str(run_dir)) for word in words)
+        for words in (like.argv[: -len(like.inner)] if like.inner else (), like.walls)
+    )
+    first = replace(like, id="first", run_dir=str(run_dir), env=env, argv=(*outer, *inner), walls=walls)
+    first = replace(first, inner=inner if like.inner else ())
     await executor.launch(first)
     assert (await end_of(executor)).code == 0
     return await until_ready(state)
@@ -133,14 +161,20 @@ async def both(
 LOOK = """
 import json, os, resource, signal, sys
 main = sys.modules["__main__"]
+def is_open(number):
+    try:
+        return os.fstat(number) is not None
+    except OSError:
+        return False
 print(json.dumps({
     "argv": sys.argv, "orig": sys.orig_argv, "cwd": os.getcwd(), "file": __file__, "name": __name__, "path": sys.path,
     "spec": __spec__, "package": __package__, "doc": __doc__, "cached": __cached__, "same": main.__dict__ is globals(),
     "loader": type(__loader__).__name__, "names": sorted(globals()), "flags": list(sys.flags), "exe": sys.executable,
     "env": {k: v.replace("s-warm", "s-cold") for k, v in os.environ.items()}, "umask": os.umask(0o022),
-    "nice": os.nice(0), "cores": sorted(os.sched_getaffinity(0)), "core": resource.getrlimit(resource.RLIMIT_CORE),
+    "nice": os.getpriority(os.PRIO_PROCESS, 0),
+    "cores": sorted(os.sched_getaffinity(0)), "core": resource.getrlimit(resource.RLIMIT_CORE),
     "leads": [os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()], "stdin": os.read(0, 1).decode(),
-    "open": sorted(int(f) for f in os.listdir("/proc/self/fd")), "hash": hash("cockpit"),
+    "open": [f for f in range(200) if is_open(f)], "hash": hash("cockpit"),
     "stdout": [sys.stdout.encoding, sys.stdout.errors, sys.stdout.line_buffering, sys.stdout.write_through],
     "term": str(signal.getsignal(signal.SIGTERM)), "int": str(signal.getsignal(signal.SIGINT)),
     "pipe": str(signal.getsignal(signal.SIGPIPE)), "guard": "sitecustomize" in sys.modules,
@@ -150,18 +184,30 @@ print(json.dumps({
 """
 
 
+@pytest.fixture(params=[1, 2, 3], ids=["limits", "box2", "box3"])
+def level(request: pytest.FixtureRequest) -> int:
+    """Each isolation level in turn; skipped by name where this machine cannot."""
+    reason = why_not(request.param) if request.param > 1 else None
+    if reason is not None:
+        pytest.skip(f"no box {request.param} here: {reason}")
+    return int(request.param)
+
+
 @pytest.mark.parametrize("guarded", [False, True])
 async def test_a_script_finds_itself_as_a_fresh_interpreter_would_have_it(
     state: StateDir,  # noqa: F811
     executor: LocalExecutor,  # noqa: F811
     tree: Path,
+    level: int,
     guarded: bool,
 ) -> None:
     core = min(os.sched_getaffinity(0))
     (tree / "src").mkdir()
-    lab = state.root / "lab"
-    cold, warm = await both(state, executor, tree, LOOK, nice=3, cores=(core,), lab_root=lab if guarded else None)
+    lab = state.root / "lab" if guarded else None
+    cold, warm = await both(state, executor, tree, LOOK, level=level, nice=3, cores=(core,), lab_root=lab)
     seen, expected = json.loads(warm[1]), json.loads(cold[1])
+    if level == 3:  # a cold one is not the first process of its box
+        assert (expected.pop("leads"), seen["leads"]) == ([False, False], [True, True])
     for name in expected:
         assert seen[name] == expected[name], name
     assert (warm[0].code, warm[0].how, warm[0].pid is not None) == (0, "exited", True)
@@ -186,7 +232,7 @@ ENDINGS = {
     "atexit": "import atexit; atexit.register(print, 'at exit'); print('now')",
     "thread": "from threading import Timer; Timer(0.1, print, ['late']).start(); print('soon')",
     "unflushed": "import sys; sys.stdout.write('no newline')",
-    "file": "f = open(__file__ + '.out', 'w'); f.write('kept')\nimport atexit\natexit.register(lambda: None)",
+    "file": "import os\nf = open(os.environ['COCKPIT_RUN_DIR'] + '/kept', 'w'); f.write('kept')\n",
     "main": "import pickle\nclass A: pass\nprint(__name__, type(pickle.loads(pickle.dumps(A()))))",
 }
 
@@ -195,19 +241,21 @@ async def test_it_ends_as_a_fresh_interpreter_would_with_the_same_words(
     state: StateDir,  # noqa: F811
     executor: LocalExecutor,  # noqa: F811
     tree: Path,
+    level: int,
 ) -> None:
-    like = script(state, tree, "", "like")
+    like = script(state, tree, "", "like", level=level)
     await warmed(state, executor, like)
     for name, code in ENDINGS.items():
         found = []
         for warm in ((), LIGHT):
-            asked = replace(script(state, tree, code, f"end_{name}-{len(warm)}"), warm=warm)
+            asked = script(state, tree, code, f"end_{name}-{len(warm)}", level=level, warm=warm)
             await executor.launch(asked)
             record, said = await end_of(executor), output(asked)
-            found.append((record.code, record.signal, said, classify(record, said, Facts())))
+            died = record.code if record.signal is None else 128 + record.signal  # as box 3 has it of a cold one
+            found.append((died, said, classify(record, said, Facts())))
         assert found[0] == found[1], name
         assert was_warm(state, f"end_{name}-1"), name
-    assert (tree / "end_file.py.out").read_text() == "kept"
+    assert (state.runs / "end_file-1" / "kept").read_text() == "kept"
 
 
 # --- the sample lab
@@ -249,7 +297,7 @@ async def test_the_loss_is_the_same_to_the_last_bit(
     nanolm: SimpleNamespace,
 ) -> None:
     first = training(state, nanolm, "cold")
-    assert first.warm == ("safetensors", "safetensors.torch", "torch", "torch.nn.functional")
+    assert {"safetensors", "safetensors.torch", "torch", "torch.nn.functional", "tomllib"} <= set(first.warm)
     await executor.launch(first)
     assert (await end_of(executor)).code == 0
     assert not was_warm(state, "cold")
@@ -576,14 +624,14 @@ def test_what_a_script_imports_from_third_parties(tmp_path: Path) -> None:
         "try:\n    import flash_attn\nexcept ImportError:\n    pass\n"
         "def later():\n    import wandb\nos.environ['X'] = '1'\n"
     )
-    found = ("einops", "flash_attn", "numpy", "torch.nn.functional")
-    assert third_party_imports(tmp_path, "train.py") == found
+    found = ("__future__", "einops", "flash_attn", "json", "numpy", "os", "torch.nn.functional")
+    assert library_imports(tmp_path, "train.py") == found
     assert warm_imports(True, "/p", ("/p", "train.py", "--x"), tmp_path) == found
     assert warm_imports(False, "/p", ("/p", "train.py"), tmp_path) == ()
     assert warm_imports(True, "/p", ("/q", "train.py"), tmp_path) == ()
     assert warm_imports(True, "/p", ("/p", "-P", "train.py"), tmp_path) == ()
     assert warm_imports(True, "/p", ("/p", "missing.py"), tmp_path) == ()
     (tmp_path / "early.py").write_text("import os\nos.environ['PYTORCH_CUDA_ALLOC_CONF'] = 'x'\nimport torch\n")
-    assert third_party_imports(tmp_path, "early.py") == ()
+    assert library_imports(tmp_path, "early.py") == ()
     (tmp_path / "bad.py").write_text("import torch\nif\n")
-    assert third_party_imports(tmp_path, "bad.py") == ()
+    assert library_imports(tmp_path, "bad.py") == ()

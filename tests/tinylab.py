@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ loss = "loss"
 
 [score]
 command = ["{{python}}", "score.py", "{{run_dir}}", "{{scores}}"]
-timeout = "1m"
+timeout = "{score_timeout}"
 
 {prepare}
 [rungs.screen]
@@ -91,15 +91,16 @@ budget = {steps}
 timeout = "1m"
 
 [run]
-seeds = [0, 1, 2]
+seeds = {seeds}
 slots = {slots}
 isolation = "{isolation}"
+network = "{network}"
 
 [proposer]
 kind = "recording"
 path = "proposals"
 queue = {queue}
-"""
+{extra}"""
 
 
 PREP = '''\
@@ -107,11 +108,13 @@ PREP = '''\
 import sys
 with open(sys.argv[1] + "/text", "w") as file:
     file.write("data")
+with open(sys.argv[2] + "/text", "w") as file:
+    file.write("held out")
 '''
 
 PREPARE = """
 [prepare]
-command = ["{python}", "prep.py", "{data}"]
+command = ["{python}", "prep.py", "{data}", "{held}"]
 timeout = "1m"
 """
 
@@ -160,18 +163,26 @@ class TinyLab:
         queue: int = 3,
         prepare: bool = False,
         isolation: str = "auto",
+        network: str = "none",
+        seeds: Sequence[int] = (0, 1, 2),
+        score_timeout: str = "1m",
+        extra: str = "",
+        more: Mapping[str, str] | None = None,
     ) -> None:
+        """`extra` is more of the lab file, for tables that it has not; `more` are further files, or others for these."""
         self.root = root
         self.hold = root.parent / f"{root.name}.hold" / "hold"  # in a directory that the lab's shards may read
         self.hold.parent.mkdir()
         (root / "proposals").mkdir(parents=True)
         files = {"train.py": TRAIN, "score.py": SCORE}
         wanted = {"hold": self.hold, "mount": self.hold.parent, "steps": steps, "slots": slots, "queue": queue}
-        wanted |= {"isolation": isolation}
+        wanted |= {"isolation": isolation, "network": network}
+        wanted |= {"isolation": isolation, "seeds": list(seeds), "score_timeout": score_timeout, "extra": extra}
         files["cockpit.toml"] = CONFIG.format(prepare=PREPARE if prepare else "", **wanted)
         files |= {"prep.py": PREP} if prepare else {}
         files |= {f"proposals/{number:03d}.md": text for number, text in enumerate(proposals)}
-        for name, text in files.items():
+        for name, text in (files | dict(more or {})).items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
         self.git("init", "-q", "-b", "main")
         self.git("config", "user.name", "Ada")
@@ -233,10 +244,10 @@ class TinyLab:
             os.kill(launcher, signal.SIGTERM)
         except (OSError, ValueError, KeyError):
             return  # there is none
-        wait_for(lambda: not _alive(launcher))
+        wait_for(lambda: not alive(launcher))
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Whether a process lives; one that waits to be reaped does not."""
     try:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -244,7 +255,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0, pause_s: float = 0.02) -> Any:
     """The first true value of `condition`, asked again and again; fails the test when none comes in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -252,7 +263,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         if value:
             return value
         assert time.monotonic() < deadline, "what the test waits for did not come"
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def rows(session: Session, kind: str) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
     python -I -S box.py enter   BWRAP WORDS...          level 3, outside: hold TERM back, become bubblewrap
     python -I -S box.py within  COMMAND...              level 3, inside, as process 1: start the command, take in who ends
+    python -I -S box.py within-network COMMAND...       the same in a box that shares the machine's network
     python -I -S box.py confine RULES COMMAND...        level 2: landlock and seccomp, become the command
 
 `engine.shards.sandbox` writes these command lines; it imports nothing from here but names. The file runs by itself, inside
@@ -26,6 +27,8 @@ OPEN_FILES = 65536
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_SECCOMP = 22
 _PR_SET_DUMPABLE = 4
+_PR_CAPBSET_DROP = 24
+_CAPABILITIES = 64  # more than there are
 _HELD_BACK = {signal.SIGTERM}
 
 
@@ -155,7 +158,9 @@ _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _ENOSYS = 1, 38
 _NEW_NAMESPACE = 0x7E020000
+_UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAMS = (1, 0x801, 0x80001, 0x80801)  # a pair of datagram sockets could be pointed at a service's socket by its path
+_STREAMS_AND_DATAGRAMS = tuple(kind | flags for kind in (1, 2) for flags in (0, 0x800, 0x80000, 0x80800))
 _TTY_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 # Not dumpable, a process would hide its launch's marker from the launcher; PR_SET_MM (35) would move its environment.
 _REACHING_PRCTLS = (_PR_SET_DUMPABLE, 35)
@@ -181,11 +186,22 @@ def _if(refused: tuple[int, ...]) -> bytes:
     return tests + _op(_RET, _ALLOW) + _op(_RET, _ERRNO | _EPERM)
 
 
-def bpf(machine: str, level: int, pid: int, *, signals_scoped: bool = True) -> bytes:
+def _internet_only() -> bytes:
+    """Allow stream and datagram sockets of the internet, and netlink's routing, which name look-ups ask for addresses."""
+    inet = _argument(1) + _unless(_STREAMS_AND_DATAGRAMS)
+    netlink = _argument(2) + _unless((0,))
+    kinds = _op(_JEQ, _INET, 3) + _op(_JEQ, _INET6, 2) + _op(_JEQ, _NETLINK, 1 + len(inet) // 8)
+    return _argument(0) + kinds + _op(_RET, _ERRNO | _EPERM) + inet + netlink
+
+
+def bpf(
+    machine: str, level: int, pid: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True
+) -> bytes:
     """The filter program for a machine ("x86_64" or "aarch64"). Raises CannotBox for another.
 
     `pid` is the process that gets it: where landlock does not keep signals in the box (`signals_scoped`), that process may
-    signal itself and its group, and nobody else.
+    signal itself and its group, and nobody else. At level 2 `network` leaves the internet's sockets; at level 3 `unix`
+    false takes the local ones away.
     """
     if machine not in _AUDIT:
         raise CannotBox(f"seccomp: no table of system calls for {machine}")
@@ -203,10 +219,12 @@ def bpf(machine: str, level: int, pid: int, *, signals_scoped: bool = True) -> b
     named("clone3", _op(_RET, _ERRNO | _ENOSYS))  # its flags lie in memory; the C library then takes clone
     named("clone", _argument(0) + _op(_JSET, _NEW_NAMESPACE, 0, 1) + refuse + _op(_RET, _ALLOW))
     named("ioctl", _argument(1) + _if(_TTY_INPUT))
+    if level == 3 and not unix:
+        named("socket", _argument(0) + _if((_UNIX,)))
     if level == 2:
         rule(_NEVER_2, refuse)
         rule(_IGNORED_2, _op(_RET, _ERRNO))
-        named("socket", refuse)
+        named("socket", _internet_only() if network else refuse)
         named("socketpair", _argument(1) + _unless(_STREAMS))
         named("prctl", _argument(0) + _if(_REACHING_PRCTLS))
         named("prlimit64", _argument(0) + _unless((0, pid)))
@@ -241,9 +259,10 @@ def _no_new_privileges() -> None:
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def seccomp(level: int, *, signals_scoped: bool = True) -> None:
+def seccomp(level: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True) -> None:
     """Filter this process's system calls from now on. Raises CannotBox."""
-    code = bpf(os.uname().machine, level, os.getpid(), signals_scoped=signals_scoped)
+    machine, pid = os.uname().machine, os.getpid()
+    code = bpf(machine, level, pid, signals_scoped=signals_scoped, network=network, unix=unix)
     program = _Program(len(code) // 8, code)
     _no_new_privileges()
     _check(_libc().prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0), "seccomp")
@@ -253,6 +272,7 @@ def seccomp(level: int, *, signals_scoped: bool = True) -> None:
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446  # the same on all machines
 _LEAST_ABI = 3  # Linux 6.2: before it, a file that cannot be written could still be cut short
+_SCOPING_ABI = 6  # Linux 6.12
 _EXECUTE, _WRITE, _READ, _LIST = 1, 2, 4, 8
 _TRUNCATE, _DEVICE = 1 << 14, 1 << 15
 _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _DEVICE
@@ -264,16 +284,17 @@ def landlock_abi() -> int:
     return max(0, int(_libc().syscall(_CREATE, None, ctypes.c_size_t(0), 1)))
 
 
-def landlock(readable: list[str], writable: list[str], devices: list[str]) -> bool:
-    """Leave this process these files and no others. True when its signals are kept in too. Raises CannotBox."""
+def landlock(readable: list[str], writable: list[str], devices: list[str], network: bool = False) -> bool:
+    """Leave this process these files and no others, and no TCP without `network`. True when its signals are kept in too.
+    Raises CannotBox."""
     abi, libc = landlock_abi(), _libc()
     if abi < _LEAST_ABI:
         raise CannotBox(
             "landlock: not in this kernel" if not abi else f"landlock: version {abi}, {_LEAST_ABI} is needed"
         )
     handled = (1 << (16 if abi >= 5 else 15)) - 1
-    network, scoped = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)
-    rules = struct.pack("=QQQ", handled, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    tcp, scoped = (3 if abi >= 4 and not network else 0), (3 if abi >= _SCOPING_ABI else 0)
+    rules = struct.pack("=QQQ", handled, tcp, scoped)[: 24 if abi >= _SCOPING_ABI else 16 if abi >= 4 else 8]
     ruleset = _check(libc.syscall(_CREATE, rules, ctypes.c_size_t(len(rules)), 0), "landlock")
     read = _EXECUTE | _READ | _LIST
     write = handled & ~_MAKE_DEVICES & ~_DEVICE
@@ -284,6 +305,20 @@ def landlock(readable: list[str], writable: list[str], devices: list[str]) -> bo
     _check(libc.syscall(_RESTRICT, ruleset, 0), "landlock")
     os.close(ruleset)
     return scoped != 0
+
+
+def keep_from_abstract_sockets() -> bool:
+    """Leave this process the abstract sockets of its own box and no others: these have no path that a mount could hide, and
+    belong to the network. False where the kernel cannot. Raises CannotBox."""
+    libc = _libc()
+    if landlock_abi() < _SCOPING_ABI:
+        return False
+    rules = struct.pack("=QQQ", 0, 0, 1)
+    ruleset = _check(libc.syscall(_CREATE, rules, ctypes.c_size_t(len(rules)), 0), "landlock")
+    _no_new_privileges()
+    _check(libc.syscall(_RESTRICT, ruleset, 0), "landlock")
+    os.close(ruleset)
+    return True
 
 
 def _grant(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
@@ -302,6 +337,8 @@ def _grant(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
 
 def drop_capabilities() -> None:
     """Be an ordinary user, also as root. Raises CannotBox."""
+    for each in range(_CAPABILITIES):  # of which an ordinary user has none to give up
+        _libc().prctl(_PR_CAPBSET_DROP, each, 0, 0, 0)
     header, none = struct.pack("=Ii", 0x20080522, 0), bytes(24)
     _check(_libc().capset(header, none), "capabilities")
 
@@ -343,21 +380,23 @@ def main(argv: list[str]) -> int:
         if way == "enter":
             # Bubblewrap hands no signal on, and must survive one that is meant for the command: a group signal reaches both
             signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-        elif way == "within":
+        elif way in ("within", "within-network"):
             if child := os.fork():
                 _look_after(child)
+            os.environ.pop("PWD", None)  # bubblewrap's
             _limit(resource.RLIMIT_NPROC, PROCESSES)
             _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
-            seccomp(3)
+            seccomp(3, unix=way == "within" or keep_from_abstract_sockets())
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         elif way == "confine":
             import json  # here, since every import delays every shard: the other ways do without
 
             rules, rest = json.loads(rest[0]), rest[1:]
             _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
-            scoped = landlock(rules["readable"], rules["writable"], rules["devices"])
+            network = rules.get("network", False) is True
+            scoped = landlock(rules["readable"], rules["writable"], rules["devices"], network)
             drop_capabilities()
-            seccomp(2, signals_scoped=scoped)
+            seccomp(2, signals_scoped=scoped, network=network)
         else:
             raise CannotBox(f"no such way in: {way}")
         _become(rest)

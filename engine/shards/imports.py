@@ -1,4 +1,4 @@
-"""What a training script imports from third parties, so that a process can have imported it beforehand. Pure, by AST."""
+"""What a training script imports from libraries, so that a process can have imported it beforehand. Pure, by AST."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path, PurePosixPath
 
 FILES = 50  # of the run tree that are looked into
 FILE_BYTES = 2 << 20
+_SPEAKING = frozenset(
+    ("antigravity", "idlelib", "this", "turtle", "turtledemo")
+)  # standard, but not to be imported unasked
 
 
 def warm_imports(wanted: bool, interpreter: str, argv: Sequence[str], tree: Path) -> tuple[str, ...]:
@@ -19,7 +22,7 @@ def warm_imports(wanted: bool, interpreter: str, argv: Sequence[str], tree: Path
     """
     if not wanted or len(argv) < 2 or argv[0] != interpreter or not is_script(argv[1]):
         return ()
-    return third_party_imports(tree, argv[1])
+    return library_imports(tree, argv[1])
 
 
 def is_script(word: str) -> bool:
@@ -29,13 +32,13 @@ def is_script(word: str) -> bool:
     return plain and word.endswith(".py") and not word.startswith("-")
 
 
-def third_party_imports(tree: Path, script: str) -> tuple[str, ...]:
-    """Modules outside the standard library that `script` and the files of `tree` it imports load, sorted, by dotted name.
+def library_imports(tree: Path, script: str) -> tuple[str, ...]:
+    """Modules from elsewhere than `tree` that `script` and the files of `tree` it imports load, sorted, by dotted name.
 
-    Empty when a file cannot be read or parsed, or sets environment variables before one of its third-party imports:
-    a module may read them when it is imported.
+    Empty when all of them are the standard library's, which is soon imported, or when a file cannot be read or parsed. So it
+    is when one sets environment variables before a third-party import: a module may read them when it is imported.
     """
-    found: set[str] = set()
+    found, standard = set[str](), set[str]()
     base = (tree / script).parent
     places = [place for place in dict.fromkeys((base, tree, tree / "src")) if place.is_dir()]
     todo, seen = [tree / script], set[Path]()
@@ -50,14 +53,22 @@ def third_party_imports(tree: Path, script: str) -> tuple[str, ...]:
         environ = False
         for statement in body:
             for name in _imported(statement):
+                if name.partition(".")[0] in _SPEAKING:
+                    continue
                 own = _in_tree(places, name)
                 todo += own or ()
-                if own is None and name.partition(".")[0] not in sys.stdlib_module_names:
+                if own is None and _is_standard(name):
+                    standard.add(name)
+                elif own is None:
                     if environ:
                         return ()
                     found.add(name)
             environ = environ or _touches_environment(statement)
-    return tuple(sorted(found))
+    return tuple(sorted(found | standard)) if found else ()
+
+
+def _is_standard(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names
 
 
 def _parsed(path: Path) -> list[ast.stmt] | None:

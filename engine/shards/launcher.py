@@ -10,8 +10,6 @@ it detaches and returns when it answers: exit status 0, or 3 when another launch
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import selectors
@@ -27,6 +25,9 @@ from pathlib import Path
 
 from engine.paths import StateDir
 from engine.shards import process
+from engine.shards.alone import detach, take_lock
+from engine.shards.limits import Watch
+from engine.shards.output import Output, Outputs
 from engine.shards.parents import Forked, Parents
 from engine.shards.spec import ExitRecord, How, ShardSpec
 from engine.shards.wire import Answer, BadRequest, Client, Wire
@@ -45,9 +46,11 @@ class Running:
     spec: ShardSpec
     popen: subprocess.Popen[bytes] | Forked
     directory: int
+    output: Output
     started: float
     deadline: float  # monotonic: when the next signal is due
     how: How = "exited"
+    error: str | None = None
     record: ExitRecord | None = None
     complained: bool = False
 
@@ -61,7 +64,9 @@ class Launcher:
         self.running: dict[str, Running] = {}
         self.selector = selectors.DefaultSelector()
         self.wire = Wire(self.selector, self.answer)
+        self.outputs = Outputs(self.selector)
         self.parents = Parents(self.selector, say)
+        self.watching = Watch()
         self.done = False
         self.ending = False
         self.used = time.monotonic()
@@ -89,8 +94,10 @@ class Launcher:
         while not self.done:
             for key, mask in self.selector.select(self._wait_s()):
                 key.data(mask)
+            self.outputs.wake()
             self._reap()
             self._signal_due()
+            self._end_excess()
             self._look_after()
         self.parents.close()
         self.wire.close()
@@ -103,7 +110,11 @@ class Launcher:
 
     def _wait_s(self) -> float:
         due = min((each.deadline for each in self.running.values() if each.record is None), default=float("inf"))
-        return max(0.0, min(TICK_S, due - time.monotonic()))
+        own = min(due - time.monotonic(), self.outputs.wait_s(), self.watching.wait_s(self._alive()))
+        return max(0.0, min(TICK_S, own))
+
+    def _alive(self) -> list[tuple[ShardSpec, int]]:
+        return [(each.spec, each.popen.pid) for each in self.running.values() if each.record is None]
 
     def _end(self) -> None:
         """SIGTERM: the machine goes down, or a person wants it gone. Shards get a moment, then it ends."""
@@ -164,11 +175,14 @@ class Launcher:
         now = time.time()
         try:
             self._prepare(spec, directory)
-            log = process.open_log(directory, spec.output)
+            output, end = self.outputs.begin(process.open_log(directory, spec.output), spec.log_bytes)
             try:
-                popen = self.parents.start(spec, log) or process.start(spec, log)
+                popen = self.parents.start(spec, end) or process.start(spec, end)
+            except BaseException:
+                self.outputs.finish(output)
+                raise
             finally:
-                os.close(log)
+                os.close(end)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             say(f"{spec.id} could not be started: {error}")
             failed = ExitRecord(spec.id, "start-failed", None, None, now, time.time(), None, error=str(error)[:2000])
@@ -178,7 +192,7 @@ class Launcher:
                 os.close(directory)
             self.wire.tell({"event": "ended", "id": spec.id, "record": spec.record})
             return {"pid": None, "known": False, "state": "ended"}
-        self.running[spec.id] = Running(spec, popen, directory, now, time.monotonic() + spec.timeout_s)
+        self.running[spec.id] = Running(spec, popen, directory, output, now, time.monotonic() + spec.timeout_s)
         say(f"{spec.id} started as {popen.pid}{', warm' if isinstance(popen, Forked) else ''}")
         return {"pid": popen.pid, "known": False, "state": "running"}
 
@@ -238,8 +252,21 @@ class Launcher:
             if each.how == "exited":
                 self._begin_stop(each, "timeout", KILL_AFTER_S)
             else:
-                process.kill_rest(each.popen.pid, process.marker(each.spec))
-                each.deadline = now + TICK_S  # should it be stuck in the kernel, try again
+                self._kill(each)
+
+    def _kill(self, each: Running) -> None:
+        known = self.watching.processes_of(each.spec.id)
+        process.kill_rest(each.popen.pid, process.marker(each.spec), known)
+        each.deadline = time.monotonic() + TICK_S  # should it be stuck in the kernel, try again
+
+    def _end_excess(self) -> None:
+        """Kill who takes more than it is allowed. One that is being stopped already keeps that as its reason."""
+        for breach in self.watching.look(self._alive()):
+            each = self.running[breach.shard]
+            say(f"{breach.shard} is ended: it {breach.why}")
+            if each.how == "exited":
+                each.how, each.error = breach.how, breach.why
+            self._kill(each)
 
     def _reap(self) -> None:
         """Take in every child that ended: shards, and orphans of shards that became ours."""
@@ -248,7 +275,7 @@ class Launcher:
             while (pid := _ended_child()) is not None:
                 found = leaders.get(pid)
                 if found is not None:  # first, since until it is reaped its number cannot mean another process
-                    process.kill_rest(pid, process.marker(found.spec))
+                    self._kill(found)
                 _, status, usage = os.wait4(pid, 0)
                 self.parents.reaped(pid, status)
                 if found is not None:
@@ -257,6 +284,11 @@ class Launcher:
 
     def _ended(self, each: Running, status: int, max_rss: int, cpu_s: float) -> None:
         each.popen.returncode = status
+        if isinstance(each.popen, Forked):
+            os.close(each.popen.life)  # whatever is left in its box ends now
+        lost = self.outputs.finish(each.output)
+        if lost:
+            say(f"{each.spec.id}: {lost}")
         each.record = ExitRecord(
             id=each.spec.id,
             how=each.how,
@@ -267,6 +299,7 @@ class Launcher:
             pid=each.popen.pid,
             max_rss=max_rss * (1 if sys.platform == "darwin" else 1024),
             cpu_s=round(cpu_s, 3),
+            error=each.error,
         )
         self._write_record(each)
 
@@ -305,38 +338,6 @@ def say(text: str) -> None:
     """One line to the launcher's log."""
     with contextlib.suppress(OSError):
         print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def take_lock(state: StateDir) -> int | None:
-    """The locked descriptor, or None when another launcher holds it. Tries for a second: a client may just be probing."""
-    lock = os.open(state.launcher_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    for _ in range(20):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            time.sleep(0.05)
-    os.close(lock)
-    return None
-
-
-def detach() -> int:
-    """Go on in a child of its own session, and keep the caller waiting until the launcher answers.
-
-    Returns in the child only: the descriptor that takes one byte, the exit status of what the caller started.
-    """
-    ready, tell = os.pipe()
-    if os.fork() > 0:
-        os.close(tell)
-        status = os.read(ready, 1)
-        os._exit(status[0] if status else 1)
-    os.close(ready)
-    os.setsid()
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
-    return tell
 
 
 def main(argv: list[str]) -> int:

@@ -17,10 +17,11 @@ WRONG_TREE_MARK = "cockpit: wrong tree:"
 _OOM = re.compile(
     r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|HIP out of memory|MPS backend out of memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (?:can't|not enough)|RESOURCE_EXHAUSTED: Out of memory"
-    r"|^\s*(?:numpy\.\S*|)_?(?:Array)?MemoryError\b|std::bad_alloc|Cannot allocate memory",
+    r"|^(?:\[rank\d+\]: )?\s*(?:numpy\.\S*|)_?(?:Array)?MemoryError\b|std::bad_alloc|Cannot allocate memory",
     re.MULTILINE,
 )
 _NEAR_MEMORY = 0.8
+_TOO_MUCH = {"memory": Outcome.OOM, "disk": Outcome.CRASHED, "processes": Outcome.CRASHED}
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit|Fault|Failure)(?::.*)?")
 _ANY_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?::.*)?")
 _TRACEBACK = "Traceback (most recent call last):"
@@ -42,8 +43,8 @@ class Facts:
 def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, str]:
     """The outcome of a shard, and why in one line (empty when it finished).
 
-    In this order: the wrong code ran, a loss was non-finite (whoever ended it then), it was stopped or ran out of
-    time, it ended well, it ran out of memory, it was killed, it crashed.
+    In this order: the wrong code ran, a loss was non-finite (whoever ended it then), it was stopped, ran out of time or
+    took more than it is allowed, it ended well, it ran out of memory, it was killed, it crashed.
     """
     log = _plain(log_tail)
     if record.how == "start-failed":  # the machine's or the lab file's fault, never that of the code under test
@@ -58,6 +59,8 @@ def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, 
         return Outcome.KILLED, f"stopped after {ran:.0f} s{_reached(facts)}"
     if record.how == "timeout":
         return Outcome.TIMEOUT, f"did not end within its time; ended after {ran:.0f} s{_reached(facts)}"
+    if record.how in _TOO_MUCH:
+        return _TOO_MUCH[record.how], _line(f"ended because it {record.error or 'took more than it is allowed'}")
     if record.code == 0:
         return Outcome.FINISHED, ""
     return _failed(record, log, facts)

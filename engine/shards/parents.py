@@ -25,6 +25,9 @@ from engine.shards.spec import ShardSpec
 from engine.shards.warm import GO
 
 SCRIPT = str(Path(__file__).resolve().parent / "warm.py")
+REFEREE = str(
+    Path(__file__).resolve().parent.parent / "judge" / "referee.py"
+)  # the one script from outside the run tree
 FORKS = 200  # after so many a parent is replaced
 PARENTS = 4  # at once; each holds some hundred megabytes
 IDLE_S = 600.0  # without a fork it is ended
@@ -34,6 +37,7 @@ _ROOM = 16384  # bytes of the parent's environment that its forks' environments 
 _PER_RUN = frozenset(  # read when they are first needed, so that a fork can still set them
     ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_VISIBLE_DEVICES")
 )
+_NO_HOME = "/nonexistent"  # where a parent's home directory is, when its forks have each their own
 _THREADS = frozenset(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"))
 
 Key = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]  # interpreter, imports, environment
@@ -49,9 +53,10 @@ class Cold(Exception):
 
 @dataclass(slots=True)
 class Forked:
-    """A shard that a warm parent forked; it stands where a cold one's Popen does."""
+    """A shard that a warm parent forked; it stands where a cold one's Popen does. Its box stands while `life` is open."""
 
     pid: int
+    life: int
     returncode: int | None = None
 
 
@@ -86,7 +91,7 @@ class Parents:
         try:
             key = key_of(spec)
             parent = self._parent(key)
-            forked = Forked(_ask(parent, spec, log))
+            forked = _ask(parent, spec, log)
         except (Cold, OSError, ValueError) as error:
             self.say(f"{spec.id} starts cold: {error}")
             if parent is not None and (not isinstance(error, Cold) or error.retire):
@@ -120,6 +125,7 @@ class Parents:
         ours, theirs = socket.socketpair()
         try:
             env = {**dict(environment), **dict.fromkeys(_THREADS, "1"), "COCKPIT_ROOM": "." * _ROOM}
+            env["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # an import that asks for GPUs must not initialise CUDA
             argv = (interpreter, SCRIPT, str(theirs.fileno()), *modules)
             popen = process.start_parent(argv, env, theirs.fileno())
         except (OSError, subprocess.SubprocessError) as error:
@@ -211,32 +217,33 @@ def key_of(spec: ShardSpec) -> Key:
 
     A module may read any variable when it is imported, so all count but the slot's and the run's own.
     """
-    if spec.isolation != "limits":
-        raise Cold(f"isolation {spec.isolation!r} has no warm parents")
-    if len(spec.argv) < 2 or not os.path.isabs(spec.argv[0]) or not is_script(spec.argv[1]):
+    argv = spec.inner or spec.argv
+    if len(argv) < 2 or not os.path.isabs(argv[0]) or not (is_script(argv[1]) or argv[1] == REFEREE):
         raise Cold("its command is not `python script.py …`")
     environment = []
     for name, value in sorted(spec.env.items()):
         if name in _PER_RUN or name in _THREADS or name == "PYTHONPATH" or name.startswith("COCKPIT_"):
             continue
+        if name == "HOME" and spec.run_dir in value:  # as it is in a box of level 2
+            value = _NO_HOME
         if spec.run_dir in value:
             raise Cold(f"its variable {name} names the run's own directory")
         environment.append((name, value))
-    return spec.argv[0], spec.warm, tuple(environment)
+    return argv[0], spec.warm, tuple(environment)
 
 
-def _ask(parent: Parent, spec: ShardSpec, log: int) -> int:
-    """Have `spec` forked; its process number. It runs only once all is well: until then it waits at the gate.
+def _ask(parent: Parent, spec: ShardSpec, log: int) -> Forked:
+    """Have `spec` forked. It runs only once all is well: until then it waits at the gate.
 
     Raises Cold, OSError or ValueError, and then nothing runs.
     """
     env = {process.MARKER: process.marker(spec), **spec.env}
     env[process.MARKER] = process.marker(spec)
-    request = {"argv": spec.argv, "cwd": spec.cwd, "env": env, "nice": spec.nice, "cores": spec.cores}
-    body = json.dumps(request).encode()
-    read, write = os.pipe()
+    request = {"argv": spec.inner or spec.argv, "cwd": spec.cwd, "env": env, "nice": spec.nice, "cores": spec.cores}
+    body = json.dumps(request | {"walls": spec.walls}).encode()
+    (gate, go), (stands, life) = os.pipe(), os.pipe()
     try:
-        socket.send_fds(parent.sock, [struct.pack("!I", len(body))], [log, read])
+        socket.send_fds(parent.sock, [struct.pack("!I", len(body))], [log, gate, stands])
         parent.sock.sendall(body)
         try:
             answer = _receive(parent.sock)
@@ -245,11 +252,11 @@ def _ask(parent: Parent, spec: ShardSpec, log: int) -> int:
         pid = answer.get("pid")
         if not isinstance(pid, int):
             raise Cold(str(answer.get("refused", "its warm parent refused"))[:1000], answer.get("retire") is True)
-        os.write(write, GO)
-        return pid
+        os.write(go, GO)
+        return Forked(pid, os.dup(life))
     finally:
-        os.close(read)
-        os.close(write)
+        for each in (gate, go, stands, life):
+            os.close(each)
 
 
 def _receive(sock: socket.socket) -> dict[str, Any]:

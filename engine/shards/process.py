@@ -24,7 +24,9 @@ MARKER = "COCKPIT_LAUNCH"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_SWEEPS = 20
+_SWEEPS = 50
+_BEFORE = 1000  # clock ticks: what belongs to a launch did not begin longer than that before its leader
+_FIRST_TO_GO = b"1000"
 
 
 def _find_prctl() -> Callable[..., int] | None:
@@ -65,6 +67,7 @@ def start(spec: ShardSpec, log: int) -> subprocess.Popen[bytes]:
             if os.getppid() != parent:  # it died before the line above
                 os._exit(127)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        offer_to_the_kernel()
         if spec.nice:
             os.nice(spec.nice)
         if spec.cores and hasattr(os, "sched_setaffinity"):
@@ -95,6 +98,7 @@ def start_parent(argv: Sequence[str], env: Mapping[str, str], keep: int) -> subp
         if os.getppid() != parent:
             os._exit(127)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        offer_to_the_kernel()  # its forks inherit that
 
     return subprocess.Popen(
         argv,
@@ -110,67 +114,104 @@ def start_parent(argv: Sequence[str], env: Mapping[str, str], keep: int) -> subp
     )
 
 
+def offer_to_the_kernel() -> None:
+    """Make this process the first that the kernel ends when memory runs out, before the engine and whatever else runs."""
+    with contextlib.suppress(OSError):
+        found = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        try:
+            os.write(found, _FIRST_TO_GO)
+        finally:
+            os.close(found)
+
+
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Send a signal to the process group of `pid`, which may be gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
-def kill_rest(pid: int, launch: str) -> int:
-    """Kill all that is left of a launch: group, session and whoever carries its marker. Returns how many were found.
+def kill_rest(pid: int, launch: str, known: Mapping[int, int] | None = None) -> int:
+    """Kill all that is left of a launch: group, session, whoever carries its marker, and the children of these.
 
+    `known` are processes (number: start time) that were seen to belong to it before. Returns how many were found.
     Call it before the leader is reaped: until then its number cannot mean another process.
     """
+    seen, since = known or {}, began(stat_of(pid)) - _BEFORE
     signal_group(pid, signal.SIGKILL)
-    return _sweep(lambda each: _session(each) == pid or _launch_of(each) == launch)
+
+    def wanted(each: int, stat: list[str]) -> bool:
+        start = began(stat)
+        mine = _session(stat) == pid or seen.get(each) == start
+        return mine or (start >= since and launch_of(each) == launch)  # what is older need not be looked into
+
+    return _sweep(wanted)
 
 
 def kill_orphans(root: str) -> int:
     """Kill what an earlier launcher's shards below the directory `root` left behind. Returns how many were found."""
     below = os.path.join(os.path.realpath(root), "")
-    return _sweep(lambda each: os.path.realpath(_launch_of(each) or "/").startswith(below))
+    return _sweep(lambda each, stat: os.path.realpath(launch_of(each) or "/").startswith(below))
 
 
-def _sweep(wanted: Callable[[int], bool]) -> int:
-    """Kill what matches until a look finds none: a forking process needs more than one look."""
-    killed: set[int] = set()
+def _sweep(wanted: Callable[[int, list[str]], bool]) -> int:
+    """Stop what matches until a look finds no more, then kill it all: one that waits for its child to end would only fork
+    another, and what is stopped still counts against whatever limits there are."""
+    caught: set[int] = set()
     for _ in range(_SWEEPS):
-        found = [each for each in _processes() if wanted(each) and _alive(each)]
-        if not found:
+        new = [each for each in processes() if each not in caught and _to_catch(each, caught, wanted)]
+        if not new:
             break
-        killed.update(found)
-        for each in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(each, signal.SIGKILL)
-    return len(killed)
+        for each in new:
+            _signal(each, signal.SIGSTOP)
+        caught.update(new)
+    for each in caught:
+        _signal(each, signal.SIGKILL)
+    return len(caught)
 
 
-def _processes() -> Iterator[int]:
+def _to_catch(pid: int, caught: set[int], wanted: Callable[[int, list[str]], bool]) -> bool:
+    found = stat_of(pid)
+    return len(found) > 3 and found[0] not in "ZX" and (int(found[1]) in caught or wanted(pid, found))
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def processes() -> Iterator[int]:
+    """Numbers of all processes but this one; none where there is no /proc."""
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != os.getpid():
                 yield int(name)
 
 
-def _stat(pid: int) -> list[str]:
+def stat_of(pid: int) -> list[str]:
     """Fields of /proc/PID/stat from the state on; a process may choose its name, so what counts follows the last ')'."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        found = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    try:
+        return os.read(found, 4096).decode(errors="replace").rpartition(")")[2].split()
+    except OSError:  # it ended in between
+        return []
+    finally:
+        os.close(found)
 
 
-def _session(pid: int) -> int:
-    found = _stat(pid)
-    return int(found[3]) if len(found) > 3 else 0
+def _session(stat: list[str]) -> int:
+    return int(stat[3])
 
 
-def _alive(pid: int) -> bool:
-    found = _stat(pid)
-    return bool(found) and found[0] not in "ZX"
+def began(stat: list[str]) -> int:
+    """When a process started, in clock ticks since boot: with its number, who it is."""
+    return int(stat[19]) if len(stat) > 19 else 0
 
 
-def _launch_of(pid: int) -> str | None:
+def launch_of(pid: int) -> str | None:
+    """The launch whose marker a process carries."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,24 +18,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from engine.shards import bubblewrap
+from engine.shards.devices import gpu_devices
+from engine.shards.join import command
 from engine.shards.spec import GUARD, ShardSpec
 
 Level = Literal[1, 2, 3]
 Wish = Literal["auto", "require-3", "require-2", "limits"]
 
 BOX = Path(__file__).resolve().parent / "box.py"
+RANKS = Path(__file__).resolve().parent / "ranks.py"
 SHOWN: dict[int, str] = {1: "limits only", 2: "box 2", 3: "box 3"}
 """How the status line names a level."""
 
+HOME = "/shard"  # the home directory in a box of level 3: the run's own scratch
 TMP_BYTES = 1 << 30  # of the private /tmp, in memory; TMPDIR lies in the run directory
 SHM_BYTES = 4 << 30  # of the private /dev/shm
 PROBE_S = 20.0
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "nsswitch.conf", "passwd", "group")
 _ETC_MORE = ("hosts", "mime.types", "locale.alias", "OpenCL")
+_ETC_NETWORK = ("resolv.conf", "ssl", "pki", "ca-certificates")  # what looking up names and checking certificates reads
 _SYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _SYS_GPU = ("/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/sys/module/nvidia_uvm")
-_CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+_SYS_NETWORK = ("/sys/devices", "/sys/bus/pci", "/sys/class/net")  # gloo looks for the interfaces' devices
 _PLAIN_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
 
@@ -57,7 +62,8 @@ class Box:
     """What one shard gets of the machine. All paths are absolute and keep their names inside.
 
     `hidden` are directories that stay out of sight where a readable one contains them; what is readable or writable
-    below a hidden one is seen all the same. `links` are symbolic links to be made: (target, where).
+    below a hidden one is seen all the same. `links` are symbolic links to be made: (target, where). With `network` it
+    shares the machine's network; without, level 3 has a loopback of its own and level 2 no sockets.
     """
 
     level: Level
@@ -66,35 +72,33 @@ class Box:
     hidden: tuple[Path, ...] = ()
     links: tuple[tuple[str, Path], ...] = ()
     devices: tuple[Path, ...] = ()
+    network: bool = False
 
 
-def wrap(spec: ShardSpec, box: Box) -> ShardSpec:
+def wrap(spec: ShardSpec, box: Box, program: str | None = None) -> ShardSpec:
     """The spec of the same shard in that box: its command line wrapped, its home directory its own scratch.
 
-    Raises BoxError when the level cannot keep hidden what is hidden.
+    `program` is the bubblewrap to use; left out, the one that works here. Raises BoxError when the level cannot keep hidden
+    what is hidden.
     """
     if box.level == 1:
         return spec
-    # What a library caches below the home directory is as private as its other caches.
-    env = {**spec.env, "HOME": spec.env.get("TMPDIR", spec.run_dir)}
-    if "HOME" in spec.env:  # packages installed with `pip install --user` are still found
-        env.setdefault("PYTHONUSERBASE", os.path.join(spec.env["HOME"], ".local"))
-    python = (_python(), "-I", "-S", str(BOX))
-    if box.level == 2:
-        rules = json.dumps(_rules(box))
-        return replace(spec, argv=(*python, "confine", rules, *spec.argv), env=env, isolation="box-2")
-    words = (
-        shutil.which("bwrap") or "bwrap",
-        *_namespaces(),
-        *_mounts(box),
-        "--chdir",
-        spec.cwd,
-        "--",
-        *python,
-        "within",
-        *spec.argv,
-    )
-    return replace(spec, argv=(*python, "enter", *words), env=env, isolation="box-3")
+    # What a library caches below the home directory is as private as its other caches. Where the name can be the same for
+    # all, it is: libraries read it when they are imported, which for a warm shard is before its run directory is known.
+    scratch = spec.env.get("TMPDIR", spec.run_dir)
+    env = {**spec.env, "HOME": scratch if box.level == 2 else HOME}
+    # Packages installed with `pip install --user` are still found; without a home there are none, and not those of a new one.
+    home = spec.env.get("HOME", "/nonexistent")
+    env.setdefault("PYTHONUSERBASE", os.path.join(home, ".local"))
+    walls = ["2", json.dumps(_rules(box))] if box.level == 2 else ["3", *_bubblewrap(box, scratch, program)]
+    argv = command(entering_python(), walls, spec.cwd, list(spec.argv))
+    level: Literal["box-2", "box-3"] = "box-2" if box.level == 2 else "box-3"
+    return replace(spec, argv=tuple(argv), inner=spec.argv, walls=tuple(walls), env=env, isolation=level)
+
+
+def with_ranks(count: int, command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line that runs `command` as so many ranks; itself for one."""
+    return command if count == 1 else (entering_python(), "-I", "-S", str(RANKS), str(count), *command)
 
 
 def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:
@@ -108,7 +112,7 @@ def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:
     return found.level, f'nothing is started: cockpit.toml says isolation = "{wish}", and {why}'
 
 
-def _python() -> str:
+def entering_python() -> str:
     """The interpreter that boxes are entered with: the engine's own, past any virtual environment."""
     return os.path.realpath(sys.executable)
 
@@ -116,17 +120,18 @@ def _python() -> str:
 # --- level 3
 
 
-def _namespaces() -> tuple[str, ...]:
+def _bubblewrap(box: Box, scratch: str, program: str | None) -> list[str]:
     # No --new-session: the launcher gives each shard a session without a terminal, and its signals go to that group.
-    kinds = ("user", "ipc", "pid", "net", "uts")
-    return (
+    kinds = ("user", "ipc", "pid", "uts") if box.network else ("user", "ipc", "pid", "net", "uts")
+    return [
+        program or bwrap() or "bwrap",
         *(f"--unshare-{kind}" for kind in kinds),
-        "--unshare-cgroup-try",
-        *("--hostname", "shard", "--die-with-parent", "--as-pid-1", "--disable-userns", "--cap-drop", "ALL"),
-    )
+        *("--unshare-cgroup-try", "--hostname", "shard", "--disable-userns", "--cap-drop", "ALL"),
+        *_mounts(box, scratch),
+    ]
 
 
-def _mounts(box: Box) -> list[str]:
+def _mounts(box: Box, scratch: str) -> list[str]:
     """Bubblewrap's words for the file system: parents before children, and at the end the root read-only."""
     own = _own_code()
     binds = dict.fromkeys((*_system(), *own, *box.readable), "--ro-bind-try")
@@ -144,6 +149,7 @@ def _mounts(box: Box) -> list[str]:
     for target, path in (*_system_links(), *box.links):
         if not any(path.is_relative_to(each) for each in binds):
             add(1, path, "--symlink", target, str(path))
+    add(1, Path(HOME), "--bind-try", scratch, HOME)
     add(0, Path("/tmp"), "--size", str(TMP_BYTES), "--tmpfs", "/tmp")
     add(0, Path("/proc"), "--proc", "/proc")
     devices = [word for path in box.devices for word in ("--dev-bind-try", str(path), str(path))]
@@ -173,8 +179,8 @@ def _system_links() -> list[tuple[str, Path]]:
 
 
 def _own_code() -> list[Path]:
-    """What entering a box needs itself: the standard library of the engine's interpreter, and the import guard."""
-    return [*_with_target(Path(sys.base_prefix)), BOX, GUARD]
+    """What entering a box and running ranks in it needs: the engine's standard library, and the import guard."""
+    return [*_with_target(Path(sys.base_prefix)), BOX, RANKS, GUARD]
 
 
 def _with_target(path: Path) -> list[Path]:
@@ -185,8 +191,9 @@ def _with_target(path: Path) -> list[Path]:
 # --- level 2
 
 
-def _rules(box: Box) -> dict[str, list[str]]:
-    readable = [*_system(), *_own_code(), *box.readable]
+def _rules(box: Box) -> dict[str, list[str] | bool]:
+    # /proc as a whole would show other processes; without this file torch complains, and takes slower kernels
+    readable = [*_system(), Path("/proc/cpuinfo"), *_own_code(), *box.readable]
     granted = (*readable, *box.writable)
     for hidden in box.hidden:
         for path in granted:
@@ -199,6 +206,7 @@ def _rules(box: Box) -> dict[str, list[str]]:
         "readable": [str(path) for path in readable],
         "writable": [str(path) for path in box.writable],
         "devices": [*_PLAIN_DEVICES, *map(str, box.devices)],
+        "network": box.network,
     }
 
 
@@ -247,8 +255,11 @@ def lab_box(
     gpus: Iterable[str],
     private: Iterable[Path],
     lab_root: Path,
+    network: bool = False,
+    cache: Path | None = None,
 ) -> Box:
-    """The box of one process of a lab: it reads `tree`, `data` and `mounts`, and writes into `run_dir`.
+    """The box of one process of a lab: it reads `tree`, `data` and `mounts`, and writes into `run_dir` and `cache`. With
+    `network` it shares the machine's.
 
     `private` are the engine's own directories, which no mount may name. Raises BoxError.
     """
@@ -264,14 +275,16 @@ def lab_box(
     places, links = interpreter_paths(interpreter, str(home))
     prefixes = [part for each in places for part in _narrowed(each, hidden)]
     gpus = tuple(gpus)
-    seen = [*prefixes, *wanted, *(path for each in (tree, *data) for path in _with_target(each))]
+    more = [*(Path("/etc", name) for name in _ETC_NETWORK), *map(Path, _SYS_NETWORK)] if network else []
+    seen = [*prefixes, *wanted, *(path for each in (tree, *data, *more) for path in _with_target(each))]
     return Box(
         level,
         readable=tuple(dict.fromkeys([*seen, *(map(Path, _SYS_GPU) if gpus else ())])),
-        writable=tuple(_with_target(run_dir)),
+        writable=tuple(path for each in (run_dir, cache) if each is not None for path in _with_target(each)),
         hidden=tuple(path for path in hidden if path.is_dir()),
         links=links,
         devices=gpu_devices(gpus),
+        network=network,
     )
 
 
@@ -281,18 +294,6 @@ def _narrowed(prefix: Path, hidden: Iterable[Path]) -> list[Path]:
         return [prefix]
     parts = ("bin", "lib", "lib32", "lib64", "libexec", "include", "share", "pyvenv.cfg")
     return [prefix / part for part in parts if (prefix / part).exists()]
-
-
-def gpu_devices(gpus: Iterable[str]) -> tuple[Path, ...]:
-    """Device nodes of the GPUs that a slot leases, by their numbers; of all GPUs when they are named in another way."""
-    names = tuple(gpus)
-    if not names:
-        return ()
-    if all(name.isdigit() for name in names):
-        nodes = [Path(f"/dev/nvidia{name}") for name in names]
-    else:
-        nodes = sorted(Path("/dev").glob("nvidia[0-9]*"))
-    return (*nodes, *(Path(f"/dev/{name}") for name in _CONTROL))
 
 
 # --- what this machine can do
@@ -328,13 +329,12 @@ def probe() -> Probe:
 def _without_bubblewrap() -> str | None:
     if not sys.platform.startswith("linux"):
         return "level 3 needs Linux"
-    if shutil.which("bwrap") is None:
-        how = "apt install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora), pacman -S bubblewrap (Arch)"
-        return f"level 3 needs bubblewrap: {how}"
+    if bwrap() is None:
+        return f"level 3 needs bubblewrap {'.'.join(map(str, bubblewrap.NEEDED))} or newer: {bubblewrap.HOW}"
     said = try_level(3)
     if said is None:
         return None
-    hint = "it needs version 0.8 or newer, and user namespaces"
+    hint = "it needs user namespaces"
     if "uid map" in said or "ermission denied" in said or "not permitted" in said:
         hint = (
             "user namespaces are closed to it; on Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0, "
@@ -352,8 +352,22 @@ def _without_landlock() -> str | None:
     return f"level 2: {said}; it needs Linux 6.2 or newer with landlock among the boot parameter lsm="
 
 
+def bwrap() -> str | None:
+    """The bubblewrap that level 3 is made with: the first that works here, the distribution's before the wheel's.
+
+    Where none works it is the first that there is, whose failure says why; None where there is none.
+    """
+    found = tuple(bubblewrap.candidates())
+    return next((each for each in found if _trial(3, each) is None), found[0] if found else None)
+
+
 def try_level(level: Level) -> str | None:
     """Run a small program in a box of that level; why it cannot be trusted here, or None."""
+    return _trial(level, bwrap() if level == 3 else None)
+
+
+@functools.cache
+def _trial(level: Level, program: str | None) -> str | None:
     with tempfile.TemporaryDirectory(prefix="cockpit-probe-") as name, socket.create_server(("127.0.0.1", 0)) as server:
         place = Path(name).resolve()
         for each in ("out", "in", "outside"):
@@ -363,14 +377,14 @@ def try_level(level: Level) -> str | None:
         words = (place / "outside" / "file", place / "in" / "file", place / "out", server.getsockname()[1])
         spec = ShardSpec(
             id="probe",
-            argv=(_python(), "-I", "-S", "-c", _TRY, *map(str, words)),
+            argv=(entering_python(), "-I", "-S", "-c", _TRY, *map(str, words)),
             cwd=str(place / "in"),
             env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(place / "out")},
             run_dir=str(place / "out"),
             timeout_s=PROBE_S,
         )
         try:
-            boxed = wrap(spec, Box(level, readable=(place / "in",), writable=(place / "out",)))
+            boxed = wrap(spec, Box(level, readable=(place / "in",), writable=(place / "out",)), program or "bwrap")
             done = subprocess.run(
                 boxed.argv,
                 env=dict(boxed.env),

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_PROC = Path("/proc/driver/nvidia/gpus")
+from engine.shards.devices import PROC, by_uuid, cards
+
 _SMI_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Room for one shard: the cores it is pinned to (none: not pinned) and what it sees as CUDA_VISIBLE_DEVICES."""
+    """Room for one shard: the cores it is pinned to (none: not pinned) and what it sees as CUDA_VISIBLE_DEVICES: one a rank."""
 
     index: int
     cores: tuple[int, ...]
@@ -26,27 +27,30 @@ class Slot:
 
 
 def detect(
-    requested: int | Literal["auto"], cpu_ids: Sequence[int], gpu_ids: Sequence[str], threads: int
+    requested: int | Literal["auto"], cpu_ids: Sequence[int], gpu_ids: Sequence[str], threads: int, ranks: int = 1
 ) -> tuple[Slot, ...]:
-    """The slots of a machine with these cores and GPUs, `threads` per shard.
+    """The slots of a machine with these cores and GPUs, `ranks` processes of `threads` threads per shard.
 
-    "auto" (or 0): one a GPU where there are any, else as many as have cores of their own, at least one. Where a number
-    is asked for that the cores do not suffice for, nobody is pinned and the kernel shares them out; GPUs are then given
-    out in turn. Cores of GPU slots are split evenly, for the loading of data. Raises ValueError below 0 or 1 thread.
+    "auto" (or 0): one for each `ranks` GPUs where there are any, else as many as have cores of their own, at least one.
+    Where a number is asked for that the cores do not suffice for, nobody is pinned and the kernel shares them out; GPUs are
+    then given out in turn. Cores of GPU slots are split evenly, for the loading of data. Raises ValueError below 0, 1 thread
+    or 1 rank.
     """
-    if threads < 1:
-        raise ValueError(f"threads is {threads}: at least 1")
+    if threads < 1 or ranks < 1:
+        raise ValueError(f"threads is {threads}, ranks is {ranks}: at least 1")
     count = 0 if requested == "auto" else requested
     if count < 0:
         raise ValueError(f"slots is {count}: at least 1, or 0 for as many as the machine has room for")
+    needs = threads * ranks
     if count == 0:
-        count = len(gpu_ids) or max(1, len(cpu_ids) // threads)
-    share = max(threads, len(cpu_ids) // count) if gpu_ids else threads
+        count = max(1, (len(gpu_ids) or len(cpu_ids) // threads) // ranks)
+    share = max(needs, len(cpu_ids) // count) if gpu_ids else needs
     pinned = share * count <= len(cpu_ids)
     slots = []
     for n in range(count):
         cores = tuple(cpu_ids[n * share : (n + 1) * share]) if pinned else ()
-        slots.append(Slot(n, cores, (gpu_ids[n % len(gpu_ids)],) if gpu_ids else ()))
+        gpus = dict.fromkeys(gpu_ids[(n * ranks + rank) % len(gpu_ids)] for rank in range(ranks)) if gpu_ids else ()
+        slots.append(Slot(n, cores, tuple(gpus)))
     return tuple(slots)
 
 
@@ -65,19 +69,17 @@ def cpus_here() -> list[int]:
 def gpus_here(environ: Mapping[str, str] | None = None) -> list[str]:
     """Names of the GPUs as CUDA_VISIBLE_DEVICES takes them; none without a GPU or a driver. Never raises for lack of one.
 
-    What CUDA_VISIBLE_DEVICES allows in `environ` is kept to.
+    What CUDA_VISIBLE_DEVICES allows in `environ` is kept to. UUIDs where they are known: numbers mean something else in a box.
     """
     allowed = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        return _allowed(allowed)
-    if not _PROC.is_dir() and not Path("/dev/nvidiactl").exists():
+        return by_uuid(_allowed(allowed))
+    if not PROC.is_dir() and not Path("/dev/nvidiactl").exists():
         return []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         shown = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_SMI_S, check=True)
         return parse_list(shown.stdout)
-    with contextlib.suppress(OSError):
-        return [str(n) for n in range(len(list(_PROC.iterdir())))]
-    return []
+    return by_uuid(str(n) for n in range(len(cards())))
 
 
 def _allowed(text: str) -> list[str]:
@@ -103,6 +105,6 @@ def parse_list(text: str) -> list[str]:
     return names
 
 
-def slots_here(requested: int | Literal["auto"], threads: int) -> tuple[Slot, ...]:
+def slots_here(requested: int | Literal["auto"], threads: int, ranks: int = 1) -> tuple[Slot, ...]:
     """The slots of this machine; see `detect`. May take seconds where a GPU driver has to be woken."""
-    return detect(requested, cpus_here(), gpus_here(), threads)
+    return detect(requested, cpus_here(), gpus_here(), threads, ranks)

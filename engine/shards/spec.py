@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-How = Literal["exited", "timeout", "stopped", "start-failed"]
+How = Literal["exited", "timeout", "stopped", "memory", "disk", "processes", "start-failed"]
 
 GUARD = Path(__file__).resolve().parent / "guard"
 """Directory of the import guard's `sitecustomize.py`; see there."""
@@ -140,7 +140,8 @@ def _check_spec(spec: ShardSpec) -> None:
 class ExitRecord:
     """How a process ended, as the launcher saw it. Times are seconds since the epoch, `max_rss` bytes, `cpu_s` seconds.
 
-    Exactly one of `code` and `signal` is set, unless it never started ("start-failed", then `error` says why).
+    Exactly one of `code` and `signal` is set, unless it never started. `error` says why it did not ("start-failed"), or what it
+    took too much of ("memory", "disk", "processes").
     """
 
     id: str
@@ -195,12 +196,14 @@ def shard_env(
     tree: Path,
     lab_root: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    cache: Path | None = None,
 ) -> dict[str, str]:
     """The complete environment of a shard, built from nothing.
 
     `lab_env` is what the lab sets, `passed` the names it lets through from `environ` (the engine's own environment).
     What belongs to the slot and to the run (threads, devices, TMPDIR, caches, import path) is set last and wins: two
     shards must not fight for cores, and none may import from outside its run tree. `lab_root` arms the import guard.
+    Compilers keep what they make in `cache`; left out, in the run's own scratch directory.
     """
     source = os.environ if environ is None else environ
     env = {"PATH": source.get("PATH", os.defpath), "LANG": source.get("LANG", "C.UTF-8")}
@@ -210,12 +213,13 @@ def shard_env(
     env |= lab_env
     env = {name: value for name, value in env.items() if not is_secret(name)}
     scratch = run_dir / "tmp"
+    cache = cache or scratch  # see engine.shards.caches for who may share one
     env |= {name: str(threads) for name in _THREADS}
     env |= {
         "TMPDIR": str(scratch),
-        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),  # a cache shared between runs is a way to inject code
-        "TRITON_CACHE_DIR": str(scratch / "triton"),
-        "TORCH_EXTENSIONS_DIR": str(scratch / "extensions"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "TORCH_EXTENSIONS_DIR": str(cache / "extensions"),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that device numbers mean the same to everyone
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -224,6 +228,7 @@ def shard_env(
         "PYTHONPATH": os.pathsep.join(_import_path(tree, lab_env.get("PYTHONPATH", ""), lab_root)),
         "COCKPIT_RUN_TREE": str(tree),
         "COCKPIT_RUN_DIR": str(run_dir),
+        "COCKPIT_CACHE_DIR": str(cache),
     }
     if lab_root is not None:
         env["COCKPIT_LAB_ROOT"] = str(lab_root)

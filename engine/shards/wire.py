@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.paths import private_directory
 
-LINE = 64 * 1024  # bytes of one request
+LINE = 256 * 1024  # bytes of one request: the walls of a box take thousands
 OUTBOX = 1024 * 1024  # bytes that a client may leave unread
 CLIENTS = 100
 

@@ -95,18 +95,21 @@ _LETTERS = bytes(byte for byte in range(256) if chr(byte).isalpha() and byte < 1
 _PLAIN = bytes(byte for byte in range(128) if chr(byte).isalnum() or chr(byte).isspace())
 
 
+def _count(document: bytes, signs: bytes) -> int:
+    """How many bytes of `document` are among `signs`."""
+    return len(document) - len(document.translate(None, signs))
+
+
 def select(documents: list[bytes], rules: Rules) -> list[bytes]:
     """The documents that `rules` keep, in their order."""
     chosen: list[bytes] = []
     seen: set[bytes] = set()
     for document in documents[: max(1, round(rules.keep_share * len(documents)))]:
         size = max(1, len(document))
-        letters = size - len(document.translate(None, _LETTERS))
-        symbols = len(document.translate(None, _PLAIN))
         if (
             len(document) < rules.min_bytes
-            or letters / size < rules.min_letter_share
-            or symbols / size > rules.max_symbol_share
+            or (rules.min_letter_share > 0 and _count(document, _LETTERS) / size < rules.min_letter_share)
+            or (rules.max_symbol_share < 1 and (size - _count(document, _PLAIN)) / size > rules.max_symbol_share)
             or (rules.drop_duplicates and document in seen)
         ):
             continue

@@ -8,7 +8,8 @@ else: two runs give the same bytes.
 
 - Splits are by document, and a module's code and docstrings always share a split. Which one hangs on a hash of the
   module's name, so that another Python version moves no module from one split to another.
-- `train` and `dev` go to --open, which training may read; `search`, `audit` and `locked` go to --held alone.
+- `train` and `dev` go to --open, which training may read; `search`, `audit` and `locked` go to --held alone, each with the
+  windows that the referee scores: `<split>.json` describes them.
 - Overlap: a document outside `train` is dropped when its text, or more than a fifth of its 48-byte passages, were
   already seen in `train` or in an earlier split. Both counts are in the manifest.
 - A fifth of the training stories is damaged on purpose: crawled text is, and selection rules need something to find.
@@ -30,15 +31,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import data
+
 SPLITS = {"train": 80, "dev": 5, "search": 5, "audit": 5, "locked": 5}  # per cent of the documents
 OPEN = ("train", "dev")
-SOURCES = ("code", "docs", "stories", "arithmetic")
+SOURCES = data.SOURCES
 MAX_BYTES = 2_000_000  # of one source, all splits together
 MAX_DOCUMENT = 16_000  # bytes; longer ones are cut at a line's end, so that no single module is a large share
 MAX_MODULE = 60_000  # bytes; longer modules would be cut anyway, and take long to parse
 MIN_SPLIT = 1_000  # bytes of a source in a split, below which a score would mean nothing
 PASSAGE = 48  # bytes
 MAX_SHARED = 0.2  # of a document's passages
+WINDOWS = 96  # scored of each source
 DAMAGED = 0.2  # of the training stories
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data", "_bundled", "__pycache__"}
 
@@ -302,6 +306,23 @@ def write(corpus: Corpus, overlap: dict[str, dict[str, int]], folders: dict[str,
         (folder / "manifest.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
+def write_windows(held: Path, split: str) -> None:
+    """What the referee scores of a held split: windows of CONTEXT + 1 bytes of each source, and their description."""
+    sources = {}
+    for source in SOURCES:
+        found = data.windows(held, split, source, WINDOWS)
+        name = f"{split}/{source}.windows"
+        (held / name).write_bytes(b"".join(found))
+        sources[source] = {
+            "file": name,
+            "type": "u1",  # unsigned integers of one byte
+            "length": data.CONTEXT + 1,
+            "bytes": data.CONTEXT * len(found),  # of text that the predicted tokens stand for
+            "weight": data.SCORE_WEIGHTS[source],
+        }
+    (held / f"{split}.json").write_text(json.dumps({"split": split, "sources": sources}, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make nanolm's data from this Python installation.")
     parser.add_argument("--open", type=Path, required=True, help="directory for what training may read")
@@ -314,6 +335,9 @@ def main() -> None:
     overlap = drop_overlap(corpus)
     folders = {split: arguments.open if split in OPEN else arguments.held for split in SPLITS}
     write(corpus, overlap, folders)
+    for split in SPLITS:
+        if split not in OPEN:
+            write_windows(arguments.held, split)
     for split in SPLITS:
         sizes = ", ".join(f"{source} {len(b'0'.join(corpus.texts[split, source])) / 1e6:.2f} MB" for source in SOURCES)
         print(f"{split}: {sizes}; overlap {overlap[split]}")

@@ -5,9 +5,10 @@ tests the wrong code and would report "no effect". Python loads this file at sta
 of PYTHONPATH; it takes that directory off the path again, so that the run tree is what comes first, and hands over to
 whichever `sitecustomize` would have been loaded without it.
 
-It reads COCKPIT_RUN_TREE, COCKPIT_LAB_ROOT and COCKPIT_RUN_DIR. Below the lab's root only these may be imported from:
-the run tree, the run's own directory (compiler caches) and installed packages (a `.venv` inside the lab). It is a guard
-against mistakes, not a wall: code that wants around it gets around it. Only modules that are loaded anyway are used.
+It reads COCKPIT_RUN_TREE, COCKPIT_LAB_ROOT, COCKPIT_RUN_DIR and COCKPIT_CACHE_DIR. Below the lab's root only these may
+be imported from: the run tree, the run's own directory, its compilers' cache and installed packages (a `.venv` inside the
+lab). It is a guard against mistakes, not a wall: code that wants around it gets around it. Only modules that are loaded
+anyway are used.
 """
 
 from __future__ import annotations  # the lab's interpreter may be an older one
@@ -51,7 +52,12 @@ class _Guard:
     def __init__(self) -> None:
         self.lab = _places("COCKPIT_LAB_ROOT")
         others = [os.path.join(os.path.dirname(os.path.realpath(each)), "") for each in (os.__file__, __file__)]
-        self.allowed = (*_places("COCKPIT_RUN_TREE"), *_places("COCKPIT_RUN_DIR"), *others)
+        self.allowed = (
+            *_places("COCKPIT_RUN_TREE"),
+            *_places("COCKPIT_RUN_DIR"),
+            *_places("COCKPIT_CACHE_DIR"),
+            *others,
+        )
         self.main_seen = False
 
     def outside(self, origin: object) -> bool:

@@ -1,0 +1,42 @@
+"""How a launcher comes to be the only one of its state directory, and leaves whoever started it. Standard library only."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+
+from engine.paths import StateDir
+
+
+def take_lock(state: StateDir) -> int | None:
+    """The locked descriptor, or None when another launcher holds it. Tries for a second: a client may just be probing."""
+    lock = os.open(state.launcher_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    for _ in range(20):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            time.sleep(0.05)
+    os.close(lock)
+    return None
+
+
+def detach() -> int:
+    """Go on in a child of its own session, and keep the caller waiting until the launcher answers.
+
+    Returns in the child only: the descriptor that takes one byte, the exit status of what the caller started.
+    """
+    ready, tell = os.pipe()
+    if os.fork() > 0:
+        os.close(tell)
+        status = os.read(ready, 1)
+        os._exit(status[0] if status else 1)
+    os.close(ready)
+    os.setsid()
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return tell

@@ -1,0 +1,200 @@
+"""Runs a shard's command as several ranks that train together on this machine. Standard library only.
+
+    python -I -S ranks.py COUNT COMMAND...
+
+Each rank finds in its environment what torch's `env://` reads; no launcher of torch's is in between. The file runs by itself,
+inside boxes too, so it imports nothing of the engine. It ends as the first rank that failed did; the others are killed then.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+FAILED = 98
+LINE = 1 << 16  # bytes; a longer line is passed on in pieces
+_LAST = 16  # pieces that are still read once all ranks have ended
+_PR_SET_PDEATHSIG = 1
+
+
+def environments(count: int, port: int, base: dict[str, str]) -> list[dict[str, str]]:
+    """The environment of each rank. What talks between them stays on the loopback, unless the lab says otherwise."""
+    shared = {
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    if sys.platform.startswith("linux"):
+        shared["GLOO_SOCKET_IFNAME"] = base.get("GLOO_SOCKET_IFNAME", "lo")
+        shared["NCCL_SOCKET_IFNAME"] = base.get("NCCL_SOCKET_IFNAME", "lo")
+    return [{**base, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on just now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Lines:
+    """Passes on what one rank writes, whole lines at a time, those of all ranks but the first with its number before them."""
+
+    def __init__(self, rank: int, write: Callable[[bytes], None]) -> None:
+        self.mark = b"" if rank == 0 else b"[rank%d]: " % rank  # as torch marks its own; see engine.shards.outcome
+        self.write = write
+        self.rest = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Take in some output; an empty piece is the end."""
+        self.rest += piece
+        end = 1 + max(self.rest.rfind(b"\n"), self.rest.rfind(b"\r"))  # a progress bar is no reason to wait
+        if not piece or (not end and len(self.rest) >= LINE):
+            end = len(self.rest)
+        whole, self.rest = self.rest[:end], self.rest[end:]
+        if not whole:
+            return
+        if not self.mark:
+            self.write(whole)
+            return
+        lines = [each if each.startswith(self.mark) else self.mark + each for each in whole.splitlines(keepends=True)]
+        self.write(b"".join(lines) if whole.endswith((b"\n", b"\r")) else b"".join(lines) + b"\n")
+
+
+def _write(piece: bytes) -> None:
+    while piece:
+        piece = piece[os.write(1, piece) :]
+
+
+class Ranks:
+    """The ranks of one shard, from their start to their end."""
+
+    def __init__(self, count: int, argv: list[str]) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.stop = self.stopping = False  # it was asked for; the ranks were told
+        self.failed: int | None = None  # of the first that failed: its exit code, or its signal below 0
+        self.running: list[subprocess.Popen[bytes]] = []
+        woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._asked)
+        self.selector.register(woken, selectors.EVENT_READ, None)
+        for rank, env in enumerate(environments(count, free_port(), dict(os.environ))):
+            self._start(rank, argv, env)
+
+    def _start(self, rank: int, argv: list[str], env: dict[str, str]) -> None:
+        parent, prctl = os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)
+
+        def in_child() -> None:
+            if prctl is not None:
+                prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.getppid() != parent:
+                    os._exit(127)
+
+        # A group of its own, so that a signal meant for all of the shard reaches it once, from here. One thread: safe.
+        popen = subprocess.Popen(
+            argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0, preexec_fn=in_child
+        )
+        self.running.append(popen)
+        assert popen.stdout is not None
+        os.set_blocking(popen.stdout.fileno(), False)
+        self.selector.register(popen.stdout, selectors.EVENT_READ, Lines(rank, _write))
+
+    def _asked(self, *_: object) -> None:
+        self.stop = True  # no more here: a rank may just be starting
+
+    def _stop(self) -> None:
+        """Hand TERM on, once; each rank may then save what it has, for as long as whoever stops the shard lets it."""
+        self.stopping = True
+        for each in self.running:
+            _signal(each, signal.SIGTERM)
+
+    def run(self) -> int:
+        """Wait for the end of all ranks; the exit code, or the signal below 0, that this process is to end with."""
+        while self.running:
+            if self.stop and not self.stopping:
+                self._stop()
+            for key, _ in self.selector.select():
+                if key.data is None:
+                    _drain(key.fd)
+                else:
+                    self._hear(key)
+            self._reap()
+        for key in list(self.selector.get_map().values()):  # what a process that a rank left behind may still hold open
+            if key.data is not None:
+                self._hear(key, last=True)
+        return self.failed or 0
+
+    def _hear(self, key: selectors.SelectorKey, last: bool = False) -> None:
+        piece: bytes | None = None
+        for _ in range(_LAST if last else 1):
+            piece = _read(key.fd)
+            if not piece:
+                break
+            key.data.feed(piece)
+        if last or piece == b"":
+            key.data.feed(b"")
+            self.selector.unregister(key.fileobj)
+
+    def _reap(self) -> None:
+        for each in list(self.running):
+            status = each.poll()
+            if status is None:
+                continue
+            self.running.remove(each)
+            if status and self.failed is None:
+                self.failed = status
+        if self.failed is not None and not self.stopping:
+            for each in self.running:
+                _signal(each, signal.SIGKILL)  # whoever waits for a rank that is gone may not hear anything gentler
+
+
+def _signal(rank: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(rank.pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:  # a box that cannot tell who belongs to it: they die with this process
+        os._exit(128 + number)
+
+
+def _read(fd: int) -> bytes | None:
+    """Some output; empty at its end, None when there is none just now."""
+    try:
+        return os.read(fd, LINE)
+    except BlockingIOError:
+        return None
+
+
+def _drain(fd: int) -> None:
+    while _read(fd):
+        pass
+
+
+def end(status: int) -> None:
+    """End as a rank did."""
+    if status < 0:
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+def main(argv: list[str]) -> int:
+    """Run the ranks that `argv` asks for. Returns only when they cannot be started."""
+    try:
+        end(Ranks(int(argv[0]), argv[1:]).run())
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        print(f"cockpit: no ranks: {error}", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
