@@ -202,7 +202,7 @@ def test_no_fuzzed_reply_crashes_the_machine_or_writes_outside_the_editable_file
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_every_recorded_reply_applies_or_is_refused_for_what_it_was_made_for(path: Path) -> None:
-    before = {name: (NANOLM / name).read_bytes() for name in ("train.py", "mix.toml", "evaluate.py")}
+    before = {name: (NANOLM / name).read_bytes() for name in ("train.py", "mix.toml", "prepare.py")}
     text = path.read_text()
     after = judge(text, before, ("train.py", "mix.toml"))
     if isinstance(after, Refused):
