@@ -101,15 +101,30 @@ def _propose_arguments(sub: argparse.ArgumentParser) -> None:
 
 def _decision_arguments(add: object) -> None:
     assert callable(add)
-    approve = add("approve", "approve a proposal: its branch is made and its shards run")
-    approve.add_argument("id")
+    approve = add("approve", "approve proposals: their branches are made and their shards run")
+    approve.add_argument("ids", nargs="+", metavar="id")
     approve.add_argument(
-        "--diff", metavar="HASH", help="hash of the diff you approve; without it you are shown and asked"
+        "--diff",
+        metavar="HASH",
+        action="append",
+        help="hash of the diff you approve, once for each id; without it you are shown and asked",
     )
     approve.add_argument("--why", default="", help="a reason for the record")
     decline = add("decline", "decline a proposal, with a reason")
     decline.add_argument("id")
     decline.add_argument("--why", required=True, help="the reason; the proposer learns from it")
+    revise = add("revise", 'say "yes, but": the proposer writes one that takes its place')
+    revise.add_argument("id")
+    revise.add_argument("--why", required=True, metavar="NOTE", help="what is to be different")
+    revise.add_argument("--diff", metavar="HASH", help="hash of the diff you read (default: the present one)")
+    add("edit", "edit a proposal in $EDITOR; what you save takes its place").add_argument("id")
+    for name, text in (
+        ("defer", "put a proposal to the end of the queue"),
+        ("undo", "take back a decline, or an approval of which nothing has run yet"),
+    ):
+        sub = add(name, text)
+        sub.add_argument("id")
+        sub.add_argument("--why", default="", help="a reason for the record")
     stop = add("stop", "stop an experiment or one shard")
     stop.add_argument("id")
     stop.add_argument("--why", default="", help="a reason for the record")

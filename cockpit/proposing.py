@@ -40,7 +40,7 @@ def propose(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             with attached(root, start=False) as second:  # the first one is in the middle of an answer
                 row = second.call("cancel", round=answer["round"]["id"])["round"]
-    return _ended(args, row)
+    return ended(args, row)
 
 
 def hand_over_key(session: Session) -> None:
@@ -98,7 +98,8 @@ def _at_once(args: argparse.Namespace, answer: dict[str, Any]) -> int:
     return emit(args, answer, clean(text))
 
 
-def _ended(args: argparse.Namespace, row: dict[str, Any]) -> int:
+def ended(args: argparse.Namespace, row: dict[str, Any]) -> int:
+    """Say how a round ended; the exit code."""
     cost = "" if row["usd"] is None else f", ${row['usd']:.4f}"
     text = f"\n{row['id']} {row['state']}: added {', '.join(row['added']) or 'nothing'}{cost}"
     if row["state"] == "done":

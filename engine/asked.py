@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from engine import events as e
+from engine.decided import not_replaced
 from engine.types import CallRow, RoundRow
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def round_began(s: State, n: int, t: float, ev: e.RoundBegan) -> None:
         began=t,
         ended=None,
     )
+    if ev.revises:
+        row["revises"] = ev.revises
     s.rounds[ev.round] = row
     s.put(row, n)
     s.requests[ev.request] = {"round": ev.round}
@@ -42,6 +45,8 @@ def _update_round(s: State, n: int, name: str, **changes: Any) -> None:
 def round_ended(s: State, n: int, t: float, ev: e.RoundEnded) -> None:
     changes = {name: getattr(ev, name) for name in ("state", "detail", "category", "retry_at", "added")}
     _update_round(s, n, ev.round, ended=t, **changes)
+    if revises := s.rounds[ev.round].get("revises"):
+        not_replaced(s, n, revises)
 
 
 def call_intended(s: State, n: int, t: float, ev: e.CallIntended) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from engine import events as e
 from engine.core import Core, now
 from engine.desk import EngineDesk, spent
-from engine.money import PriceError, Prices, reached, read_prices
+from engine.money import Price, PriceError, Prices, reached, read_prices
 from engine.proposals import Intake
 from engine.proposers.base import Credentials, Proposer, ProposerError
 from engine.proposers.stream import (
@@ -54,6 +54,7 @@ class Round:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     call: str | None = None  # the call that is open
     model: str = ""
+    price: Price | None = None  # of that model
     usage: Usage = field(default_factory=Usage)
     heard: int = 0  # characters of the open call
     added: list[str] = field(default_factory=list)
@@ -89,8 +90,14 @@ class Asking:
         """Keep a key, and where to use it, for as long as this engine runs."""
         self.credentials = Credentials(key, base_url) if key else None
 
-    def begin(self, proposer: Proposer, wanted: int, note: str, who: Who, request: str) -> str:
-        """Begin a round; its name. The same request again is the same round. Raises RpcError."""
+    def begin(
+        self, proposer: Proposer, wanted: int, note: str, who: Who, request: str, closing: e.Decided | None = None
+    ) -> str:
+        """Begin a round; its name. The same request again is the same round. Raises RpcError.
+
+        `closing` is the decision that a proposal be revised: the round is about that one,
+        and both are made durable together.
+        """
         state = self.core.state
         if known := state.requests.get(request, {}).get("round"):
             return str(known)
@@ -98,11 +105,14 @@ class Asking:
         if running:
             raise RpcError(NOT_NOW, f"{running[0]} is asking already: follow it, or cancel it first")
         name = f"r{len(state.rounds) + 1:04d}"
-        self.core.record(e.RoundBegan(name, proposer.name, wanted, clean(note).strip(), who.to_json(), request))
+        revises = closing.target if closing else ""
+        began = e.RoundBegan(name, proposer.name, wanted, clean(note).strip(), who.to_json(), request, revises)
+        self.core.record(*([closing] if closing else []), began)
         made = self.rounds[name] = Round(name)
         for old in list(self.rounds)[:-KEEP]:
             del self.rounds[old]
-        made.task = asyncio.create_task(self._run(made, proposer, wanted, note), name=f"round {name}")
+        desk = self._desk(proposer, wanted, note, revises)
+        made.task = asyncio.create_task(self._run(made, proposer, desk), name=f"round {name}")
         return name
 
     def cancel(self, name: str) -> bool:
@@ -116,7 +126,8 @@ class Asking:
         """What a round said after the first `after` things; waits for more when there is none yet and it goes on."""
         found = self._find(name)
         if found is None:
-            return {"said": [], "next": after, "ended": True, "round": self.core.state.rounds[name]}
+            row = self.core.state.rounds[name]
+            return {"said": [], "next": after, "ended": True, "round": row, "usd": row["usd"]}
         if len(found.said) <= after and not found.ended:
             found.news.clear()
             try:
@@ -126,7 +137,20 @@ class Asking:
                 pass
         said, upto = page(found.said, max(0, after))
         ended = found.ended and upto >= len(found.said)
-        return {"said": said, "next": upto, "ended": ended, "round": self.core.state.rounds[name]}
+        return {
+            "said": said,
+            "next": upto,
+            "ended": ended,
+            "round": self.core.state.rounds[name],
+            "usd": self._so_far(found),
+        }
+
+    def _so_far(self, made: Round) -> float | None:
+        """Dollars of a round's calls, the open one at what it has used at least; None when a price is not known."""
+        usd = self.core.state.rounds[made.name]["usd"]
+        if made.call is None or usd is None:
+            return usd
+        return usd + made.price.of(self._least(made)) if made.price else None
 
     async def until_ended(self, name: str) -> None:
         """Return when the round has ended."""
@@ -169,15 +193,15 @@ class Asking:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _desk(self, proposer: Proposer, wanted: int, note: str) -> EngineDesk:
-        return EngineDesk(self.core, proposer.name, wanted, self.credentials, note)
+    def _desk(self, proposer: Proposer, wanted: int, note: str, revises: str = "") -> EngineDesk:
+        return EngineDesk(self.core, proposer.name, wanted, self.credentials, note, revises)
 
-    async def _run(self, made: Round, proposer: Proposer, wanted: int, note: str) -> None:
+    async def _run(self, made: Round, proposer: Proposer, desk: EngineDesk) -> None:
         """One round to its end, which is in the ledger whatever happens."""
         try:
             await self.core.until(lambda: bool(self.core.state.trunk_arm))  # an engine that has only just begun
             self._allow(Usage(), "")
-            async with aclosing(proposer.propose(self._desk(proposer, wanted, note))) as saying:  # type: ignore[type-var]
+            async with aclosing(proposer.propose(desk)) as saying:  # type: ignore[type-var]
                 async for said in saying:
                     await self._hear(made, said)
         except _Stop as stop:
@@ -235,7 +259,8 @@ class Asking:
             made.say("note", text=self._scrub(said.sentence))
         elif isinstance(said, Written):
             async with self._lock:
-                name = await self.intake.add(said.reply, made.name)
+                replaces = self.core.state.rounds[made.name].get("revises", "")
+                name = await self.intake.add(replace(said.reply, replaces=replaces), made.name)
             made.added.append(name)
             row = self.core.state.proposals[name]
             made.say(
@@ -272,6 +297,7 @@ class Asking:
 
     def _begin_call(self, made: Round, said: Calling) -> None:
         cost = self._allow(said.most, said.model)
+        made.price = self._prices().of(said.model)
         name = f"c{len(self.core.state.calls) + 1:05d}"
         body = self.core.blobs.put(dump(said.request))
         self.core.record(

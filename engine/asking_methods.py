@@ -7,21 +7,29 @@ import uuid
 from typing import Any, Literal
 
 from engine import rpc
+from engine.applying import applied
 from engine.conductor import Conductor
 from engine.core import Core, now, person
+from engine.decide import decided, open_row
 from engine.desk import spent
+from engine.edits import parse
 from engine.money import PriceError, left, reached, read_prices
+from engine.novelty import fingerprint
 from engine.patch import PatchError, patched
+from engine.proposers.api_errors import NO_KEY
 from engine.proposers.base import KINDS, Proposer, ProposerError, Reply, make
 from engine.proposers.writing import Header, Unwritable, as_reply
 from engine.reply import Refused
 from engine.repo import RepoError
 from engine.rpc import RpcError
-from engine.types import Category, ProposalState
+from engine.types import Action, Category, ProposalState
 
 MOST = 50
 LONGEST_WAIT_S = 30.0
-ASKED = ("key", "propose", "follow", "cancel", "request", "submit", "again", "money")
+ASKED = (
+    *("key", "proposer", "propose", "follow", "cancel", "request"),
+    *("submit", "again", "revise", "edited", "money"),
+)
 
 
 class AskingMethods:
@@ -70,6 +78,22 @@ class AskingMethods:
             return make(by, lab.root, str(lab.proposer.path), lab.proposer.settings())
         except ProposerError as error:
             raise RpcError(rpc.NOT_NOW, str(error)) from None
+
+    async def do_proposer(self) -> dict[str, Any]:
+        """Who `propose` would ask, with which model, whether there is a key, and what the budget has left; asks nobody."""
+        lab, used = self.core.lab, spent(self.core, now())
+        own = self.conductor.intake.proposer
+        running = [each.name for each in self.asking.rounds.values() if not each.ended]
+        return {
+            "proposer": own.name,
+            "unasked": own.unasked,
+            "model": lab.proposer.settings().model if own.name == "claude" else "",
+            "effort": lab.proposer.settings().effort if own.name == "claude" else "",
+            "key": self.asking.credentials is not None,
+            "left": list(left(lab.budget, used)),
+            "stopped": reached(lab.budget, used),
+            "round": running[0] if running else None,
+        }
 
     def _waiting(self) -> int:
         return sum(row["state"] == ProposalState.WAITING for row in self.core.state.proposals.values())
@@ -142,6 +166,62 @@ class AskingMethods:
             raise RpcError(rpc.NOT_NOW, f"{proposal} waits for review already")
         text = self.core.blobs.get(self.core.state.sources[proposal]).decode("utf-8", "replace")
         return self._answer(await self.conductor.put(Reply(text, f"again {proposal}", row["proposer"], again=True)))
+
+    async def do_revise(
+        self, proposal: str, diff_hash: str | None, why: str, request_id: str, wait: bool = True
+    ) -> dict[str, Any]:
+        """ "Yes, but": close a waiting proposal as revised, and begin a round that writes the one which takes its place.
+
+        It waits again when nothing comes of that round. The reason goes into the ledger, and to whoever proposes next.
+        """
+        if not why.strip():
+            raise RpcError(rpc.INVALID_PARAMS, "a revision needs a note: what is to be different")
+        name = self.core.state.requests.get(request_id, {}).get("round")
+        if name is None:
+            row = open_row(self.core, proposal, diff_hash or "", ProposalState.WAITING)
+            proposer, who = self._reviser(), person(self.core.identity)
+            closing = decided(self.core, row, Action.REVISE, who, why, request_id)
+            name = self.asking.begin(proposer, 1, why, who, request_id, closing)
+        if wait:
+            await self.asking.until_ended(name)
+        made = self.core.state.rounds[name]
+        return {"added": made["added"], "round": made}
+
+    def _reviser(self) -> Proposer:
+        """The lab's own proposer where it can be asked, else Claude when there is a key. Raises RpcError(NOT_NOW)."""
+        own = self.conductor.intake.proposer
+        proposer = self._proposer("claude") if own.unasked else own
+        if proposer.name == "claude" and self.asking.credentials is None:
+            raise RpcError(rpc.NOT_NOW, f"nobody can be asked to revise it: {NO_KEY}; or edit it yourself")
+        return proposer
+
+    async def do_edited(self, proposal: str, diff_hash: str | None, text: str) -> dict[str, Any]:
+        """Queue what a person made of a proposal, as a new one that takes its place; they are its co-author.
+
+        `text` is a reply like the one that it was. One that cannot be applied is refused here, and changes nothing.
+        """
+        states = (ProposalState.WAITING, ProposalState.REFUSED)
+        old = open_row(self.core, proposal, diff_hash or "", *states)
+        who = person(self.core.identity)
+        try:
+            parsed = parse(text)
+            parent = await self.core.git(self.core.repo.trunk)
+            before, after = await self.core.git(applied, self.core, parsed, parent)
+        except Refused as refused:
+            near = f"\nThe nearest text of the file:\n{refused.nearest}" if refused.nearest else ""
+            raise RpcError(
+                rpc.NOT_NOW, f"the edited text is refused ({refused.reason}): {refused.detail}{near}"
+            ) from None
+        if old["diff_hash"] and await asyncio.to_thread(fingerprint, before, after) == old.get("fingerprint"):
+            raise RpcError(rpc.NOT_NOW, f"that is the change of {proposal} as it was: nothing was queued")
+        by = old["proposer"] if old["proposer"].endswith("human") else f"{old['proposer']}+human"
+        reply = Reply(text, f"{proposal}, edited", by, replaces=proposal, co_author=who.name)
+        answer = self._answer(await self.conductor.put(reply))
+        row = self.core.state.proposals[proposal]
+        if answer["refusal"] is None and row.get("replaced_by") == answer["proposal"]:
+            why = f"edited as {answer['proposal']}"
+            self.core.record(decided(self.core, row, Action.REVISE, who, why, uuid.uuid4().hex))
+        return answer
 
     def _answer(self, name: str) -> dict[str, Any]:
         row = self.core.state.proposals[name]

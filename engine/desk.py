@@ -30,11 +30,18 @@ class EngineDesk:
     """The desk of one request: `wanted` proposals of the proposer called `name`, with a note of the person's."""
 
     def __init__(
-        self, core: Core, name: str, wanted: int, credentials: Credentials | None = None, note: str = ""
+        self,
+        core: Core,
+        name: str,
+        wanted: int,
+        credentials: Credentials | None = None,
+        note: str = "",
+        revises: str = "",
     ) -> None:
         self.core = core
         self.name = name
         self.note = note
+        self.revises = revises  # the proposal that the note is about
         self._wanted = wanted
         self._credentials = credentials
         self._parent: str | None = None
@@ -121,9 +128,14 @@ class EngineDesk:
             without_gain=without_gain(state),
             wanted=self.wanted,
             note=self.note,
+            revises=self.revises,
+            revised=self._reply(self.revises) if self.revises else "",
             secrets=secrets_here(self._credentials),
             key=FENCE,
         )
+
+    def _reply(self, proposal: str) -> str:
+        return self.core.blobs.get(self.core.state.sources[proposal]).decode("utf-8", "replace")
 
     def _titles(self, kind: str) -> list[str]:
         state = self.core.state

@@ -78,6 +78,8 @@ class ProposalAdded:
     fingerprint: str = ""
     duplicate_of: str = ""
     round: str = ""
+    replaces: str = ""  # the proposal that this one is a revision of
+    co_author: str = ""  # the person who edited it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class ProposalRebased:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on a proposal: `diff` is the hash of the diff that was on screen."""
+    """A decision on a proposal (`action` is one of Action): `diff` is the hash of the diff that was on screen."""
 
     decision: str
     target: str
@@ -303,7 +305,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class RoundBegan:
-    """A person asks a proposer for hypotheses."""
+    """A person asks a proposer for hypotheses, or to revise the proposal `revises` as the note says."""
 
     round: str
     proposer: str
@@ -311,6 +313,7 @@ class RoundBegan:
     note: str
     who: Json
     request: str
+    revises: str = ""
 
 
 @dataclass(frozen=True, slots=True)

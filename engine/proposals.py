@@ -72,7 +72,8 @@ class Intake:
         source = core.blobs.put(reply.text.encode())
         name = f"p{len(core.state.proposals) + 1:04d}"
         parent = await core.git(core.repo.trunk)
-        event = replace(await draft(core, name, reply, source, parent), round=round)
+        event = await draft(core, name, reply, source, parent)
+        event = replace(event, round=round, replaces=reply.replaces, co_author=reply.co_author)
         first = core.state.fingerprints.get(event.fingerprint) if event.fingerprint else None
         if first is not None:
             event = replace(event, duplicate_of=first)
@@ -229,6 +230,7 @@ def _message(core: Core, proposal: str, experiment: str, who: Who, why: str) -> 
         f"Cockpit-Proposer: {row['proposer']}",
         f"Cockpit-Diff: {row['diff_hash']}",
         f"Cockpit-Approved-By: {one_line(who.name)} ({who.kind}, {who.os_user}@{who.host})",
+        *([f"Co-authored-by: {one_line(row['co_author'])}"] if row.get("co_author") else []),
         "",
     ]
     return "\n".join(body)

@@ -32,12 +32,14 @@ class Category(StrEnum):
 
 
 class ProposalState(StrEnum):
-    """Where a proposal stands. `REFUSED` means that the machine could not apply it; `DECLINED` that a person said no."""
+    """Where a proposal stands. `REFUSED` means that the machine could not apply it; `DECLINED` that a person said no;
+    `REVISED` that a person said "yes, but", and another one takes its place."""
 
     WAITING = "waiting"
     REFUSED = "refused"
     DECLINED = "declined"
     APPROVED = "approved"
+    REVISED = "revised"
 
 
 class ExperimentState(StrEnum):
@@ -145,6 +147,9 @@ class Action(StrEnum):
 
     APPROVE = "approve"
     DECLINE = "decline"
+    REVISE = "revise"  # another proposal is to take its place, or took it
+    DEFER = "defer"  # to the end of the queue
+    UNDO = "undo"  # an approval of which nothing has run yet, or a decline
     STOP = "stop"
     SIGN = "sign"
     PULL = "pull"
@@ -238,6 +243,11 @@ class ProposalRow(TypedDict):
     duplicate_of: NotRequired[str]  # the earliest proposal with the same fingerprint
     origin: NotRequired[str]  # a file, a branch, a model
     round: NotRequired[str]  # of asking a model
+    predicted_effect: NotRequired[float]  # in the metric's unit; > 0 is better
+    replaces: NotRequired[str]  # the proposal that this one is a revision of
+    replaced_by: NotRequired[str]
+    co_author: NotRequired[str]  # the person who edited it
+    deferred: NotRequired[float]  # when it was last put to the end of the queue
 
 
 class VerdictRow(TypedDict):
@@ -341,6 +351,7 @@ class RoundRow(TypedDict):
     usd: float | None  # of its calls so far; None when a price is not known
     began: float
     ended: float | None
+    revises: NotRequired[str]  # the proposal that it is to revise
 
 
 class CallRow(TypedDict):

@@ -27,12 +27,15 @@ class ProposerError(Exception):
 class Reply:
     """One reply in the SEARCH/REPLACE format, untrusted, and where it came from (a file, a model) in a few words.
 
-    `by` names the proposer where that is not the lab's own; `again` that a person wants it though it was proposed before."""
+    `by` names the proposer where that is not the lab's own; `again` that a person wants it though it was proposed before;
+    `replaces` the proposal that it is a revision of, and `co_author` the person who edited it."""
 
     text: str
     source: str
     by: str = ""
     again: bool = False
+    replaces: str = ""
+    co_author: str = ""
 
     @property
     def digest(self) -> str:

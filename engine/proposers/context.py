@@ -47,6 +47,8 @@ class Context:
     without_gain: int
     wanted: int
     note: str = ""
+    revises: str = ""  # the id of a proposal that is to be written anew as the note says
+    revised: str = ""  # and what it was
     secrets: tuple[str, ...] = ()
     key: bytes = b""
 
@@ -149,9 +151,23 @@ def _now(context: Context) -> str:
             f"The last {context.without_gain} experiments brought no solid gain. Do not tune further what is there: propose "
             "structural changes, of kinds that the history has not seen."
         )
+    if context.revises:
+        return "\n\n".join([*parts, *_revision(context)])
     if context.note.strip():
         parts.append(f"The researcher says: {_own(context, context.note)}")
     n = context.wanted
     kinds = "each in a category of its own" if n > 1 else "in the category that you think most of"
     parts.append(f"# Request\nWrite {n} proposal{'s' if n != 1 else ''}, {kinds}. One idea each.")
     return "\n\n".join(parts)
+
+
+def _revision(context: Context) -> list[str]:
+    """The request to write one proposal anew: it is quoted as data, since a model wrote it."""
+    was = fenced(context.revised, f'proposal="{context.revises}"', context.key, context.secrets, limit=MAX_FILE)
+    return [
+        f"# To be revised\nThe researcher has read {context.revises}, which was:",
+        was,
+        f"The researcher says: yes, but {_own(context, context.note)}",
+        "# Request\nWrite one proposal that takes its place: the same idea, changed as the researcher says, whole, and against "
+        "the files as they are given above.",
+    ]

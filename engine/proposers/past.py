@@ -65,10 +65,12 @@ class _Writer:
         return Past(f"{self._proposal(data['proposal'])} | refused by the machine: {data['refusal']}{again}")
 
     def _decided(self, data: Data) -> Past | None:
-        if data["action"] != "decline":
+        did = {"decline": "declined", "revise": "sent back to be revised", "undo": "its last decision was taken back"}
+        if data["action"] not in did:
             return None
         who = "the researcher" if data["who"].get("kind") == "person" else "a policy"
-        return Past(f"{self._proposal(data['target'])} | declined by {who}: {data['why']}")
+        why = f": {data['why']}" if data["why"] else ""
+        return Past(f"{self._proposal(data['target'])} | {did[data['action']]} by {who}{why}")
 
     def _ended(self, data: Data) -> None:
         peak = (data.get("usage") or {}).get("max_rss")
