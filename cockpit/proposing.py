@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import uuid
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cockpit.attach import Session, attached, lab_here
+from cockpit.attach import Session, attached, lab_here, own_key
 from cockpit.commands import Failed, WrongUse, emit
 from engine.text import clean
 
@@ -45,9 +44,8 @@ def propose(args: argparse.Namespace) -> int:
 
 def hand_over_key(session: Session) -> None:
     """Give the engine the key of this shell, if there is one; it keeps it in memory."""
-    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
-    if key:
-        session.call("key", key=key, base_url=os.environ.get("ANTHROPIC_BASE_URL", ""))
+    if key := own_key():
+        session.call("key", **key)
 
 
 def follow(session: Session, name: str, show: Any) -> dict[str, Any]:

@@ -195,11 +195,14 @@ class AskingMethods:
             raise RpcError(rpc.NOT_NOW, f"nobody can be asked to revise it: {NO_KEY}; or edit it yourself")
         return proposer
 
-    async def do_edited(self, proposal: str, diff_hash: str | None, text: str) -> dict[str, Any]:
+    async def do_edited(self, proposal: str, diff_hash: str | None, text: str, request_id: str = "") -> dict[str, Any]:
         """Queue what a person made of a proposal, as a new one that takes its place; they are its co-author.
 
         `text` is a reply like the one that it was. One that cannot be applied is refused here, and changes nothing.
         """
+        request = request_id or uuid.uuid4().hex
+        if self.core.state.requests.get(request, {}).get("proposal") == proposal:
+            return self._answer(self.core.state.proposals[proposal]["replaced_by"])
         states = (ProposalState.WAITING, ProposalState.REFUSED)
         old = open_row(self.core, proposal, diff_hash or "", *states)
         who = person(self.core.identity)
@@ -220,7 +223,7 @@ class AskingMethods:
         row = self.core.state.proposals[proposal]
         if answer["refusal"] is None and row.get("replaced_by") == answer["proposal"]:
             why = f"edited as {answer['proposal']}"
-            self.core.record(decided(self.core, row, Action.REVISE, who, why, uuid.uuid4().hex))
+            self.core.record(decided(self.core, row, Action.REVISE, who, why, request))
         return answer
 
     def _answer(self, name: str) -> dict[str, Any]:
