@@ -87,9 +87,11 @@ class ReviewScreen(DecidingScreen):
 
     async def _cancel(self, name: str) -> None:
         try:
-            answer = await self.cockpit.ask_twice("cancel", round=name)
+            answer = await self.cockpit.link.call("cancel", round=name)
             self.say(f"{name} is stopped" if answer["cancelled"] else f"{name} had ended already", "warn")
         except RpcError as error:
             self.say(clean(error.message), "bad")
+        except OFFLINE:
+            self.say(f"the engine did not answer, and {name} may go on: press x again when it is back", "bad")
         if self.is_current:
             self.sync()
