@@ -76,7 +76,7 @@ clean:
 
 .venv/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(PY)
 	@echo "installing the cockpit, what the sample lab needs, and the tools for tests and checks"
-	@$(PIP) -e ".[lab,box,dev]"
+	@$(PIP) -e ".[lab,box,claude,dev]"
 	@touch .venv/.installed-lab $@
 
 # A version manager's python3.12 may exist and still refuse to run, so each name is asked, not looked for.

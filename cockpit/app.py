@@ -21,6 +21,7 @@ from . import clipboard, themes
 from .driver import cell_diffing
 from .fetch import Fetcher
 from .follow import OFFLINE, Follower
+from .listen import Listener
 from .model import Link, ReadModel
 from .screens.base import CockpitScreen
 from .screens.help import HelpScreen
@@ -60,6 +61,7 @@ class CockpitApp(App[str], inherit_bindings=False):
         self.model = ReadModel()
         self.follower = Follower(link, self.model)
         self.fetcher = Fetcher(link, self.model, clock)
+        self.listener = Listener(link, self.model)
         self.message: Span | None = None
         self.themes, self._theme_problems = themes.load_all()
         for each in self.themes.values():
@@ -95,6 +97,7 @@ class CockpitApp(App[str], inherit_bindings=False):
 
     async def on_unmount(self) -> None:
         await self.fetcher.close()
+        await self.listener.close()
         if self._following is not None:
             self._following.cancel()
 
@@ -107,17 +110,27 @@ class CockpitApp(App[str], inherit_bindings=False):
                 self.fetcher.forget()
                 self.follower.reattach()
             self._link_state = self.link.state
-        slow = self._blurred or getattr(self._driver, "backlog", 0) > 3
-        if slow and self._skipped < 3:
+        self.listener.look()
+        if self.slow and self._skipped < 3:
             self._skipped += 1
             return
         self._skipped = 0
         model = self.model
-        state = (model.version, model.live_version, self.fetcher.changed, self.link.state, tuple(self.troubles()))
-        screen = self.screen_stack[-1] if self.screen_stack else None  # none is left while it closes
+        state = (
+            model.version, model.live_version, self.fetcher.changed, self.link.state, tuple(self.troubles()),
+            self.listener.version if self.slow else self.listener.milestone,
+        )  # fmt: skip
+        if not self.screen_stack:  # it is being taken down
+            return
+        screen = self.screen
         if state != self._painted and isinstance(screen, CockpitScreen) and screen.is_mounted:
             self._painted = state
             screen.sync()
+
+    @property
+    def slow(self) -> bool:
+        """Whether to paint less: nobody looks, or the line does not keep up."""
+        return self._blurred or getattr(self._driver, "backlog", 0) > 3
 
     def on_app_blur(self) -> None:
         self._blurred = True
@@ -185,7 +198,7 @@ class CockpitApp(App[str], inherit_bindings=False):
 
     async def ask_twice(self, method: str, **params: Any) -> Any:
         """A request that changes something, with an id of its own; sent again once when the line broke in the middle."""
-        params["request_id"] = secrets.token_hex(8)
+        params.setdefault("request_id", secrets.token_hex(8))
         try:
             return await self.link.call(method, **params)
         except RpcError as error:

@@ -67,6 +67,12 @@ def is_running(state: StateDir) -> bool:
     return False
 
 
+def own_key() -> dict[str, str]:
+    """What this shell has for the Messages API, as the engine's method `key` takes it; empty when it has no key."""
+    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
+    return {"key": key, "base_url": os.environ.get("ANTHROPIC_BASE_URL", "")} if key else {}
+
+
 def spawn(root: Path, state: StateDir) -> subprocess.Popen[bytes]:
     """Start the lab's engine, detached. What it says before its log is open goes to `engine.start`."""
     state.root.mkdir(parents=True, exist_ok=True, mode=0o700)

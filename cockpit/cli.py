@@ -51,8 +51,7 @@ def build() -> argparse.ArgumentParser:
     rank = add("rank", "experiments, best first")
     rank.add_argument("--limit", type=_count, default=20, help="most experiments (default: 20)")
     _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
-    propose = add("propose", "ask the lab's proposer for more proposals")
-    propose.add_argument("-n", type=_count, default=1, dest="count")
+    _propose_arguments(add("propose", "ask for proposals, or submit a diff of your own; submitting approves nothing"))
     add("rebuild", "make the index anew from ledger, git and metrics files")
     add("verify", "check ledger, decisions, branches, shards and index against one another")
     gc = add("gc", "remove what can be made again or is not to be kept")
@@ -84,17 +83,48 @@ def _demo_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _propose_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("-n", type=_count, default=1, dest="count", help="how many (default: 1)")
+    sub.add_argument("--by", default="", metavar="PROPOSER", help="another than the lab's: claude, sweep or recording")
+    sub.add_argument("--note", default="", help="what you want to tell it")
+    sub.add_argument("--show-request", action="store_true", help="print what would go out to Claude; nothing is sent")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--diff", type=Path, metavar="FILE", help="submit a unified diff (- for standard input)")
+    what.add_argument("--from-branch", metavar="BRANCH", help="submit what a branch changes since it left the trunk")
+    what.add_argument("--again", metavar="ID", help="queue a proposal again, on the present trunk")
+    sub.add_argument("--hypothesis", default="", help="for a diff or a branch: one sentence that can be wrong")
+    sub.add_argument("--category", default="systems", help="architecture, optimizer, schedule … (default: systems)")
+    sub.add_argument("--mechanism", default="", help="why it should work")
+    sub.add_argument("--prediction", default="", help="what will be measured if it does")
+    sub.add_argument("--effect", type=float, help="by how much the metric gets better")
+
+
 def _decision_arguments(add: object) -> None:
     assert callable(add)
-    approve = add("approve", "approve a proposal: its branch is made and its shards run")
-    approve.add_argument("id")
+    approve = add("approve", "approve proposals: their branches are made and their shards run")
+    approve.add_argument("ids", nargs="+", metavar="id")
     approve.add_argument(
-        "--diff", metavar="HASH", help="hash of the diff you approve; without it you are shown and asked"
+        "--diff",
+        metavar="HASH",
+        action="append",
+        help="hash of the diff you approve, once for each id; without it you are shown and asked",
     )
     approve.add_argument("--why", default="", help="a reason for the record")
     decline = add("decline", "decline a proposal, with a reason")
     decline.add_argument("id")
     decline.add_argument("--why", required=True, help="the reason; the proposer learns from it")
+    revise = add("revise", 'say "yes, but": the proposer writes one that takes its place')
+    revise.add_argument("id")
+    revise.add_argument("--why", required=True, metavar="NOTE", help="what is to be different")
+    revise.add_argument("--diff", metavar="HASH", help="hash of the diff you read (default: the present one)")
+    add("edit", "edit a proposal in $EDITOR; what you save takes its place").add_argument("id")
+    for name, text in (
+        ("defer", "put a proposal to the end of the queue"),
+        ("undo", "take back a decline, or an approval of which nothing has run yet"),
+    ):
+        sub = add(name, text)
+        sub.add_argument("id")
+        sub.add_argument("--why", default="", help="a reason for the record")
     stop = add("stop", "stop an experiment or one shard")
     stop.add_argument("id")
     stop.add_argument("--why", default="", help="a reason for the record")

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from cockpit.attach import is_running, spawn, start_failure, state_dir
+from cockpit.attach import is_running, own_key, spawn, start_failure, state_dir
 from engine import rpc
 from engine.paths import CONFIG
 from engine.rpc import RpcError
@@ -100,6 +100,7 @@ class Client:
             token = self._dir.token.read_text().strip()
             greeting = {"token": token, "client": f"terminal {os.getpid()}", "protocol": PROTOCOL}
             hello = await self._ask(writer, "hello", greeting)
+            await self._hand_over_key(writer)
             self._writer, self.state, self.problem = writer, "connected", None
             self._up.set()
             self._news.put_nowait(("connected", hello))
@@ -108,6 +109,12 @@ class Client:
             read.cancel()
             with suppress(OSError):
                 writer.close()
+
+    async def _hand_over_key(self, writer: asyncio.StreamWriter) -> None:
+        """Give the engine the key of this shell, if there is one; an engine that will not have it is used all the same."""
+        if key := own_key():
+            with suppress(RpcError):
+                await self._ask(writer, "key", key)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:

@@ -226,15 +226,21 @@ def _param(text: str) -> tuple[str, str]:
 
 
 def _approve(args: argparse.Namespace) -> int:
+    if args.diff and len(args.diff) != len(args.ids):
+        raise WrongUse(f"{len(args.ids)} proposals and {len(args.diff)} --diff: name one for each, in the same order")
+    answers = []
     with attached(_root(args)) as session:
-        seen = args.diff or _ask(session, args, args.id, "Approve it: its branch is made and its shards run?")
-        if seen is None:
-            print("not approved", file=sys.stderr)
-            return 1
-        answer = session.call(
-            "decide", proposal=args.id, diff_hash=seen, action="approve", why=args.why, request_id=uuid.uuid4().hex
-        )
-    return _decided(args, answer)
+        for name, given in zip(args.ids, args.diff or [""] * len(args.ids), strict=True):
+            seen = given or _ask(session, args, name, f"Approve {name}: its branch is made and its shards run?")
+            if seen is None:
+                print(f"{name} not approved", file=sys.stderr)
+                return 1
+            told = {"proposal": name, "diff_hash": seen, "action": "approve", "why": args.why}
+            answers.append((name, session.call("decide", **told, request_id=uuid.uuid4().hex)))
+    if len(answers) == 1:
+        return _decided(args, *answers[0])
+    emit(args, {"decisions": dict(answers)}, "\n".join(_outcome(*each) for each in answers))
+    return 0 if all(answer["first"] for _, answer in answers) else 1
 
 
 def _ask(session: Session, args: argparse.Namespace, proposal: str, question: str) -> str | None:
@@ -257,19 +263,19 @@ def _decline(args: argparse.Namespace) -> int:
         answer = session.call(
             "decide", proposal=args.id, diff_hash=shown, action="decline", why=args.why, request_id=uuid.uuid4().hex
         )
-    return _decided(args, answer)
+    return _decided(args, args.id, answer)
 
 
-def _decided(args: argparse.Namespace, answer: dict[str, Any]) -> int:
+def _decided(args: argparse.Namespace, name: str, answer: dict[str, Any]) -> int:
+    emit(args, answer, _outcome(name, answer))
+    return 0 if answer["first"] else 1
+
+
+def _outcome(name: str, answer: dict[str, Any]) -> str:
     if not answer["first"]:
-        emit(
-            args,
-            answer,
-            f"{args.id} was {answer['state']} before, by {clean(answer['by'] or '?')}: nothing was changed",
-        )
-        return 1
+        return f"{name} was {answer['state']} before, by {clean(answer['by'] or '?')}: nothing was changed"
     more = f" as experiment {answer['experiment']}" if answer["experiment"] else ""
-    return emit(args, answer, f"{args.id} {answer['state']}{more}")
+    return f"{name} {answer['state']}{more}"
 
 
 def _stop(args: argparse.Namespace) -> int:
@@ -309,10 +315,16 @@ def _simple(method: str, say: Callable[[dict[str, Any]], str], *names: str) -> C
 
 
 def _propose(args: argparse.Namespace) -> int:
-    with attached(_root(args)) as session:
-        added = session.call("propose", n=args.count)
-    text = f"added {', '.join(added['added'])}" if added["added"] else "the proposer has nothing more to propose"
-    return emit(args, added, text)
+    from cockpit.proposing import propose
+
+    return propose(args)
+
+
+def _otherwise(args: argparse.Namespace) -> int:
+    """Neither yes nor no: revise, edit, defer or undo."""
+    from cockpit import deciding
+
+    return int(getattr(deciding, args.command)(args))
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -368,6 +380,10 @@ COMMANDS: dict[str, Command] = {
     "show": _show,
     "approve": _approve,
     "decline": _decline,
+    "revise": _otherwise,
+    "edit": _otherwise,
+    "defer": _otherwise,
+    "undo": _otherwise,
     "stop": _stop,
     "sign": _sign,
     "rank": _rank,

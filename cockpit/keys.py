@@ -74,6 +74,13 @@ TABLE: tuple[Key, ...] = (
         "approve", ("a",), "approve", "approve what is shown; says what would run, enter confirms", "review", True, True
     ),
     Key("decline", ("d",), "decline", "decline what is shown; asks for a reason", "review", True, True),
+    Key("revise", ("r",), "revise", '"yes, but": asks for a note, and the proposer for another', "review", True, True),
+    Key("edit", ("e",), "edit", "edit what is shown in $EDITOR, as its co-author", "review", True, True),
+    Key("later", ("l",), "defer", "put what is shown to the end of the queue", "review", True, True),
+    Key("undo", ("z",), "undo", "take back a decline, or an approval that has not run yet", "review", True, True),
+    Key("mark", ("space",), "mark", "mark what is shown, to be approved with others by one a", "review"),
+    Key("propose", ("p",), "propose", "ask for 3 more proposals; says who is asked, enter asks", "review", True, True),
+    Key("cancel", ("x",), "stop asking", "stop the asking that is going on", "review", True, True),
 )
 
 PROMPT: tuple[tuple[str, str], ...] = (

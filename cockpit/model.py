@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from engine.text import clean_all, clean_line
-from engine.types import DecisionRow, ExperimentRow, FindingRow, LabRow, LiveRow, ProposalRow, Row, ShardRow
+from engine.types import (
+    CallRow,
+    DecisionRow,
+    ExperimentRow,
+    FindingRow,
+    LabRow,
+    LiveRow,
+    ProposalRow,
+    RoundRow,
+    Row,
+    ShardRow,
+)
 
 KEEP_POINTS = 1200
 """Live points kept of one shard; beyond it every second one is dropped, since a screen is a few hundred columns wide."""
@@ -86,6 +97,8 @@ class ReadModel:
         self.shards: dict[str, ShardRow] = {}
         self.decisions: dict[str, DecisionRow] = {}
         self.findings: dict[str, FindingRow] = {}
+        self.rounds: dict[str, RoundRow] = {}
+        self.calls: dict[str, CallRow] = {}
         self.live: dict[str, Live] = {}
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
         self.next = 0
@@ -100,6 +113,8 @@ class ReadModel:
             "shard": cast(dict[str, Any], self.shards),
             "decision": cast(dict[str, Any], self.decisions),
             "finding": cast(dict[str, Any], self.findings),
+            "round": cast(dict[str, Any], self.rounds),
+            "call": cast(dict[str, Any], self.calls),
         }
         for raw in rows:
             row = cast(dict[str, Any], clean_all(raw))
@@ -156,5 +171,14 @@ class ReadModel:
         return [row for row in self.findings.values() if row["about"] in ids]
 
     def waiting(self) -> list[ProposalRow]:
-        """Proposals that a person has to decide, oldest first."""
-        return sorted((row for row in self.proposals.values() if row["state"] == "waiting"), key=lambda row: row["id"])
+        """Proposals that a person has to decide, oldest first, those that were put off last."""
+        rows = (row for row in self.proposals.values() if row["state"] == "waiting")
+        return sorted(rows, key=lambda row: (row.get("deferred", 0.0), row["id"]))
+
+    def asking(self) -> RoundRow | None:
+        """The round of asking that goes on, if one does."""
+        return next((row for row in reversed(self.rounds.values()) if row["state"] == "asking"), None)
+
+    def model_of(self, round_: str) -> str:
+        """The model that a round asks; empty while no call was made."""
+        return next((row["model"] for row in reversed(self.calls.values()) if row["round"] == round_), "")

@@ -238,6 +238,17 @@ def shard_seconds(model: ReadModel, rung: str | None) -> float | None:
     return sum(spans) / len(spans) if spans else None
 
 
+def asked_cost(model: ReadModel, row: ProposalRow) -> str:
+    """What asking for a proposal cost, in one sentence; empty where no model was asked."""
+    asked = model.rounds.get(row.get("round", ""))
+    if asked is None:
+        return ""
+    many = len(asked["added"]) or sum(each.get("round") == asked["id"] for each in model.proposals.values())
+    usd = "no price is known" if asked["usd"] is None else f"${asked['usd']:.4f}"
+    name = model.model_of(asked["id"]) or asked["proposer"]
+    return f"{usd} for {f.plural(many, 'proposal')} of {asked['id']}, {name}"
+
+
 def cost(model: ReadModel) -> str:
     """What an approval would run, and about how long: seeds, rung, seconds from what shards took so far."""
     lab = model.lab
@@ -253,15 +264,16 @@ def cost(model: ReadModel) -> str:
 
 
 def reviews(model: ReadModel, keep: str | None = None) -> list[ProposalRow]:
-    """The review queue: waiting first (oldest first), then refused, then decided ones, newest first.
+    """The review queue: waiting first (oldest first, put off ones last), then refused, then decided ones, newest first.
 
     `keep` stays among the waiting ones although it was decided: the row that the reader is looking at must not move away.
     """
     rank = {"waiting": 0, "refused": 1}
 
-    def key(row: ProposalRow) -> tuple[int, float, str]:
+    def key(row: ProposalRow) -> tuple[int, float, float, str]:
         group = 0 if row["id"] == keep else rank.get(row["state"], 2)
-        return group, (row["created"] if group == 0 else -row["seq"]), row["id"]
+        put_off = row.get("deferred", 0.0) if group == 0 else 0.0
+        return group, put_off, (row["created"] if group == 0 else -row["seq"]), row["id"]
 
     return sorted(model.proposals.values(), key=key)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from engine import campaign, faults
 from engine import events as e
+from engine.asking import Asking
 from engine.core import Core, policy
 from engine.decide import approve_event, is_current
 from engine.lab import LabError, load
@@ -20,6 +21,7 @@ from engine.opening import follow_trunk, open_campaign, started
 from engine.paths import CONFIG
 from engine.preparing import Preparation
 from engine.proposals import Intake, branch, rebase
+from engine.proposers.base import Proposer, Reply
 from engine.runs import Runs
 from engine.shards.executor import Ended
 from engine.signing import finish_merge, finish_pull
@@ -40,6 +42,7 @@ class Conductor:
         self.preparation = Preparation(core, runs)
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         self._intake_lock = asyncio.Lock()
+        self.asking = Asking(core, intake, self._intake_lock)
         self._stalled: str | None = None
         self._config_seen = (0, 0)
 
@@ -49,6 +52,7 @@ class Conductor:
             self.core.set_phase("read-only: a newer version wrote this ledger")
             await asyncio.get_running_loop().create_future()
         self.core.record(started())
+        self.asking.recover()
         settled = False
         while True:
             self.core.wake.clear()
@@ -78,6 +82,16 @@ class Conductor:
         """Ask the proposer until `wanted` proposals wait; shares one lock with the conductor's own refills."""
         async with self._intake_lock:
             return await self.intake.refill(wanted)
+
+    async def put(self, reply: Reply) -> str:
+        """Put one reply into the queue; its id."""
+        async with self._intake_lock:
+            return await self.intake.add(reply)
+
+    async def draw(self, proposer: Proposer, wanted: int) -> list[str]:
+        """Take proposals of another proposer than the lab's own, one that costs nothing to ask."""
+        async with self._intake_lock:
+            return await self.intake.draw(proposer, wanted)
 
     async def _settle(self) -> None:
         """Finish what was begun: after a start, and after a step that failed half-way."""
@@ -227,6 +241,8 @@ class Conductor:
             return (
                 f"{', '.join(strangers[:3])} stand at a rung that cockpit.toml no longer has: stop them, or put it back"
             )
+        if self.intake.stopped:
+            return self.intake.stopped
         waiting = any(row["state"] == ProposalState.WAITING for row in core.state.proposals.values())
         return "waiting for a decision" if waiting else "idle"
 

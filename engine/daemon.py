@@ -123,7 +123,7 @@ class Engine:
         self.tailer = Tailer(state.runs)
         self.slots = slots_here(lab.slots or "auto", lab.threads, lab.ranks)
         self.runs = Runs(self.core, self.executor, self.tailer, self.live, self.slots)
-        proposer = make(lab.proposer.kind, lab.root, str(lab.proposer.path))
+        proposer = make(lab.proposer.kind, lab.root, str(lab.proposer.path), lab.proposer.settings())
         self.conductor = Conductor(self.core, self.runs, Intake(self.core, proposer))
         self.indexer = Indexer(self.core, self.tailer, self.live, self.runs.metrics_file, self.runs.parser)
         self.runs.indexer = self.indexer
@@ -174,6 +174,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop serving and let go of everything; shards run on."""
+        await self.conductor.asking.close()
         await self.server.stop()
         await self.tailer.close()
         await self.executor.close()

@@ -74,6 +74,12 @@ class ProposalAdded:
     detail: str | None = None
     predicted_effect: float | None = None
     origin: str = ""
+    change: str = ""
+    fingerprint: str = ""
+    duplicate_of: str = ""
+    round: str = ""
+    replaces: str = ""  # the proposal that this one is a revision of
+    co_author: str = ""  # the person who edited it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class ProposalRebased:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on a proposal: `diff` is the hash of the diff that was on screen."""
+    """A decision on a proposal (`action` is one of Action): `diff` is the hash of the diff that was on screen."""
 
     decision: str
     target: str
@@ -297,6 +303,59 @@ class Resumed:
     who: Json
 
 
+@dataclass(frozen=True, slots=True)
+class RoundBegan:
+    """A person asks a proposer for hypotheses, or to revise the proposal `revises` as the note says."""
+
+    round: str
+    proposer: str
+    wanted: int
+    note: str
+    who: Json
+    request: str
+    revises: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """`state` is "done" or a Failure; `added` names the proposals that came of it."""
+
+    round: str
+    state: str
+    detail: str = ""
+    category: str = ""
+    retry_at: float | None = None
+    added: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CallIntended:
+    """A call of a model is about to be made: `request` is the blob of what goes out, `most` the tokens it can use at most."""
+
+    call: str
+    round: str
+    proposer: str
+    model: str
+    effort: str
+    purpose: str
+    request: str
+    most: Json
+    most_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """`usage` counts tokens; `usd` is None where the model has no price; `reply` is the blob of all that was written."""
+
+    call: str
+    state: str
+    usage: Json
+    usd: float | None
+    stop_reason: str | None = None
+    detail: str = ""
+    reply: str | None = None
+
+
 TYPES: dict[str, type] = {
     "engine.started": EngineStarted,
     "config.loaded": ConfigLoaded,
@@ -325,6 +384,10 @@ TYPES: dict[str, type] = {
     "pull.intended": PullIntended,
     "pull.done": PullDone,
     "pull.failed": PullFailed,
+    "round.began": RoundBegan,
+    "round.ended": RoundEnded,
+    "call.intended": CallIntended,
+    "call.ended": CallEnded,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
 }

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Literal
 
 from engine.globs import Globs, plain_path
+from engine.money import Budget
 from engine.paths import CONFIG, StateDir
+from engine.proposers.base import Settings
 from engine.templates import fill, names
 from engine.types import Ask, Compare, Direction
 
 TRUNK = "cockpit/trunk"
 MAX_CONFIG_BYTES = 1 << 20
 
-ALWAYS_PROTECTED = (CONFIG, "program.md", "**/.git*", ".cockpit")
-"""Never editable, whatever the lab says: what steers the research, git's control files, the engine's own state."""
+ALWAYS_PROTECTED = (CONFIG, "program.md", "prices.toml", "**/.git*", ".cockpit")
+"""Never editable, whatever the lab says: what steers the research and prices it, git's control files, the engine's state."""
 
 Source = Literal["jsonl", "summary", "regex"]
 Isolation = Literal["auto", "require-3", "require-2", "limits"]
@@ -124,11 +126,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ProposerConfig:
-    """Where proposals come from; `queue` is how many are kept waiting for review."""
+    """Where proposals come from; `queue` is how many are kept waiting for review. The rest is of `claude` and `sweep`."""
 
-    kind: Literal["none", "recording"]
+    kind: Literal["none", "recording", "sweep", "claude"]
     path: Path
     queue: int
+    model: str = "claude-opus-5-5"
+    effort: str = "high"
+    max_tokens: int = 32_000
+    timeout_s: float = 600.0
+    seed: int = 0
+
+    def settings(self) -> Settings:
+        """As the proposers take them."""
+        return Settings(str(self.path), self.model, self.effort, self.max_tokens, self.timeout_s, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,7 @@ class Lab:
     network: Network  # what of it a boxed shard is granted
     ask: Ask
     proposer: ProposerConfig
+    budget: Budget
     state_dir: Path
     retain: Retain
     branch: str = TRUNK

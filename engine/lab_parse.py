@@ -32,6 +32,7 @@ from engine.lab import (
     Score,
 )
 from engine.lab_schema import ConfigFile
+from engine.money import Budget
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
@@ -65,6 +66,13 @@ _EXAMPLES = {
     ("prepare", "timeout"): 'timeout = "10m"',
     ("score", "timeout"): 'timeout = "2m"',
     ("proposer", "queue"): "queue = 6",
+    ("proposer", "model"): 'model = "claude-opus-5-5"',
+    ("proposer", "max_tokens"): "max_tokens = 32000",
+    ("proposer", "seed"): "seed = 0",
+    ("budget", "dollars_per_day"): "dollars_per_day = 10",
+    ("budget", "dollars"): "dollars = 100",
+    ("budget", "shard_minutes_per_day"): "shard_minutes_per_day = 600",
+    ("budget", "shard_minutes"): "shard_minutes = 6000",
 }
 _TYPES = {
     "int_type": "must be a whole number",
@@ -187,6 +195,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "limits": schema.LimitsTable,
         "gates": schema.GatesTable,
         "proposer": schema.ProposerTable,
+        "budget": schema.BudgetTable,
         "store": schema.StoreTable,
         "retain": schema.RetainTable,
     }
@@ -361,9 +370,24 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         limits=Limits(config.limits.memory, config.limits.disk, config.limits.processes, config.limits.log),
         network=run.network,
         ask=config.gates.ask,
-        proposer=ProposerConfig(config.proposer.kind, _below(root, config.proposer.path), config.proposer.queue),
+        proposer=_proposer(config, root),
+        budget=Budget(**config.budget.model_dump()),
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
+    )
+
+
+def _proposer(config: ConfigFile, root: Path) -> ProposerConfig:
+    table = config.proposer
+    return ProposerConfig(
+        table.kind,
+        _below(root, table.path),
+        table.queue,
+        table.model,
+        table.effort,
+        table.max_tokens,
+        table.timeout,
+        table.seed,
     )
 
 

@@ -302,9 +302,35 @@ class GatesTable(_Table):
 
 
 class ProposerTable(_Table):
-    kind: Literal["none", "recording"] = Field("none", description="who proposes")
+    kind: Literal["none", "recording", "sweep", "claude"] = Field("none", description="who proposes")
     path: FilePath = Field("proposals", description='for kind = "recording": the directory of recorded proposals')
-    queue: int = Field(6, ge=0, le=1000, description="how many proposals are kept waiting for review")
+    queue: int = Field(
+        6,
+        ge=0,
+        le=1000,
+        description="how many proposals are kept waiting for review; Claude is asked only when somebody asks for it",
+    )
+    model: Line = Field("claude-opus-5-5", description='for kind = "claude": the model')
+    effort: Literal["low", "medium", "high", "xhigh", "max"] = Field(
+        "high", description='for kind = "claude": how hard it thinks'
+    )
+    max_tokens: int = Field(
+        32_000,
+        ge=1000,
+        le=1_000_000,
+        description='for kind = "claude": the most that one answer may have, thinking included',
+    )
+    timeout: Duration = Field(600.0, description='for kind = "claude": after this long a round of asking ends')
+    seed: int = Field(0, ge=0, lt=2**32, description='for kind = "sweep": what it draws follows from this')
+
+
+class BudgetTable(_Table):
+    dollars_per_day: float | None = Field(None, ge=0, strict=False, description="the most that models may cost a day")
+    dollars: float | None = Field(None, ge=0, strict=False, description="the most that they may cost in all")
+    shard_minutes_per_day: float | None = Field(
+        None, ge=0, strict=False, description="the most that shards may run a day"
+    )
+    shard_minutes: float | None = Field(None, ge=0, strict=False, description="the most that they may run in all")
 
 
 class StoreTable(_Table):
@@ -328,5 +354,9 @@ class ConfigFile(_Table):
     limits: LimitsTable = Field(LimitsTable(), description="what a shard may take before it is ended")  # type: ignore[call-arg]
     gates: GatesTable = Field(GatesTable(), description="what needs a person")  # type: ignore[call-arg]
     proposer: ProposerTable = Field(ProposerTable(), description="where proposals come from")  # type: ignore[call-arg]
+    budget: BudgetTable = Field(
+        BudgetTable(),  # type: ignore[call-arg]
+        description="what may be spent, with all that is in flight, before nothing more is proposed; left out: no limit",
+    )
     store: StoreTable = Field(StoreTable(), description="where state lies")  # type: ignore[call-arg]
     retain: RetainTable = Field(RetainTable(), description="what is kept")  # type: ignore[call-arg]

@@ -15,6 +15,7 @@ import orjson
 
 from engine import events as e
 from engine import rpc
+from engine.asking_methods import ASKED, AskingMethods
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
@@ -51,16 +52,18 @@ class Methods:
         self.runs = runs
         self.indexer = indexer
         self.console = console
+        self.proposing = AskingMethods(core, conductor)
         self.stopping = asyncio.Event()
         self.started = now()
 
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign propose rank queries sql status verify rebuild gc trunk "
+            "pull live curve metrics log diff body decide stop sign rank queries sql status verify rebuild gc trunk "
             "pause resume shutdown"
         )
-        return {name: getattr(self, f"do_{name}") for name in names.split()}
+        own = {name: getattr(self, f"do_{name}") for name in names.split()}
+        return own | {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
@@ -196,11 +199,6 @@ class Methods:
         if row["state"] != ExperimentState.MERGED:
             raise RpcError(rpc.NOT_NOW, f"{experiment} was signed, but {row['why']}")
         return {**answer, "state": "merged", "trunk": self.core.state.lab and self.core.state.lab["trunk"]}
-
-    async def do_propose(self, n: int = 1) -> dict[str, Any]:
-        """Ask the lab's proposer for `n` more proposals, beyond what the queue holds."""
-        waiting = sum(row["state"] == ProposalState.WAITING for row in self.core.state.proposals.values())
-        return {"added": await self.conductor.refill(waiting + max(1, min(n, 50)))}
 
     async def do_pause(self, why: str = "") -> dict[str, Any]:
         """Launch nothing until resumed; what runs goes on."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 from engine import events as e
 from engine import faults
+from engine.applying import applied
 from engine.core import Core, now
-from engine.edits import Draft, Refused, apply, file_changes, parse, unified
+from engine.desk import EngineDesk, spent
+from engine.edits import Draft, Refused, file_changes, parse, unified
+from engine.money import reached
+from engine.novelty import change_class, fingerprint
 from engine.proposers.base import Proposer, Reply
+from engine.proposers.stream import Written
 from engine.repo import BranchExists, EmptyDiff, RepoError
 from engine.risk import risks
 from engine.text import clean
@@ -26,6 +34,7 @@ class Intake:
     def __init__(self, core: Core, proposer: Proposer) -> None:
         self.core = core
         self.proposer = proposer
+        self.stopped: str | None = None  # why nothing more is proposed, though the queue has room
 
     async def refill(self, wanted: int | None = None) -> list[str]:
         """Add proposals until `wanted` wait for review (by default what the lab file says); return the new ids."""
@@ -34,26 +43,57 @@ class Intake:
         added = [await self.add(reply) for reply in inbox(core.dir.root / "inbox", core.state.seen)]
         if self._waiting() >= target:
             return added
-        for reply in self.proposer.replies(frozenset(core.state.seen)):
-            added.append(await self.add(reply))
-            if self._waiting() >= target:
-                break
+        return added + await self.draw(self.proposer, target) if self.proposer.unasked else added
+
+    async def draw(self, proposer: Proposer, target: int) -> list[str]:
+        """Take proposals of a proposer that costs nothing to ask until `target` wait, as far as the budget allows."""
+        added: list[str] = []
+        self.stopped = reached(self.core.lab.budget, spent(self.core, now()))
+        if self.stopped:
+            return added
+        desk = EngineDesk(self.core, proposer.name, max(1, target - self._waiting()))
+        async with aclosing(proposer.propose(desk)) as saying:  # type: ignore[type-var]
+            async for said in saying:
+                if isinstance(said, Written):
+                    added.append(await self.add(replace(said.reply, by=said.reply.by or proposer.name)))
+                if self._waiting() >= target:
+                    break
         return added
 
     def _waiting(self) -> int:
         return sum(row["state"] == ProposalState.WAITING for row in self.core.state.proposals.values())
 
-    async def add(self, reply: Reply) -> str:
-        """Judge one reply against the present trunk and put it into the ledger, refused ones too. Returns its id."""
+    async def add(self, reply: Reply, round: str = "") -> str:
+        """Judge one reply against the present trunk and put it into the ledger, refused ones too. Returns its id.
+
+        A change that was proposed before is not queued again, unless the reply says that a person wants it.
+        """
         core = self.core
         source = core.blobs.put(reply.text.encode())
         name = f"p{len(core.state.proposals) + 1:04d}"
         parent = await core.git(core.repo.trunk)
         event = await draft(core, name, reply, source, parent)
+        event = replace(event, round=round, replaces=reply.replaces, co_author=reply.co_author)
+        first = core.state.fingerprints.get(event.fingerprint) if event.fingerprint else None
+        if first is not None:
+            event = replace(event, duplicate_of=first)
+            if not reply.again:
+                event = replace(event, refusal=Refusal.DUPLICATE, detail=_earlier(core, first, name))
         faults.point("propose.effect")
         core.record(event)
         faults.point("propose.done")
         return name
+
+
+def _earlier(core: Core, first: str, name: str) -> str:
+    """How the first proposal of the same change went, in a sentence."""
+    row = core.state.proposals[first]
+    went = f"which is {row['state']}" + (f": {row['why']}" if row["why"] else "")
+    experiment = core.state.experiments.get(row["experiment"] or "")
+    if experiment is not None:
+        verdict = experiment["verdict"]
+        went = f"experiment {experiment['id']}, {verdict['sentence'] if verdict else experiment['state']}"
+    return f"the same change as {first}, {went}; `cockpit propose --again {name}` queues it all the same"
 
 
 def inbox(path: Path, seen: set[str]) -> list[Reply]:
@@ -75,12 +115,14 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
     try:
         parsed = parse(reply.text)
     except Refused as refused:
-        return _refused(name, reply, source, parent, None, refused)
+        return _refused(core, name, reply, source, parent, None, refused)
     try:
         before, after = await core.git(applied, core, parsed, parent)
     except Refused as refused:
-        return _refused(name, reply, source, parent, parsed, refused)
+        return _refused(core, name, reply, source, parent, parsed, refused)
     diff = core.blobs.put(unified(before, after).encode())
+    change = await asyncio.to_thread(change_class, before, after)
+    mark = await asyncio.to_thread(fingerprint, before, after)
     return e.ProposalAdded(
         proposal=name,
         hypothesis=clean(parsed.hypothesis),
@@ -95,15 +137,17 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
         risks=list(risks(before, after)),
         predicted_effect=parsed.predicted_effect,
         origin=clean(reply.source),
+        change=change,
+        fingerprint=mark,
     )
 
 
 def _proposer(core: Core, reply: Reply) -> str:
-    return "inbox" if reply.source.startswith("inbox/") else core.lab.proposer.kind
+    return reply.by or ("inbox" if reply.source.startswith("inbox/") else core.lab.proposer.kind)
 
 
 def _refused(
-    name: str, reply: Reply, source: str, parent: str, parsed: Draft | None, refused: Refused
+    core: Core, name: str, reply: Reply, source: str, parent: str, parsed: Draft | None, refused: Refused
 ) -> e.ProposalAdded:
     return e.ProposalAdded(
         proposal=name,
@@ -111,7 +155,7 @@ def _refused(
         mechanism=clean(parsed.mechanism) if parsed else "",
         prediction=clean(parsed.prediction) if parsed else "",
         category=parsed.category if parsed else Category.SYSTEMS,
-        proposer="inbox" if reply.source.startswith("inbox/") else "recording",
+        proposer=_proposer(core, reply),
         parent=parent,
         source=source,
         refusal=refused.reason,
@@ -122,22 +166,6 @@ def _refused(
 
 def _first_line(text: str) -> str:
     return next((line.strip()[:200] for line in text.splitlines() if line.strip()), "(an empty reply)")
-
-
-Files = dict[str, bytes | None]
-
-
-def applied(core: Core, parsed: Draft, parent: str) -> tuple[Files, Files]:
-    """Files before and after, for every path that the edits name, at commit `parent`. Runs on git's thread. Raises Refused."""
-    before: Files = {}
-
-    def read(path: str) -> bytes | None:
-        if path not in before:
-            before[path] = core.repo.read(parent, path)
-        return before[path]
-
-    after = apply(parsed, read, core.lab.is_editable, core.lab.is_protected)
-    return {path: read(path) for path in after}, after
 
 
 async def rebase(core: Core, name: str) -> None:
@@ -202,6 +230,7 @@ def _message(core: Core, proposal: str, experiment: str, who: Who, why: str) -> 
         f"Cockpit-Proposer: {row['proposer']}",
         f"Cockpit-Diff: {row['diff_hash']}",
         f"Cockpit-Approved-By: {one_line(who.name)} ({who.kind}, {who.os_user}@{who.host})",
+        *([f"Co-authored-by: {one_line(row['co_author'])}"] if row.get("co_author") else []),
         "",
     ]
     return "\n".join(body)

@@ -134,6 +134,17 @@ class Repo:
         left, right = text(out).split()
         return int(left), int(right)
 
+    def fork_point(self, ours: str, theirs: str) -> tuple[str, str]:
+        """Where `theirs` left `ours`, and the subject of its last commit. Raises RepoError when they share no history."""
+        ends = (self._commit(ours), self._commit(theirs))
+        _, out = self._git.refs("merge-base", "--end-of-options", *ends, ok=(0, 1))
+        if not out.strip():
+            raise RepoError("that branch has no commit in common with the trunk")
+        _, subject = self._git.refs(
+            "log", "--max-count=1", "--format=%s", "--no-show-signature", "--end-of-options", ends[1], "--"
+        )
+        return text(out).split()[0], text(subject).strip()
+
     def first_parent_log(self, commit: str, limit: int) -> list[str]:
         """Abbreviated hash and subject of the last `limit` commits along first parents: the trunk's lab book."""
         args = ("log", "--first-parent", f"--max-count={limit}", "--format=%h %s", "--no-show-signature")

@@ -188,7 +188,7 @@ class Server:
         except RpcError as error:
             reply = rpc.failure(number, error)
         except Exception:
-            log.exception("request %r", line[:200])
+            log.exception("request %s", number)  # never its text: it may hold a key
             why = "the engine failed at this; its log (`cockpit status` names it) says why"
             reply = rpc.failure(number, RpcError(rpc.INTERNAL_ERROR, why))
         peer.answer(reply)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from engine import asked, decided
 from engine import events as e
+from engine.decided import add_decision
 from engine.types import (
     Action,
-    DecisionRow,
+    CallRow,
     ExperimentRow,
     ExperimentState,
     FindingRow,
@@ -22,6 +24,7 @@ from engine.types import (
     Outcome,
     ProposalRow,
     ProposalState,
+    RoundRow,
     Row,
     ShardRow,
     ShardState,
@@ -45,6 +48,9 @@ class State:
     proposals: dict[str, ProposalRow] = field(default_factory=dict)
     experiments: dict[str, ExperimentRow] = field(default_factory=dict)
     shards: dict[str, ShardRow] = field(default_factory=dict)
+    rounds: dict[str, RoundRow] = field(default_factory=dict)
+    calls: dict[str, CallRow] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     trunk_arm: str = ""
     config: str = ""
@@ -153,7 +159,7 @@ def _arm_added(s: State, n: int, t: float, ev: e.ArmAdded) -> None:
         _put_lab(s, n, {**s.lab, "trunk": ev.commit, "trunk_arm": ev.experiment})
 
 
-# --- proposals and decisions -------------------------------------------------------------------------------------------
+# --- proposals ---------------------------------------------------------------------------------------------------------
 
 
 def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
@@ -181,8 +187,17 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
         experiment=None,
         created=t,
     )
+    for name in ("change", "fingerprint", "duplicate_of", "round", "replaces", "co_author", "predicted_effect"):
+        if value := getattr(ev, name):
+            row[name] = value
+    if ev.fingerprint or ev.round:
+        row["origin"] = ev.origin
+    if ev.fingerprint:
+        s.fingerprints.setdefault(ev.fingerprint, ev.proposal)
     s.proposals[ev.proposal] = row
     s.put(row, n)
+    if ev.replaces and not ev.refusal:
+        decided.replaced(s, n, ev.replaces, ev.proposal)
 
 
 def _proposal_rebased(s: State, n: int, t: float, ev: e.ProposalRebased) -> None:
@@ -201,27 +216,6 @@ def _proposal_rebased(s: State, n: int, t: float, ev: e.ProposalRebased) -> None
     }
     s.proposals[ev.proposal] = cast(ProposalRow, {**row, **changes})
     s.put(s.proposals[ev.proposal], n)
-
-
-def _add_decision(
-    s: State, n: int, t: float, name: str, target: str, action: str, diff: str | None, who: e.Json, why: str
-) -> None:
-    s.counts["decision"] += 1
-    row = DecisionRow(
-        kind="decision", id=name, seq=n, action=action, target=target, diff_hash=diff, who=who, why=why, at=t
-    )
-    s.put(row, n)
-
-
-def _decided(s: State, n: int, t: float, ev: e.Decided) -> None:
-    _add_decision(s, n, t, ev.decision, ev.target, ev.action, ev.diff, ev.who, ev.why)
-    approved = ev.action == Action.APPROVE
-    state = ProposalState.APPROVED if approved else ProposalState.DECLINED
-    row = s.proposals[ev.target]
-    row = cast(ProposalRow, {**row, "state": state, "why": ev.why or None, "decided_by": ev.who["name"]})
-    s.proposals[ev.target] = row
-    s.put(row, n)
-    s.requests[ev.request] = {"proposal": ev.target, "state": str(state)}
 
 
 # --- experiments -------------------------------------------------------------------------------------------------------
@@ -287,7 +281,7 @@ def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
 
 
 def _stop_intended(s: State, n: int, t: float, ev: e.StopIntended) -> None:
-    _add_decision(s, n, t, ev.decision, ev.target, Action.STOP, None, ev.who, ev.why)
+    add_decision(s, n, t, ev.decision, ev.target, Action.STOP, None, ev.who, ev.why)
     s.stops[ev.target] = ev
     s.stopped_by_person.update(ev.shards)
     if ev.target in s.experiments:
@@ -300,7 +294,7 @@ def _stop_done(s: State, n: int, t: float, ev: e.StopDone) -> None:
 
 
 def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
-    _add_decision(s, n, t, ev.decision, ev.experiment, Action.SIGN, ev.diff, ev.who, ev.why)
+    add_decision(s, n, t, ev.decision, ev.experiment, Action.SIGN, ev.diff, ev.who, ev.why)
     s.merges[ev.experiment] = ev
     s.requests[ev.request] = {"state": "merging"}
 
@@ -316,7 +310,7 @@ def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
 
 
 def _pull_intended(s: State, n: int, t: float, ev: e.PullIntended) -> None:
-    _add_decision(s, n, t, ev.decision, "trunk", Action.PULL, None, ev.who, ev.message.partition("\n")[0])
+    add_decision(s, n, t, ev.decision, "trunk", Action.PULL, None, ev.who, ev.message.partition("\n")[0])
     s.pull = ev
 
 
@@ -438,7 +432,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ArmAdded: _arm_added,
     e.ProposalAdded: _proposal_added,
     e.ProposalRebased: _proposal_rebased,
-    e.Decided: _decided,
+    e.Decided: decided.decided,
     e.ExperimentIntended: _experiment_intended,
     e.ExperimentBranched: _branched,
     e.ExperimentFailed: _failed,
@@ -457,6 +451,10 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.PullIntended: _pull_intended,
     e.PullDone: _pull_ended,
     e.PullFailed: _pull_ended,
+    e.RoundBegan: asked.round_began,
+    e.RoundEnded: asked.round_ended,
+    e.CallIntended: asked.call_intended,
+    e.CallEnded: asked.call_ended,
     e.Paused: _paused,
     e.Resumed: _resumed,
 }

@@ -32,12 +32,14 @@ class Category(StrEnum):
 
 
 class ProposalState(StrEnum):
-    """Where a proposal stands. `REFUSED` means that the machine could not apply it; `DECLINED` that a person said no."""
+    """Where a proposal stands. `REFUSED` means that the machine could not apply it; `DECLINED` that a person said no;
+    `REVISED` that a person said "yes, but", and another one takes its place."""
 
     WAITING = "waiting"
     REFUSED = "refused"
     DECLINED = "declined"
     APPROVED = "approved"
+    REVISED = "revised"
 
 
 class ExperimentState(StrEnum):
@@ -113,11 +115,41 @@ class Refusal(StrEnum):
     DUPLICATE = "duplicate"
 
 
+class Change(StrEnum):
+    """How deep a diff goes, by its syntax trees; in ascending order."""
+
+    CONSTANTS = "constant-only"  # only literals and values differ: tuning
+    LOCAL = "local"  # statements of one function, or keys of a settings file
+    STRUCTURAL = "structural"  # definitions, signatures, imports, control flow, several functions, whole files
+
+
+class Failure(StrEnum):
+    """How asking a model went wrong. Each is the end of that round, and a person sees it with a sentence of detail."""
+
+    REFUSAL = "refusal"  # the model declined; with category and explanation; never asked again in other words
+    TRUNCATED = "truncated"  # the reply reached its largest size
+    MALFORMED = "malformed"  # some proposal could not be applied, after two turns of repair
+    OVERLOADED = "overloaded"
+    RATE_LIMITED = "rate-limited"  # with the time at which the limit passes
+    SPEND_LIMIT = "spend-limit"  # of the account
+    NO_CREDENTIALS = "no-credentials"
+    NO_NETWORK = "no-network"
+    CUT_OFF = "cut-off"  # a stream broke, stalled, or ended without a stop reason
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"  # the API took the request for wrong
+    NOT_INSTALLED = "not-installed"  # the SDK is missing
+    BUDGET = "budget"  # the lab's own
+    LOST = "lost"  # the engine ended meanwhile
+
+
 class Action(StrEnum):
     """What a person, or a policy that a person set, decided."""
 
     APPROVE = "approve"
     DECLINE = "decline"
+    REVISE = "revise"  # another proposal is to take its place, or took it
+    DEFER = "defer"  # to the end of the queue
+    UNDO = "undo"  # an approval of which nothing has run yet, or a decline
     STOP = "stop"
     SIGN = "sign"
     PULL = "pull"
@@ -206,6 +238,16 @@ class ProposalRow(TypedDict):
     decided_by: str | None
     experiment: str | None
     created: float
+    change: NotRequired[str]  # Change
+    fingerprint: NotRequired[str]  # of the change in its normal form; see engine/novelty.py
+    duplicate_of: NotRequired[str]  # the earliest proposal with the same fingerprint
+    origin: NotRequired[str]  # a file, a branch, a model
+    round: NotRequired[str]  # of asking a model
+    predicted_effect: NotRequired[float]  # in the metric's unit; > 0 is better
+    replaces: NotRequired[str]  # the proposal that this one is a revision of
+    replaced_by: NotRequired[str]
+    co_author: NotRequired[str]  # the person who edited it
+    deferred: NotRequired[float]  # when it was last put to the end of the queue
 
 
 class VerdictRow(TypedDict):
@@ -291,7 +333,55 @@ class FindingRow(TypedDict):
     at: float
 
 
-Row = LabRow | ProposalRow | ExperimentRow | ShardRow | DecisionRow | FindingRow
+class RoundRow(TypedDict):
+    """One time that a proposer was asked: how it went, what it brought, what it cost."""
+
+    kind: Literal["round"]
+    id: str  # "r0001"
+    seq: int
+    proposer: str
+    state: str  # "asking" | "done" | a Failure
+    detail: str  # why it failed, in a sentence
+    category: str  # of a refusal
+    retry_at: float | None  # when a limit passes
+    wanted: int
+    added: list[str]  # proposals, those that the machine refused too
+    note: str  # what the person said to it
+    who: dict[str, str]
+    usd: float | None  # of its calls so far; None when a price is not known
+    began: float
+    ended: float | None
+    revises: NotRequired[str]  # the proposal that it is to revise
+
+
+class CallRow(TypedDict):
+    """One call of a model, failed ones too, with what it used in tokens and dollars."""
+
+    kind: Literal["call"]
+    id: str  # "c00001"
+    seq: int
+    round: str
+    proposer: str
+    model: str
+    effort: str
+    purpose: str  # "propose" | "repair"
+    state: str  # "running" | "done" | a Failure
+    detail: str
+    stop_reason: str | None
+    input: int
+    cache_read: int
+    cache_write: int
+    output: int
+    thinking: int  # part of output
+    usd: float | None
+    most_usd: float | None  # what it could cost at most: this counts while it runs, and when it was lost
+    request: str  # blob
+    reply: str | None  # blob
+    began: float
+    ended: float | None
+
+
+Row = LabRow | ProposalRow | ExperimentRow | ShardRow | DecisionRow | FindingRow | RoundRow | CallRow
 
 
 class LiveRow(TypedDict):

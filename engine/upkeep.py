@@ -86,15 +86,23 @@ def check_decisions(state: State) -> Check:
     problems = []
     approved = {row["id"] for row in state.proposals.values() if row["state"] == ProposalState.APPROVED}
     sources = Counter(row["proposal"] for row in state.experiments.values() if row["role"] == "experiment")
-    decisions = Counter(
-        row["target"]
-        for row in state.rows.values()
-        if row["kind"] == "decision" and row["action"] in ("approve", "decline")
-    )
+    taken = Counter((row["target"], row["action"]) for row in state.rows.values() if row["kind"] == "decision")
+    undone = Counter({target: count for (target, action), count in taken.items() if action == "undo"})
+    decisions: Counter[str] = Counter()
+    for (target, action), count in taken.items():
+        decisions[target] += count if action in ("approve", "decline") else 0
+    approvals = {str(target): count for (target, action), count in taken.items() if action == "approve"}
     problems += [f"{each} was approved and has no experiment" for each in sorted(approved - set(sources))]
-    problems += [f"experiment of {each}, which was not approved" for each in sorted(set(map(str, sources)) - approved)]
-    problems += [f"{each} has {count} experiments" for each, count in sources.items() if count > 1]
-    problems += [f"{each} was decided {count} times" for each, count in decisions.items() if count > 1]
+    problems += [
+        f"experiment of {each}, which was not approved" for each in sorted(set(map(str, sources)) - set(approvals))
+    ]
+    problems += [
+        f"{each} has {count} experiments and {approvals.get(str(each), 0)} approvals"
+        for each, count in sources.items()
+        if count > approvals.get(str(each), 0) > 0
+    ]
+    problems += [f"{each} was decided {count} times" for each, count in decisions.items() if count > 1 + undone[each]]
+    decisions = +decisions
     undecided = {row["id"] for row in state.proposals.values() if row["state"] in ("approved", "declined")} - set(
         decisions
     )

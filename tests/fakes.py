@@ -120,11 +120,26 @@ class ScriptedEngine:
         row = cast(ProposalRow, self.rows[("proposal", proposal)])
         if diff_hash != row["diff_hash"]:
             raise RpcError(21, f"{proposal} has changed since it was shown: read it again", {"hash": row["diff_hash"]})
+        if action == "undo":
+            self.change("proposal", proposal, state="waiting", why=None, decided_by=None, experiment=None)
+            return {"state": "waiting", "first": True, "by": None, "experiment": None}
         if row["state"] != "waiting":
             return {"state": row["state"], "first": False, "by": row["decided_by"], "experiment": row["experiment"]}
+        if action == "defer":
+            self.change("proposal", proposal, deferred=T0 + 1000 + self.head)
+            return {"state": "waiting", "first": True, "by": None, "experiment": None}
         state = {"approve": "approved", "decline": "declined"}[action]
         self.change("proposal", proposal, state=state, why=why, decided_by="you", experiment=None)
         return {"state": state, "first": True, "by": "you", "experiment": "0010" if action == "approve" else None}
+
+    def _proposer(self) -> dict[str, Any]:
+        return {
+            "proposer": "recording", "unasked": True, "model": "", "effort": "", "key": False,
+            "left": ["no limit is set"], "stopped": None, "round": None,
+        }  # fmt: skip
+
+    def _propose(self, n: int, note: str, wait: bool, request_id: str) -> dict[str, Any]:
+        return {"added": [], "stopped": None}
 
     def _stop(self, id: str, why: str, request_id: str) -> dict[str, Any]:
         return {"state": "stopped"}

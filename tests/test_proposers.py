@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.proposers.base import ProposerError, Reply, make
+from tests.desks import FakeDesk, hear
 
 
 @pytest.fixture
@@ -43,6 +44,14 @@ def test_files_are_read_at_the_moment_of_asking(lab: Path) -> None:
     assert [reply.text for reply in replies] == ["hypothesis: edited\n", "hypothesis: 03-crash\n", "hypothesis: late\n"]
 
 
+async def test_asked_as_any_proposer_is_it_goes_on_after_what_was_used(lab: Path) -> None:
+    desk = FakeDesk()
+    desk.used = frozenset({Reply("hypothesis: 01-relu\n", "").digest})
+    heard = await hear(make("recording", lab, "proposals"), desk)
+    assert heard.replies == ["hypothesis: 02-wide\n", "hypothesis: 03-crash\n"]
+    assert heard.failed is None
+
+
 def test_the_same_text_in_two_files_is_proposed_once(lab: Path) -> None:
     (lab / "proposals/04-again.md").write_text("hypothesis: 01-relu\n")
     assert len(list(make("recording", lab, "proposals").replies(frozenset()))) == 3
@@ -76,9 +85,10 @@ def test_a_directory_that_is_not_there_says_what_to_set(lab: Path) -> None:
         make("recording", lab, None)
 
 
-def test_kinds(lab: Path) -> None:
-    assert list(make("none", lab, None).replies(frozenset())) == []
-    with pytest.raises(ProposerError, match="none, recording"):
+async def test_kinds(lab: Path) -> None:
+    assert (await hear(make("none", lab, None), FakeDesk())).said == []
+    assert [make(kind, lab, "proposals").unasked for kind in ("recording", "sweep", "claude")] == [True, True, False]
+    with pytest.raises(ProposerError, match="claude, none, recording, sweep"):
         make("oracle", lab, None)
 
 

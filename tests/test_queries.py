@@ -68,8 +68,8 @@ def utc(seconds: float) -> str:
 
 def test_the_shipped_questions_are_all_there_and_whole() -> None:
     assert list(SHIPPED) == [
-        "categories", "curves", "cycle_time", "decisions", "declined", "failures", "leaderboard", "noise", "runs",
-        "sources",
+        "categories", "curves", "cycle_time", "decisions", "declined", "failures", "leaderboard", "noise",
+        "proposers", "runs", "sources",
     ]  # fmt: skip
     assert [query.problem for query in SHIPPED.values() if query.problem] == []
 
@@ -148,6 +148,15 @@ async def test_categories(ask: Asker) -> None:
     assert [(row["category"], row["judged"], row["solid"], row["solid_share"], row["broken"]) for row in rows] == [
         ("architecture", 4, 1, 0.25, 1),
     ]
+
+
+@in_turn
+async def test_proposers(ask: Asker) -> None:
+    rows = await ask("proposers")
+    assert sum(row["judged"] for row in rows) == 4
+    assert sum(row["solid"] for row in rows) == 1
+    assert all(row["proposals"] >= row["judged"] for row in rows)
+    assert next(row["shard_minutes"] for row in rows if row["judged"]) > 0
 
 
 @in_turn

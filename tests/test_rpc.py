@@ -108,7 +108,7 @@ def code(answer: dict[str, Any]) -> int:
             rpc.INVALID_REQUEST,
             "surrogate",
         ),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "launch_missiles"}\n', rpc.UNKNOWN_METHOD, "there are body, curve"),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "launch_missiles"}\n', rpc.UNKNOWN_METHOD, "there are again, body"),
     ],
 )
 def test_a_broken_message_is_answered_and_the_connection_stays(

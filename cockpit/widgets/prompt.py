@@ -22,7 +22,7 @@ Answer = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked. `text` None asks for a yes; else it is the text to begin with.
+    """What is asked. `text` None asks for a yes; else it is the text to begin with, and `label` stands before it.
 
     `answer` is called with the text (empty for a yes) once; `changed` with every edit, for a filter that works as one types.
     """
@@ -31,6 +31,7 @@ class Question:
     details: Sequence[str] = ()
     go: str = "go"
     text: str | None = None
+    label: str = ""
     stock: Sequence[str] = ()
     required: bool = False
     answer: Answer = field(default=lambda _: None)
@@ -111,7 +112,9 @@ class Prompt(Lines):
             return
         text = self.text.strip()
         if question.required and not text:
-            self._note = "a reason is needed: type one" + (", or press tab" if question.stock else "")
+            self._note = f"a {question.label or 'reason'} is needed: type one" + (
+                ", or press tab" if question.stock else ""
+            )
             self._redraw()
             return
         self.close()
@@ -175,7 +178,7 @@ class Prompt(Lines):
         hint = self._note or self._hint(question)
         spans: list[Span] = []
         if question.text is not None:
-            label = "reason" if question.required else question.title
+            label = question.label or ("reason" if question.required else question.title)
             spans += [(f" {label}: ", "accent"), *self._field(width - len(label) - 4 - width_of(hint) - 2)]
         spans.append((f" {hint} " if spans else f" {hint}", "warn" if self._note else "dim"))
         lines.append(Line(tuple(spans), fill))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from engine.text import disguised
 from engine.types import ProposalRow
 
 from .. import format as f
 from ..model import ReadModel
-from ..summary import cost, past_of_category, trunk_noise
+from ..summary import asked_cost, cost, past_of_category, trunk_noise
 from .lines import Line, Lines, Span
 
 STATES: dict[str, tuple[str, str]] = {
@@ -17,6 +17,7 @@ STATES: dict[str, tuple[str, str]] = {
     "refused": ("✗", "bad"),
     "declined": ("–", "dim"),
     "approved": ("✓", "good"),
+    "revised": ("↻", "dim"),
 }
 
 
@@ -25,7 +26,7 @@ def size_of(row: ProposalRow) -> str:
     return f"+{sum(file['added'] for file in row['files'])} −{sum(file['removed'] for file in row['files'])}"
 
 
-def queue_line(row: ProposalRow, width: int) -> Line:
+def queue_line(row: ProposalRow, width: int, *, marked: bool = False) -> Line:
     """One proposal: glyph, id, hypothesis, and at the right its size or why it is not waiting."""
     sign, colour = STATES.get(row["state"], ("?", "dim"))
     note = {"waiting": size_of(row), "refused": row["refusal"] or "refused"}.get(row["state"], row["state"])
@@ -34,7 +35,8 @@ def queue_line(row: ProposalRow, width: int) -> Line:
     body = "text" if row["state"] == "waiting" else "dim"
     return Line(
         (
-            (f" {sign}", colour),
+            ("▌" if marked else " ", "accent"),
+            (sign, colour),
             (flag, "bad"),
             (f.fit(row["id"], 6), "strong" if row["state"] == "waiting" else "dim"),
             (" " + f.fit(row["hypothesis"] or "(no hypothesis)", room), body),
@@ -72,8 +74,8 @@ class Queue(Lines):
         if self.rows:
             self.cursor = self.rows[min(max(self.index + by, 0), len(self.rows) - 1)]["id"]
 
-    def redraw(self, head: Line) -> None:
-        """Show the visible part under its head, scrolled by half pages."""
+    def redraw(self, head: Line, marked: Container[str] = ()) -> None:
+        """Show the visible part under its head, scrolled by half pages; `marked` ones bear a sign."""
         page = max(self.size.height - 1, 1)
         where = self.index
         if where < self.top or where >= self.top + page:
@@ -81,7 +83,7 @@ class Queue(Lines):
         self.top = min(self.top, max(len(self.rows) - page, 0))
         lines = [head]
         for row in self.rows[self.top : self.top + page]:
-            made = queue_line(row, self.size.width)
+            made = queue_line(row, self.size.width, marked=row["id"] in marked)
             lines.append(made.on("cursor") if row["id"] == self.cursor else made)
         self.show(lines)
 
@@ -97,6 +99,8 @@ def claim(model: ReadModel, row: ProposalRow, diff: str | None, width: int, note
     lines.append(Line())
     lines += _labelled("mechanism", row["mechanism"], inner)
     lines += _labelled("prediction", row["prediction"], inner)
+    lines += _labelled("effect", _predicted(model, row), inner)
+    lines += _labelled("class", row.get("change", ""), inner)
     warnings = list(row["risks"])
     if diff is not None and (hidden := disguised(diff)):
         warnings.append(f"the diff hides characters: {', '.join(hidden)}")
@@ -106,6 +110,7 @@ def claim(model: ReadModel, row: ProposalRow, diff: str | None, width: int, note
         lines += _labelled("so far", past_of_category(model, row["category"]), inner, "dim")
         lines += _labelled("noise", trunk_noise(model), inner, "dim")
         lines += _labelled("cost", cost(model), inner, "dim")
+    lines += _labelled("asked", asked_cost(model, row), inner, "dim")
     if row["files"]:
         spans: list[Span] = [(f.fit("files", 12), "faint")]
         for file in row["files"]:
@@ -118,6 +123,15 @@ def claim(model: ReadModel, row: ProposalRow, diff: str | None, width: int, note
                 spans.append(("new  " if file["status"] == "A" else "deleted  ", "warn"))
         lines.append(Line(tuple(spans)))
     return lines
+
+
+def _predicted(model: ReadModel, row: ProposalRow) -> str:
+    """The predicted effect in the metric's unit; empty when none was given."""
+    effect = row.get("predicted_effect")
+    if effect is None:
+        return ""
+    unit = f" {model.lab['unit']}" if model.lab and model.lab["unit"] else ""
+    return f"{f.signed(effect)}{unit} predicted (above 0 is better)"
 
 
 def _identity(row: ProposalRow) -> Line:
@@ -139,10 +153,14 @@ def _fate(model: ReadModel, row: ProposalRow, width: int) -> list[Line]:
             for at, each in enumerate(f.wrap(text, width - 2, 6))
         ]
     if row["state"] == "waiting":
-        return []
+        story = [f"takes the place of {row['replaces']}"] if row.get("replaces") else []
+        story += [f"edited by {row['co_author']}"] if row.get("co_author") else []
+        story += ["put off before"] if row.get("deferred") else []
+        return [Line(((" · ".join(story), "accent"),))] if story else []
     sign, colour = STATES.get(row["state"], ("?", "dim"))
     text = f"{row['state']} by {row['decided_by'] or 'nobody known'}"
     text += f": {row['why']}" if row["why"] else ""
+    text += f" → {row['replaced_by']} takes its place" if row.get("replaced_by") else ""
     text += f" → experiment {row['experiment']}" if row["experiment"] else ""
     return [
         Line(((f"{sign} " if at == 0 else "  ", colour), (each, colour)))

@@ -15,7 +15,23 @@ CREATE TABLE IF NOT EXISTS proposals (
     category VARCHAR, proposer VARCHAR, parent VARCHAR, diff_hash VARCHAR,
     files STRUCT(path VARCHAR, added BIGINT, removed BIGINT, status VARCHAR)[],
     risks VARCHAR[], refusal VARCHAR, detail VARCHAR, why VARCHAR, decided_by VARCHAR, experiment VARCHAR,
-    created DOUBLE
+    created DOUBLE, change VARCHAR, fingerprint VARCHAR, duplicate_of VARCHAR, origin VARCHAR, round VARCHAR,
+    predicted_effect DOUBLE, replaces VARCHAR, replaced_by VARCHAR, co_author VARCHAR, deferred DOUBLE
+);
+
+-- each time that a model was asked; `state` is asking, done, or how it failed
+CREATE TABLE IF NOT EXISTS rounds (
+    id VARCHAR, seq BIGINT, proposer VARCHAR, state VARCHAR, detail VARCHAR, category VARCHAR, retry_at DOUBLE,
+    wanted BIGINT, added VARCHAR[], note VARCHAR, usd DOUBLE, began DOUBLE, ended DOUBLE,
+    revises VARCHAR
+);
+
+-- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`
+CREATE TABLE IF NOT EXISTS calls (
+    id VARCHAR, seq BIGINT, round VARCHAR, proposer VARCHAR, model VARCHAR, effort VARCHAR, purpose VARCHAR,
+    state VARCHAR, detail VARCHAR, stop_reason VARCHAR, input BIGINT, cache_read BIGINT, cache_write BIGINT,
+    output BIGINT, thinking BIGINT, usd DOUBLE, most_usd DOUBLE, request VARCHAR, reply VARCHAR, began DOUBLE,
+    ended DOUBLE
 );
 
 -- role 'trunk' is the trunk at one commit, the arm that experiments are compared with

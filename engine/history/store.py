@@ -179,6 +179,11 @@ class Store:
         found = self._ask("SELECT metric, last_step, last FROM summaries WHERE shard = ? ORDER BY 1", [shard])
         return {metric: (step, value) for metric, step, value in found}
 
+    def speeds(self) -> dict[str, float]:
+        """Shard to the last tokens a second that it wrote, where it wrote any."""
+        asked = "SELECT shard, last FROM summaries WHERE metric = 'tokens_per_s' AND isfinite(last)"
+        return {str(shard): float(last) for shard, last in self._ask(asked)}
+
     def facts(self, shard: str) -> dict[str, float | str]:
         """What `shard` said of itself: tokens, parameters, peak memory in bytes and the like."""
         found = self._ask("SELECT key, number, text FROM shard_facts WHERE shard = ? ORDER BY 1", [shard])

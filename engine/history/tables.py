@@ -22,6 +22,8 @@ ROW_TABLES: Mapping[str, str] = {
     "shard": "shards",
     "decision": "decisions",
     "finding": "findings",
+    "round": "rounds",
+    "call": "calls",
 }
 """Kind of a read-model row to the table that holds it."""
 

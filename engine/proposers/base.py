@@ -6,11 +6,17 @@ kind is a new module and a line in `KINDS`; modules are imported when one is mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from engine.proposers.stream import Said
+from engine.reply import Refused
+
+if TYPE_CHECKING:
+    from engine.proposers.context import Context
 
 
 class ProposerError(Exception):
@@ -19,15 +25,73 @@ class ProposerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply in the SEARCH/REPLACE format, untrusted, and where it came from (a file, a model) in a few words."""
+    """One reply in the SEARCH/REPLACE format, untrusted, and where it came from (a file, a model) in a few words.
+
+    `by` names the proposer where that is not the lab's own; `again` that a person wants it though it was proposed before;
+    `replaces` the proposal that it is a revision of, and `co_author` the person who edited it."""
 
     text: str
     source: str
+    by: str = ""
+    again: bool = False
+    replaces: str = ""
+    co_author: str = ""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the text, hex: what `used` sets hold."""
         return sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client handed over for the Messages API. Its key is in no representation of it."""
+
+    key: str = field(repr=False)
+    base_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An earlier proposal of the same proposer: how it said what it changes, and how that went. An effect > 0 is better."""
+
+    mechanism: str
+    effect: float | None
+    verdict: str | None
+
+
+class Desk(Protocol):
+    """What a proposer may know and ask. Nothing here changes anything."""
+
+    @property
+    def wanted(self) -> int:
+        """How many proposals are asked for."""
+        ...
+
+    @property
+    def used(self) -> frozenset[str]:
+        """Digests of all texts proposed before, so that a restart goes on where it was."""
+        ...
+
+    def credentials(self) -> Credentials | None:
+        """The key for the Messages API, when a client has handed one over."""
+        ...
+
+    async def files(self) -> Mapping[str, bytes]:
+        """The editable files of the present trunk."""
+        ...
+
+    async def tried(self) -> tuple[Tried, ...]:
+        """What this proposer proposed before, oldest first."""
+        ...
+
+    async def context(self) -> Context:
+        """All that a model is to know."""
+        ...
+
+    async def check(self, text: str) -> Refused | None:
+        """Why the machine would refuse this reply, or None."""
+        ...
 
 
 class Proposer(Protocol):
@@ -38,11 +102,15 @@ class Proposer(Protocol):
         """Who proposes, as the ledger and the commit messages say it."""
         ...
 
-    def replies(self, used: frozenset[str]) -> Iterator[Reply]:
-        """Replies whose digest is not in `used`, made one at a time as they are asked for; ends when there are no more.
+    @property
+    def unasked(self) -> bool:
+        """Whether it costs nothing to ask, so that the engine keeps the queue full by itself."""
+        ...
 
-        `used` holds the digests of all texts proposed before, so that a restart goes on where it was.
-        Raises ProposerError.
+    def propose(self, desk: Desk) -> AsyncIterator[Said]:
+        """Replies and what is said on the way to them; ends when there are no more. Raises ProposerError.
+
+        Whoever stops reading closes the iterator; all that it was doing then ends at once.
         """
         ...
 
@@ -51,27 +119,61 @@ class NoProposer:
     """Proposes nothing: experiments come from people."""
 
     name = "none"
+    unasked = True
 
-    def replies(self, used: frozenset[str]) -> Iterator[Reply]:
+    async def propose(self, desk: Desk) -> AsyncIterator[Said]:
         """No replies."""
-        return iter(())
+        nothing: tuple[Said, ...] = ()
+        for said in nothing:
+            yield said
 
 
-def _none(lab_root: Path, path: str) -> Proposer:
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the lab file says of its proposer; see docs/configuration.md."""
+
+    path: str = ""
+    model: str = "claude-opus-5-5"
+    effort: str = "high"
+    max_tokens: int = 32_000
+    timeout_s: float = 600.0
+    seed: int = 0
+
+
+def _none(lab_root: Path, settings: Settings) -> Proposer:
     return NoProposer()
 
 
-def _recording(lab_root: Path, path: str) -> Proposer:
+def _recording(lab_root: Path, settings: Settings) -> Proposer:
     from engine.proposers.recording import Recording
 
-    return Recording(lab_root, path)
+    return Recording(lab_root, settings.path)
 
 
-KINDS: dict[str, Callable[[Path, str], Proposer]] = {"none": _none, "recording": _recording}
+def _sweep(lab_root: Path, settings: Settings) -> Proposer:
+    from engine.proposers.sweep import Sweep
+
+    return Sweep(settings.seed)
 
 
-def make(kind: str, lab_root: Path, path: str | None) -> Proposer:
+def _claude(lab_root: Path, settings: Settings) -> Proposer:
+    from engine.proposers.claude import Claude
+
+    return Claude(settings)
+
+
+KINDS: dict[str, Callable[[Path, Settings], Proposer]] = {
+    "none": _none,
+    "recording": _recording,
+    "sweep": _sweep,
+    "claude": _claude,
+}
+
+
+def make(kind: str, lab_root: Path, path: str | None, settings: Settings | None = None) -> Proposer:
     """The proposer of `kind` for the lab; `path` is its setting of that name. Raises ProposerError for an unknown kind."""
+    from dataclasses import replace
+
     if kind not in KINDS:
         raise ProposerError(f"proposer.kind {kind!r} is unknown: use one of {', '.join(sorted(KINDS))}")
-    return KINDS[kind](lab_root, path or "")
+    return KINDS[kind](lab_root, replace(settings or Settings(), path=path or ""))

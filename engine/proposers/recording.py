@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from engine.proposers.base import ProposerError, Reply
+from engine.proposers.base import Desk, ProposerError, Reply
+from engine.proposers.stream import Said, Written
 from engine.reply import MAX_REPLY
 
 
@@ -20,6 +21,7 @@ class Recording:
     """
 
     name = "recording"
+    unasked = True
 
     def __init__(self, lab_root: Path, path: str) -> None:
         if not path:
@@ -27,6 +29,11 @@ class Recording:
         self._path = path
         self._directory = lab_root / path
         self.problems: tuple[str, ...] = ()
+
+    async def propose(self, desk: Desk) -> AsyncIterator[Said]:
+        """Replies not used before, as they are asked for."""
+        for reply in self.replies(desk.used):
+            yield Written(reply)
 
     def replies(self, used: frozenset[str]) -> Iterator[Reply]:
         """Replies not used before. Raises ProposerError when the directory cannot be listed."""
