@@ -169,7 +169,7 @@ def lab_row(**changes: Any) -> LabRow:
         "rungs": ["screen"],
         "seeds": SEEDS,
         "slots": 2,
-        "isolation": "limits only",
+        "isolation": "box 3",
         "ask": "always",
         "proposer": "recording",
         "phase": "running",

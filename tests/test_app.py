@@ -126,7 +126,7 @@ async def test_the_first_thing_to_see_is_where_the_lab_stands() -> None:
         assert "+.0714 ±.0066" in desk.text
         assert "2 running" in desk.status
         assert "3 to review" in desk.status
-        assert "limits only" in desk.status
+        assert "box 3" in desk.status
 
 
 async def test_a_failed_shard_never_shows_a_metric() -> None:
@@ -317,6 +317,53 @@ async def test_a_torn_arrow_key_decides_nothing() -> None:
         assert desk.engine.asked("decide") == []
 
 
+async def test_those_that_are_marked_are_approved_by_one_strip_that_lists_every_id() -> None:
+    async with sitting() as desk:
+        await desk.read_proposal("p0010")
+        await desk.press("space")
+        await desk.read_proposal("p0012")
+        await desk.press("space", "a")
+        assert "p0010, diff " in desk.text
+        assert "p0012, diff " in desk.text
+        await desk.press("enter", after=0.05)
+        assert desk.engine.asked("decide") == [], "it came before the strip could be read"
+        await desk.press("enter")
+        await desk.until(lambda: len(desk.engine.asked("decide")) == 2)
+        sent = [(each["proposal"], each["diff_hash"]) for each in desk.engine.asked("decide")]
+        assert sent == [(id_, hash_of(desk.engine.diffs[id_])) for id_ in ("p0010", "p0012")]
+
+
+async def test_what_is_put_off_goes_to_the_end_and_a_decline_can_be_undone() -> None:
+    async with sitting() as desk:
+        await desk.read_proposal("p0010")
+        await desk.press("l", "enter")
+        await desk.until(lambda: [row["id"] for row in desk.app.model.waiting()][-1] == "p0010")
+        assert desk.review.queue.cursor == "p0011", "the next one is read"
+        await desk.read_proposal("p0008")
+        await desk.press("z")
+        assert "Undo the decision on p0008?" in desk.text
+        await desk.press("enter")
+        await desk.until(lambda: desk.app.model.proposals["p0008"]["state"] == "waiting")
+
+
+@pytest.mark.parametrize("key", ["r", "e", "l", "p", "a", "d"])
+async def test_no_key_that_starts_something_does_so_right_after_a_torn_arrow(key: str) -> None:
+    async with sitting() as desk:
+        await desk.read_proposal("p0010")
+        await desk.press("left_square_bracket")
+        await desk.press(key, after=0.02)
+        assert not desk.asking
+        assert {name for name, _ in desk.engine.calls} <= {
+            "subscribe",
+            "pull",
+            "live",
+            "curve",
+            "log",
+            "diff",
+            "proposer",
+        }
+
+
 async def test_while_a_reason_is_typed_letters_are_letters() -> None:
     async with sitting() as desk:
         await desk.read_proposal("p0010")
@@ -440,7 +487,7 @@ async def test_an_empty_lab_says_what_to_do_next() -> None:
 async def test_help_lists_every_key_says_why_not_and_filters() -> None:
     async with sitting() as desk:
         await desk.press("question_mark")
-        assert "nothing to stop" in desk.text
+        await desk.until(lambda: "nothing to stop" in desk.text)
         await desk.press(*"smooth")
         assert "smooth the curves" in desk.text
         assert "approve" not in desk.text

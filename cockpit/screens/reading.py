@@ -204,7 +204,7 @@ class ReadingScreen(CockpitScreen):
             text = (
                 "Nothing matches this filter."
                 if self.terms
-                else "No proposal yet: they appear here as they are drafted."
+                else "No proposal yet: they appear here as they are drafted; p asks for some."
             )
             view.set_document([BLANK, Line(((text, "dim"),))], (), None)
             return

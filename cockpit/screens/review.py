@@ -67,7 +67,7 @@ class ReviewScreen(DecidingScreen):
 
     def _begun(self, answer: dict[str, Any]) -> tuple[str, str]:
         if "round" in answer:
-            return f"{clean(answer['round']['id'])} is asking; x stops it", "good"
+            return f"{clean(answer['round']['id'])} has begun", "good"
         if answer["added"]:
             return f"added {clean(', '.join(answer['added']))}", "good"
         return clean(answer.get("stopped") or "the proposer has nothing more to propose"), "warn"

@@ -20,9 +20,9 @@ def heard_lines(heard: Heard, width: int) -> list[Line]:
     """One line of what was said, wrapped. What a model writes is code, so that its spaces stay."""
     name = _LOOK.get(heard.kind, "text")
     if heard.kind == "text":
-        return [Line(((piece, name),)) for piece in chunks(heard.text.replace("\t", "    "), width)]
+        return [Line(((f" {piece}", name),)) for piece in chunks(heard.text.replace("\t", "    "), width - 1)]
     sign = "✎ " if heard.kind == "proposal" else ""
-    return [Line(((piece, name),)) for piece in f.wrap(sign + heard.text, width)] or [Line()]
+    return [Line(((f" {piece}", name),)) for piece in f.wrap(sign + heard.text, width - 1)] or [Line()]
 
 
 class AskingPane(Lines):
@@ -46,7 +46,7 @@ class AskingPane(Lines):
         cost = "" if stream.usd is None else f"${stream.usd:.4f}" + ("" if stream.ended else " so far")
         note = " · ".join(each for each in (model, cost) if each)
         ended = row is not None and row["state"] != "asking"
-        title = f" {stream.name} ended" if ended else f" asking, {stream.name}"
+        title = f" {stream.name} ended" if ended else f" asking, {stream.name} · x stops it"
         foot = self._foot(row, width) if ended and row is not None else []
         height = max(self.size.height - 1 - len(foot), 0)
         window = self._window(self._body(stream, max(width, 8)), height)
@@ -55,8 +55,10 @@ class AskingPane(Lines):
 
     def _foot(self, row: RoundRow, width: int) -> list[Line]:
         text, name = outcome(row)
-        spans: list[list[Span]] = [[(piece, name)] for piece in f.wrap(text, width, max(self.size.height - 3, 1))]
-        return [*(Line(tuple(each)) for each in spans), Line((("esc closes this", "faint"),))]
+        spans: list[list[Span]] = [
+            [(f" {piece}", name)] for piece in f.wrap(text, width - 1, max(self.size.height - 3, 1))
+        ]
+        return [*(Line(tuple(each)) for each in spans), Line(((" esc closes this", "faint"),))]
 
     def _body(self, stream: Stream, width: int) -> list[Line]:
         """Every kept line wrapped; only those that may have grown are wrapped again."""
