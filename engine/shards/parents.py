@@ -33,6 +33,12 @@ PARENTS = 4  # at once; each holds some hundred megabytes
 IDLE_S = 600.0  # without a fork it is ended
 AGAIN_S = 300.0  # after a failure the key stays cold for so long
 ANSWER_S = 5.0  # for one fork; a parent that takes longer is ended
+_HEAP = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {"hugetlb": 1, "mmap_threshold": 32 << 20, "trim_threshold": 64 << 20, "top_pad": 32 << 20}.items()
+)
+"""The heap that glibc arrives at by itself after a few large tensors, on huge pages, from the first tensor on: nine tenths of
+the page faults before the first step go. Only what is read at the start of a process counts, so no fork has it to see."""
 _ROOM = 16384  # bytes of the parent's environment that its forks' environments are shown in
 _PER_RUN = frozenset(  # read when they are first needed, so that a fork can still set them
     ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_VISIBLE_DEVICES")
@@ -125,6 +131,7 @@ class Parents:
         ours, theirs = socket.socketpair()
         try:
             env = {**dict(environment), **dict.fromkeys(_THREADS, "1"), "COCKPIT_ROOM": "." * _ROOM}
+            env.setdefault("GLIBC_TUNABLES", _HEAP)
             env["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # an import that asks for GPUs must not initialise CUDA
             argv = (interpreter, SCRIPT, str(theirs.fileno()), *modules)
             popen = process.start_parent(argv, env, theirs.fileno())
