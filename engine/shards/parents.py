@@ -35,7 +35,12 @@ AGAIN_S = 300.0  # after a failure the key stays cold for so long
 ANSWER_S = 5.0  # for one fork; a parent that takes longer is ended
 _HEAP = ":".join(
     f"glibc.malloc.{name}={value}"
-    for name, value in {"hugetlb": 1, "mmap_threshold": 32 << 20, "trim_threshold": 64 << 20, "top_pad": 32 << 20}.items()
+    for name, value in {
+        "hugetlb": 1,
+        "mmap_threshold": 32 << 20,
+        "trim_threshold": 64 << 20,
+        "top_pad": 32 << 20,
+    }.items()
 )
 """The heap that glibc arrives at by itself after a few large tensors, on huge pages, from the first tensor on: nine tenths of
 the page faults before the first step go. Only what is read at the start of a process counts, so no fork has it to see."""

@@ -289,7 +289,9 @@ def as_tokens(batch: bytes, length: int) -> Tensor:
 def train(seed: int, steps: int, folder: Path, out: Path, metrics: Metrics, config: Config) -> None:
     """One run from scratch. Raises FloatingPointError when the loss stops being finite."""
     where = device()
-    (torch.default_generator if where.type == "cpu" else torch).manual_seed(seed)  # torch's own would look for accelerators
+    (torch.default_generator if where.type == "cpu" else torch).manual_seed(
+        seed
+    )  # torch's own would look for accelerators
     with unfilled():
         model = GPT(config)
     initialise(model, seed, config)
