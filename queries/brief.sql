@@ -14,16 +14,17 @@ WITH batch AS (
     GROUP BY category
 ), per_source AS (
     SELECT experiment, rung, seed, unnest(map_entries(sources), recursive := true) FROM finals
-), harmed AS (
+), harmed AS (  -- worse on every seed, so that a source which merely wavers is none
     SELECT
         b.id, m.key AS source,
-        avg(CASE WHEN (SELECT any_value(direction) FROM lab) = 'max' THEN m.value - t.value ELSE t.value - m.value END)
+        max(CASE WHEN (SELECT any_value(direction) FROM lab) = 'max' THEN m.value - t.value ELSE t.value - m.value END)
             AS gain
     FROM batch b
     JOIN per_source m ON m.experiment = b.id AND m.rung = b.verdict_rung
     JOIN per_source t ON t.experiment = b.baseline AND t.rung = m.rung AND t.seed = m.seed AND t.key = m.key
     WHERE b.verdict = 'solid'
     GROUP BY b.id, m.key
+    HAVING gain < 0
 )
 SELECT section, experiments, findings, text FROM (
     SELECT 1 AS place, effect AS weight, 'held' AS section, [id] AS experiments, []::VARCHAR[] AS findings, hypothesis AS text
@@ -38,12 +39,14 @@ SELECT section, experiments, findings, text FROM (
     WHERE verdict = 'solid' AND state = 'judged'
     UNION ALL
     SELECT 4, solid / judged, 'next', ids, [], category || ': ' || solid || ' of ' || judged || ' judged are solid: more of this kind'
-    FROM kinds WHERE solid > 0 AND category IN (SELECT category FROM batch)
+    FROM kinds
+    WHERE solid > 0 AND category IN (SELECT category FROM batch)
+        AND solid / judged >= (SELECT sum(solid) / sum(judged) FROM kinds)
     UNION ALL
     SELECT 5, 1, 'worry', [b.id], [f.id], f.sentence FROM findings f
     LEFT JOIN shards s ON s.id = f.about
     JOIN batch b ON b.id = coalesce(s.experiment, f.about)
     UNION ALL
-    SELECT 5, -gain, 'worry', [id], [], 'solid on the whole, and worse on the source ' || source FROM harmed WHERE gain < 0
+    SELECT 5, -gain, 'worry', [id], [], 'solid on the whole, and worse on every seed on the source ' || source FROM harmed
 )
 ORDER BY place, weight DESC NULLS LAST, experiments, text
