@@ -153,6 +153,7 @@ def _show(args: argparse.Namespace) -> int:
         proposal = args.id if row["kind"] == "proposal" else row.get("proposal")
         if proposal:
             value["diff"] = session.call("diff", proposal=proposal)["diff"]
+            value["readings"] = [each for each in rows if each["kind"] == "reading" and each["proposal"] == proposal]
         if row["kind"] == "shard":
             value["log"] = session.call("log", shard=args.id)["text"]
             value |= session.call("metrics", shard=args.id)
@@ -161,7 +162,15 @@ def _show(args: argparse.Namespace) -> int:
 
 def _find(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     for row in rows:
-        if row["id"] == name and row["kind"] in ("proposal", "experiment", "shard", "finding", "decision"):
+        if row["id"] == name and row["kind"] in (
+            "proposal",
+            "experiment",
+            "shard",
+            "finding",
+            "decision",
+            "brief",
+            "reading",
+        ):
             return row
     raise WrongUse(f"nothing is called {name!r}; `cockpit ls` lists what there is")
 
@@ -327,6 +336,13 @@ def _otherwise(args: argparse.Namespace) -> int:
     return int(getattr(deciding, args.command)(args))
 
 
+def _advice(args: argparse.Namespace) -> int:
+    """A brief, or what a second reader said."""
+    from cockpit import briefs
+
+    return int(getattr(briefs, args.command)(args))
+
+
 def _verify(args: argparse.Namespace) -> int:
     root = _root(args)
     if is_running(state_dir(root)):
@@ -389,6 +405,8 @@ COMMANDS: dict[str, Command] = {
     "rank": _rank,
     "sql": _sql,
     "propose": _propose,
+    "brief": _advice,
+    "read": _advice,
     "rebuild": _simple("rebuild", lambda a: f"rebuilt from {a['events']} events and {a['shards']} shards"),
     "verify": _verify,
     "gc": _simple(

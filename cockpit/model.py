@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from engine.text import clean_all, clean_line
 from engine.types import (
+    BriefRow,
     CallRow,
     DecisionRow,
     ExperimentRow,
@@ -19,6 +20,7 @@ from engine.types import (
     LabRow,
     LiveRow,
     ProposalRow,
+    ReadingRow,
     RoundRow,
     Row,
     ShardRow,
@@ -99,6 +101,8 @@ class ReadModel:
         self.findings: dict[str, FindingRow] = {}
         self.rounds: dict[str, RoundRow] = {}
         self.calls: dict[str, CallRow] = {}
+        self.briefs: dict[str, BriefRow] = {}
+        self.readings: dict[str, ReadingRow] = {}
         self.live: dict[str, Live] = {}
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
         self.next = 0
@@ -115,6 +119,8 @@ class ReadModel:
             "finding": cast(dict[str, Any], self.findings),
             "round": cast(dict[str, Any], self.rounds),
             "call": cast(dict[str, Any], self.calls),
+            "brief": cast(dict[str, Any], self.briefs),
+            "reading": cast(dict[str, Any], self.readings),
         }
         for raw in rows:
             row = cast(dict[str, Any], clean_all(raw))
@@ -178,6 +184,21 @@ class ReadModel:
     def asking(self) -> RoundRow | None:
         """The round of asking that goes on, if one does."""
         return next((row for row in reversed(self.rounds.values()) if row["state"] == "asking"), None)
+
+    def brief(self) -> BriefRow | None:
+        """The latest brief that was written, or that failed to be."""
+        return max(
+            (row for row in self.briefs.values() if row["ended"] is not None), key=lambda row: row["id"], default=None
+        )
+
+    def writing(self) -> BriefRow | None:
+        """The brief that is being written, if one is."""
+        return next((row for row in self.briefs.values() if row["ended"] is None), None)
+
+    def reading_of(self, proposal: str) -> ReadingRow | None:
+        """The latest that a second reader said of a proposal."""
+        rows = (row for row in self.readings.values() if row["proposal"] == proposal)
+        return max(rows, key=lambda row: row["id"], default=None)
 
     def model_of(self, round_: str) -> str:
         """The model that a round asks; empty while no call was made."""

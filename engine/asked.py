@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from engine import events as e
+from engine.advised import paid
 from engine.decided import not_replaced
 from engine.types import CallRow, RoundRow
 
@@ -84,5 +85,8 @@ def call_ended(s: State, n: int, t: float, ev: e.CallEnded) -> None:
     row = cast(CallRow, {**s.calls[ev.call], **usage, **changes, "ended": t})
     s.calls[ev.call] = row
     s.put(row, n)
+    if row["round"] not in s.rounds:
+        paid(s, n, row, ev.usd)
+        return
     usd = s.rounds[row["round"]]["usd"]
     _update_round(s, n, row["round"], usd=None if usd is None or ev.usd is None else usd + ev.usd)

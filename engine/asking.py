@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -60,6 +60,7 @@ class Round:
     added: list[str] = field(default_factory=list)
     failed: Failed | None = None
     ended: bool = False
+    by: str = ""  # of an errand, which is no round: whom it asks
 
     def say(self, kind: str, **what: Any) -> None:
         """Keep something for followers; past the limit, text is dropped and said to be."""
@@ -112,7 +113,7 @@ class Asking:
         for old in list(self.rounds)[:-KEEP]:
             del self.rounds[old]
         desk = self._desk(proposer, wanted, note, revises)
-        made.task = asyncio.create_task(self._run(made, proposer, desk), name=f"round {name}")
+        made.task = asyncio.create_task(self._run(made, proposer.propose(desk)), name=f"round {name}")
         return name
 
     def cancel(self, name: str) -> bool:
@@ -196,12 +197,21 @@ class Asking:
     def _desk(self, proposer: Proposer, wanted: int, note: str, revises: str = "") -> EngineDesk:
         return EngineDesk(self.core, proposer.name, wanted, self.credentials, note, revises)
 
-    async def _run(self, made: Round, proposer: Proposer, desk: EngineDesk) -> None:
+    async def errand(self, name: str, by: str, saying: AsyncIterator[Said]) -> Failed | None:
+        """Make the calls of something that is no round (a brief, a reading), by the same prices, budget and records.
+
+        Returns how it failed; also when it is cancelled. Its own beginning and end are the caller's to record.
+        """
+        made = Round(name, by=by)
+        await self._run(made, saying)
+        return replace(made.failed, detail=self._scrub(made.failed.detail)) if made.failed else None
+
+    async def _run(self, made: Round, asked: AsyncIterator[Said]) -> None:
         """One round to its end, which is in the ledger whatever happens."""
         try:
             await self.core.until(lambda: bool(self.core.state.trunk_arm))  # an engine that has only just begun
             self._allow(Usage(), "")
-            async with aclosing(proposer.propose(desk)) as saying:  # type: ignore[type-var]
+            async with aclosing(asked) as saying:  # type: ignore[type-var]
                 async for said in saying:
                     await self._hear(made, said)
         except _Stop as stop:
@@ -224,6 +234,8 @@ class Asking:
             )
         state = failed.failure if failed else "done"
         detail = self._scrub(failed.detail) if failed else ""
+        if made.by:
+            return
         self.core.record(
             e.RoundEnded(
                 made.name,
@@ -304,7 +316,7 @@ class Asking:
             e.CallIntended(
                 name,
                 made.name,
-                self.core.state.rounds[made.name]["proposer"],
+                made.by or self.core.state.rounds[made.name]["proposer"],
                 said.model,
                 said.effort,
                 said.purpose,

@@ -89,6 +89,7 @@ class AskingMethods:
             "unasked": own.unasked,
             "model": lab.proposer.settings().model if own.name == "claude" else "",
             "effort": lab.proposer.settings().effort if own.name == "claude" else "",
+            "claude": lab.proposer.model,
             "key": self.asking.credentials is not None,
             "left": list(left(lab.budget, used)),
             "stopped": reached(lab.budget, used),

@@ -14,6 +14,7 @@ from contextlib import suppress
 from engine import campaign, faults
 from engine import events as e
 from engine.asking import Asking
+from engine.briefing import Briefing
 from engine.core import Core, policy
 from engine.decide import approve_event, is_current
 from engine.lab import LabError, load
@@ -22,6 +23,7 @@ from engine.paths import CONFIG
 from engine.preparing import Preparation
 from engine.proposals import Intake, branch, rebase
 from engine.proposers.base import Proposer, Reply
+from engine.reader import Reader
 from engine.runs import Runs
 from engine.shards.executor import Ended
 from engine.signing import finish_merge, finish_pull
@@ -43,6 +45,8 @@ class Conductor:
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         self._intake_lock = asyncio.Lock()
         self.asking = Asking(core, intake, self._intake_lock)
+        self.briefing = Briefing(core, self.asking, self._indexed)
+        self.reader = Reader(core, self.asking)
         self._stalled: str | None = None
         self._config_seen = (0, 0)
 
@@ -53,6 +57,8 @@ class Conductor:
             await asyncio.get_running_loop().create_future()
         self.core.record(started())
         self.asking.recover()
+        self.briefing.recover()
+        self.reader.recover()
         settled = False
         while True:
             self.core.wake.clear()
@@ -77,6 +83,12 @@ class Conductor:
             log.info("%s %s", "ended" if isinstance(event, Ended) else "vanished", event.id)
             self.ended.put_nowait(event.id)
             self.core.wake.set()
+
+    async def _indexed(self) -> None:
+        """Return when the index holds all that the ledger does."""
+        if self.runs.indexer is not None:
+            await self.runs.indexer.ready.wait()
+            await self.runs.indexer.flush()
 
     async def refill(self, wanted: int) -> list[str]:
         """Ask the proposer until `wanted` proposals wait; shares one lock with the conductor's own refills."""
@@ -145,7 +157,14 @@ class Conductor:
         await self._look_at_config()
         if not busy:
             busy = bool(await self.refill(core.lab.proposer.queue)) or self._approve_by_policy()
+        self.reader.look()
+        self.briefing.look()
         return busy
+
+    async def close(self) -> None:
+        """End what runs beside this: rounds, a brief, a reading."""
+        for each in (self.asking, self.briefing.errands, self.reader.errands):
+            await each.close()
 
     async def _look_for_room(self) -> None:
         """Start nothing while the machine has no room for it; go on where that was stopped short once there is."""

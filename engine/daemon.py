@@ -174,7 +174,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop serving and let go of everything; shards run on."""
-        await self.conductor.asking.close()
+        await self.conductor.close()
         await self.server.stop()
         await self.tailer.close()
         await self.executor.close()

@@ -302,7 +302,9 @@ class RoundEnded(msgspec.Struct, frozen=True):
 
 
 class CallIntended(msgspec.Struct, frozen=True):
-    """A call of a model is about to be made: `request` is the blob of what goes out, `most` the tokens it can use at most."""
+    """A call of a model is about to be made: `request` is the blob of what goes out, `most` the tokens it can use at most.
+
+    `round` names what it is made for: a round of asking, a brief or a reading."""
 
     call: str
     round: str
@@ -325,6 +327,62 @@ class CallEnded(msgspec.Struct, frozen=True):
     stop_reason: str | None = None
     detail: str = ""
     reply: str | None = None
+
+
+class BriefBegan(msgspec.Struct, frozen=True):
+    """A brief is about to be written on `experiments`; `upto` is the event that it looks back from."""
+
+    brief: str
+    writer: str  # "model" | "queries"
+    model: str
+    experiments: list[str]
+    upto: int
+    who: Json
+    request: str
+
+
+class BriefEnded(msgspec.Struct, frozen=True):
+    """`state` is "done", or the Failure of the model that was asked: then `writer` says who filled it all the same."""
+
+    brief: str
+    state: str
+    writer: str
+    body: str | None = None
+    claims: list[Json] = []
+    dropped: int = 0
+    detail: str = ""
+    category: str = ""
+    retry_at: float | None = None
+
+
+class ReadingBegan(msgspec.Struct, frozen=True):
+    """A second reader is about to read the diff `diff` of a proposal."""
+
+    reading: str
+    proposal: str
+    diff: str
+    reader: str  # "model" | "rules"
+    model: str
+
+
+class ReadingEnded(msgspec.Struct, frozen=True):
+    """What was found. `sealed` is the blob of the predictions: its hash binds them before anybody has decided."""
+
+    reading: str
+    state: str
+    flags: list[Json] = []
+    sealed: str | None = None
+    detail: str = ""
+    category: str = ""
+    retry_at: float | None = None
+
+
+class ReadingOpened(msgspec.Struct, frozen=True):
+    """The proposal is decided: what the reader had predicted may be seen. None where it made no prediction."""
+
+    reading: str
+    p_approve: float | None
+    p_solid: float | None
 
 
 TYPES: dict[str, type] = {
@@ -359,6 +417,11 @@ TYPES: dict[str, type] = {
     "round.ended": RoundEnded,
     "call.intended": CallIntended,
     "call.ended": CallEnded,
+    "brief.began": BriefBegan,
+    "brief.ended": BriefEnded,
+    "reading.began": ReadingBegan,
+    "reading.ended": ReadingEnded,
+    "reading.opened": ReadingOpened,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
 }

@@ -19,7 +19,7 @@ from engine.money import Budget
 from engine.paths import CONFIG, StateDir
 from engine.proposers.base import Settings
 from engine.templates import fill, names
-from engine.types import Ask, Compare, Direction
+from engine.types import Ask, Compare, Direction, Review
 
 TRUNK = "cockpit/trunk"
 MAX_CONFIG_BYTES = 1 << 20
@@ -136,6 +136,7 @@ class ProposerConfig:
     max_tokens: int = 32_000
     timeout_s: float = 600.0
     seed: int = 0
+    brief: Literal["queries", "model"] = "queries"
 
     def settings(self) -> Settings:
         """As the proposers take them."""
@@ -179,6 +180,7 @@ class Lab:
     limits: Limits
     network: Network  # what of it a boxed shard is granted
     ask: Ask
+    review: Review  # who reads a diff before the person does
     proposer: ProposerConfig
     budget: Budget
     state_dir: Path

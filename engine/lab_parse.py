@@ -370,6 +370,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         limits=Limits(config.limits.memory, config.limits.disk, config.limits.processes, config.limits.log),
         network=run.network,
         ask=config.gates.ask,
+        review=config.gates.review,
         proposer=_proposer(config, root),
         budget=Budget(**config.budget.model_dump()),
         state_dir=_below(root, config.store.state_dir),
@@ -388,6 +389,7 @@ def _proposer(config: ConfigFile, root: Path) -> ProposerConfig:
         table.max_tokens,
         table.timeout,
         table.seed,
+        table.brief,
     )
 
 

@@ -299,6 +299,11 @@ class LimitsTable(_Table):
 
 class GatesTable(_Table):
     ask: Literal["always", "risky", "never"] = Field("always", description="which diffs wait for a person's approval")
+    review: Literal["off", "model", "rules"] = Field(
+        "off",
+        description="a second reader before you: what could be wrong with each diff, and sealed predictions "
+        "(docs/proposing.md); a model is asked, and paid for, once a diff",
+    )
 
 
 class ProposerTable(_Table):
@@ -322,6 +327,10 @@ class ProposerTable(_Table):
     )
     timeout: Duration = Field(600.0, description='for kind = "claude": after this long a round of asking ends')
     seed: int = Field(0, ge=0, lt=2**32, description='for kind = "sweep": what it draws follows from this')
+    brief: Literal["queries", "model"] = Field(
+        "queries",
+        description="who writes the brief when a batch is judged; model: Claude is asked, and paid for, each time",
+    )
 
 
 class BudgetTable(_Table):

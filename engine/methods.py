@@ -15,6 +15,7 @@ import orjson
 
 from engine import events as e
 from engine import rpc
+from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.conductor import Conductor
 from engine.core import Core, now, person
@@ -27,6 +28,7 @@ from engine.history.store import Store
 from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.opening import version
+from engine.reader import is_closed
 from engine.resources import shipped
 from engine.rpc import RpcError
 from engine.runs import Runs
@@ -53,6 +55,7 @@ class Methods:
         self.indexer = indexer
         self.console = console
         self.proposing = AskingMethods(core, conductor)
+        self.advising = AdviceMethods(core, conductor)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -63,7 +66,8 @@ class Methods:
             "pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
-        return own | {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
+        asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
+        return own | asked | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
@@ -153,7 +157,9 @@ class Methods:
         }
 
     async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:
-        """A stretch of a stored body, as text."""
+        """A stretch of a stored body, as text. What a second reader predicted stays closed until the decision."""
+        if (proposal := is_closed(self.core.state, hash)) is not None:
+            raise RpcError(rpc.NOT_NOW, f"this holds what a second reader predicts of {proposal}: decide it first")
         try:
             body = await asyncio.to_thread(self.core.blobs.get, hash)
         except KeyError:

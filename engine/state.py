@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from engine import asked, decided
+from engine import advised, asked, decided
 from engine import events as e
 from engine.decided import add_decision
 from engine.types import (
     Action,
+    BriefRow,
     CallRow,
     ExperimentRow,
     ExperimentState,
@@ -24,6 +25,7 @@ from engine.types import (
     Outcome,
     ProposalRow,
     ProposalState,
+    ReadingRow,
     RoundRow,
     Row,
     ShardRow,
@@ -50,6 +52,10 @@ class State:
     shards: dict[str, ShardRow] = field(default_factory=dict)
     rounds: dict[str, RoundRow] = field(default_factory=dict)
     calls: dict[str, CallRow] = field(default_factory=dict)
+    briefs: dict[str, BriefRow] = field(default_factory=dict)
+    readings: dict[str, ReadingRow] = field(default_factory=dict)
+    sealed: dict[str, str] = field(default_factory=dict)  # blob that holds a prediction to the reading that made it
+    bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     trunk_arm: str = ""
@@ -455,6 +461,11 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.RoundEnded: asked.round_ended,
     e.CallIntended: asked.call_intended,
     e.CallEnded: asked.call_ended,
+    e.BriefBegan: advised.brief_began,
+    e.BriefEnded: advised.brief_ended,
+    e.ReadingBegan: advised.reading_began,
+    e.ReadingEnded: advised.reading_ended,
+    e.ReadingOpened: advised.reading_opened,
     e.Paused: _paused,
     e.Resumed: _resumed,
 }

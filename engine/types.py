@@ -16,6 +16,7 @@ PROTOCOL = 1
 Direction = Literal["min", "max"]
 Compare = Literal["tokens", "flops", "time"]
 Ask = Literal["always", "risky", "never"]
+Review = Literal["off", "model", "rules"]
 
 
 class Category(StrEnum):
@@ -360,11 +361,11 @@ class CallRow(TypedDict):
     kind: Literal["call"]
     id: str  # "c00001"
     seq: int
-    round: str
+    round: str  # or the brief or reading that it was made for
     proposer: str
     model: str
     effort: str
-    purpose: str  # "propose" | "repair"
+    purpose: str  # "propose" | "repair" | "brief" | "reading"
     state: str  # "running" | "done" | a Failure
     detail: str
     stop_reason: str | None
@@ -381,7 +382,80 @@ class CallRow(TypedDict):
     ended: float | None
 
 
-Row = LabRow | ProposalRow | ExperimentRow | ShardRow | DecisionRow | FindingRow | RoundRow | CallRow
+class CitedRow(TypedDict):
+    """One claim of a brief without its words: the section it stands in, and what it cites."""
+
+    section: str  # "held" | "failed" | "promising" | "next" | "worry"
+    experiments: list[str]
+
+
+class BriefRow(TypedDict):
+    """What was written after a batch was judged. Its words are a body; `state` is how asking the model went."""
+
+    kind: Literal["brief"]
+    id: str  # "b0001"
+    seq: int
+    state: str  # "writing" | "done" | a Failure; a failed one is filled from queries
+    writer: str  # "model" | "queries": who filled it, or is to
+    model: str  # that was asked; empty for none
+    detail: str
+    category: str  # of a refusal
+    retry_at: float | None
+    experiments: list[str]  # that were judged since the brief before
+    upto: int  # the ledger event that it looks back from
+    body: str | None  # blob
+    claims: list[CitedRow]
+    dropped: int  # claims that cited nothing, or what does not exist
+    who: dict[str, str]
+    usd: float | None
+    began: float
+    ended: float | None
+
+
+class FlagRow(TypedDict):
+    """One thing that a second reader found wrong with a diff."""
+
+    kind: str
+    path: str
+    sentence: str
+
+
+class ReadingRow(TypedDict):
+    """A second reader's pass over one diff. Its predictions are None until the proposal is decided."""
+
+    kind: Literal["reading"]
+    id: str  # "v0001"
+    seq: int
+    proposal: str
+    diff_hash: str
+    reader: str  # "model" | "rules"
+    model: str
+    state: str  # "reading" | "done" | a Failure
+    detail: str
+    category: str
+    retry_at: float | None
+    flags: list[FlagRow]
+    p_approve: float | None  # that the person approves
+    p_solid: float | None  # that its verdict will be solid, if it runs
+    sealed: str | None  # blob of the two, with a salt: written before the decision, opened after it
+    usd: float | None
+    began: float
+    ended: float | None
+    opened: float | None
+
+
+Row = (
+    LabRow
+    | ProposalRow
+    | ExperimentRow
+    | ShardRow
+    | DecisionRow
+    | FindingRow
+    | RoundRow
+    | CallRow
+    | BriefRow
+    | ReadingRow
+)
 
 
 class LiveRow(TypedDict):

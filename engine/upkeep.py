@@ -132,7 +132,7 @@ def check_shards(state: State, runs: Path) -> Check:
 def check_blobs(state: State, get: Callable[[str], bytes]) -> Check:
     """Every body that an event cites is there and is what its name says."""
     problems = []
-    cited = {name for name in (*state.sources.values(), *state.diffs.values(), state.config) if name}
+    cited = {name for name in (*state.sources.values(), *state.diffs.values(), *state.bodies, state.config) if name}
     for name in cited:
         try:
             get(name)

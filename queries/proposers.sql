@@ -3,7 +3,10 @@
 WITH shard_time AS (
     SELECT experiment, sum(ended - started) / 60 AS minutes FROM shards WHERE ended IS NOT NULL GROUP BY experiment
 ), cost AS (
-    SELECT proposer, sum(coalesce(usd, most_usd)) AS usd FROM calls GROUP BY proposer
+    SELECT proposer, sum(coalesce(usd, most_usd)) AS usd
+    FROM calls
+    WHERE purpose IN ('propose', 'repair')
+    GROUP BY proposer
 )
 SELECT
     p.proposer,

@@ -12,6 +12,7 @@ from engine.types import (
     FindingRow,
     LabRow,
     ProposalRow,
+    ReadingRow,
     Row,
     ShardRow,
     VerdictRow,
@@ -99,7 +100,7 @@ def shard(
 
 def decision(number: int, action: str, target: str, why: str = "") -> DecisionRow:
     return DecisionRow(
-        kind="decision", id=f"d{number}", seq=40 + number, action=action, target=target, diff_hash=None,
+        kind="decision", id=f"d{number}", seq=40 + number, action=action, target=target, diff_hash=f"{number:064x}",
         who={"kind": "person", "name": "ada", "os_user": "ada", "host": "lab1"}, why=why, at=T0 + 60 * number + 20,
     )  # fmt: skip
 
@@ -109,6 +110,17 @@ def finding(number: int, about: str) -> FindingRow:
         kind="finding", id=f"f{number}", seq=70, about=about, rule="no-op", severity="note", sentence="same losses",
         at=T0,
     )  # fmt: skip
+
+
+def reading(number: int, of: int, p_approve: float | None, p_solid: float | None, **changes: Any) -> ReadingRow:
+    """A second reader on proposal `of`; without numbers it is closed still, or failed."""
+    row = ReadingRow(
+        kind="reading", id=f"v{number:04}", seq=80, proposal=f"p{of:04}", diff_hash=f"{of:064x}", reader="model",
+        model="a model", state="done", detail="", category="", retry_at=None, p_approve=p_approve, p_solid=p_solid,
+        flags=[{"kind": "bug", "path": "train.py", "sentence": "look here"}], sealed="5ea1", usd=0.1, began=T0, ended=T0,
+        opened=None if p_approve is None else T0,
+    )  # fmt: skip
+    return row | changes  # type: ignore[return-value, operator]
 
 
 def event(n: int, kind: str = "note", /, **data: Any) -> dict[str, Any]:
@@ -144,6 +156,14 @@ def small_history() -> tuple[list[Row], list[dict[str, Any]]]:
     rows.append(shard("0003", 2, None, "crashed", attempt=2))
     rows += [decision(number, "approve", f"p{number:04}") for number in (1, 2, 3, 4)]
     rows += [decision(5, "decline", "p0005", "tried in March"), finding(1, "0002")]
+    rows += [
+        reading(1, 1, 0.9, 1.0),
+        reading(2, 2, 0.4, 0.2),
+        reading(3, 5, 0.3, 0.1),
+        reading(4, 1, 0.5, 0.5, reader="rules", model=""),
+        reading(5, 3, None, None, state="overloaded"),
+        reading(6, 4, 0.9, 0.9, diff_hash="0" * 64),  # of a diff that nobody decided on
+    ]
     events = [event(1, "lab.opened"), event(2, "proposal.made", id="p0001")]
     events += [
         verdict_event(3, "0001", verdict("undecided", 0.1)),

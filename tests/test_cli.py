@@ -15,7 +15,7 @@ import pytest
 
 from cockpit import cli
 from cockpit.attach import is_running
-from tests.tinylab import CRASH, NO_MATCH, TinyLab, better, decide, rate, rows, wait_for, waiting
+from tests.tinylab import CRASH, NO_MATCH, TinyLab, better, briefed, decide, rate, rows, wait_for, waiting
 
 Make = Callable[..., TinyLab]
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +56,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyLab]:
         for row in waiting(session)[:2]:
             decide(session, row)
         wait_for(lambda: sum(row["verdict"] is not None and row["state"] == "judged" for row in _tried(session)) == 2)
+        wait_for(lambda: briefed(session))
     yield made
     made.end()
 
@@ -268,6 +269,7 @@ def test_stop_ends_an_experiment(lab: TinyLab, cockpit: Cockpit) -> None:
 def test_verify_rebuild_and_gc(lab: TinyLab, cockpit: Cockpit) -> None:
     with lab.session() as session:
         wait_for(lambda: session.call("status")["running"] == 0)
+        wait_for(lambda: briefed(session))
     checks = cockpit.json("verify")
     assert checks["ok"]
     assert {each["name"] for each in checks["checks"]} >= {"ledger", "decisions", "shards", "branches", "metrics"}

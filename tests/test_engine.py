@@ -20,6 +20,7 @@ from tests.tinylab import (
     WORSE,
     TinyLab,
     better,
+    briefed,
     decide,
     proposal,
     rate,
@@ -255,6 +256,7 @@ def test_a_rebuilt_index_equals_the_live_one(tiny: Make) -> None:
             decide(session, row)
         judged(session, 2)
         wait_for(lambda: session.call("status")["running"] == 0)
+        wait_for(lambda: briefed(session))
         live = session.call("sql", **question)["rows"]
         session.call("rebuild")
         assert session.call("sql", **question)["rows"] == live

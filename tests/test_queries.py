@@ -68,8 +68,8 @@ def utc(seconds: float) -> str:
 
 def test_the_shipped_questions_are_all_there_and_whole() -> None:
     assert list(SHIPPED) == [
-        "categories", "curves", "cycle_time", "decisions", "declined", "failures", "leaderboard", "noise",
-        "proposers", "runs", "sources",
+        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "leaderboard", "noise",
+        "proposers", "reader_agreement", "reader_calibration", "runs", "sources",
     ]  # fmt: skip
     assert [query.problem for query in SHIPPED.values() if query.problem] == []
 
@@ -195,6 +195,41 @@ async def test_sources(ask: Asker) -> None:
         ("0001", "code", 3, about(0.2)),
     ]
     assert await ask("sources", experiment="0002") == []
+
+
+@in_turn
+async def test_brief(ask: Asker) -> None:
+    rows = await ask("brief")
+    told = [(row["section"], row["experiments"], row["findings"]) for row in rows]
+    assert told == [
+        ("held", ["0001"], []),
+        ("failed", ["0002"], []),
+        ("failed", ["0004"], []),
+        ("failed", ["0003"], []),
+        ("next", ["0001"], []),
+        ("next", ["0001"], []),
+        ("worry", ["0002"], ["f1"]),
+    ]
+    assert rows[-1]["text"] == "same losses"
+    assert rows[5]["text"] == "architecture: 1 of 4 judged are solid: more of this kind"
+    assert [row["section"] for row in await ask("brief", experiments="0003,0004")] == ["failed", "failed", "next"]
+
+
+@in_turn
+async def test_what_second_readers_foresaw(ask: Asker) -> None:
+    rows = await ask("reader_agreement")
+    assert [(row["reader"], row["diffs"], row["approved"], row["agreement"]) for row in rows] == [
+        ("model", 3, about(2 / 3), about(2 / 3)),
+        ("rules", 1, 1.0, 1.0),
+    ]
+    assert rows[0]["brier"] == about((0.1**2 + 0.6**2 + 0.3**2) / 3)
+    assert rows[0]["brier_of_base_rate"] == about(2 / 9)
+    rows = await ask("reader_calibration", bins=2)
+    assert [(row["reader"], row["from_p"], row["experiments"], row["predicted"], row["solid"]) for row in rows] == [
+        ("model", 0.0, 1, about(0.2), 0.0),
+        ("model", 0.5, 1, about(1.0), 1.0),
+        ("rules", 0.5, 1, about(0.5), 1.0),
+    ]
 
 
 # --- one's own questions

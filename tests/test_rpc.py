@@ -108,7 +108,11 @@ def code(answer: dict[str, Any]) -> int:
             rpc.INVALID_REQUEST,
             "surrogate",
         ),
-        (b'{"jsonrpc": "2.0", "id": 1, "method": "launch_missiles"}\n', rpc.UNKNOWN_METHOD, "there are again, body"),
+        (
+            b'{"jsonrpc": "2.0", "id": 1, "method": "launch_missiles"}\n',
+            rpc.UNKNOWN_METHOD,
+            "there are again, ask_brief, body",
+        ),
     ],
 )
 def test_a_broken_message_is_answered_and_the_connection_stays(

@@ -289,5 +289,13 @@ def waiting(session: Session) -> list[dict[str, Any]]:
     return [row for row in rows(session, "proposal").values() if row["state"] == "waiting"]
 
 
+def briefed(session: Session) -> bool:
+    """Whether every judged experiment stands in a brief that is written: nothing more is going to be recorded of it."""
+    found = rows(session, "experiment").values()
+    judged = {row["id"] for row in found if row["role"] == "experiment" and row["state"] == "judged"}
+    written = [row for row in rows(session, "brief").values() if row["ended"] is not None]
+    return judged <= {name for row in written for name in row["experiments"]}
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text())

@@ -12,20 +12,21 @@ from .. import keys
 from ..format import plural
 from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
+from ..widgets.brief_pane import BriefPane
 from ..widgets.curves import SMOOTHING, Curves
 from ..widgets.lines import BLANK, Line, Lines
 from ..widgets.log_view import LogView
 from ..widgets.overview import overview
 from ..widgets.prompt import Question
 from ..widgets.runs_table import RunsTable
-from .base import CockpitScreen
+from .briefing import BriefingScreen
 
 NARROW = 120
 STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "frees the slots for something else")
 
 
-class RunsScreen(CockpitScreen):
-    """Home. Panes: table and log; the side is hidden below 120 columns until a row is opened."""
+class RunsScreen(BriefingScreen):
+    """Home. Panes: table, and log or brief; the side is hidden below 120 columns until a row or the brief is opened."""
 
     scope = "runs"
     CSS_PATH: ClassVar[list[str]] = ["base.tcss", "runs.tcss"]  # type: ignore[assignment]
@@ -42,7 +43,9 @@ class RunsScreen(CockpitScreen):
 
     def body(self) -> Iterable[Widget]:
         yield Horizontal(
-            RunsTable(id="table"), Vertical(Lines(id="overview"), Curves(), LogView(), id="side"), id="body"
+            RunsTable(id="table"),
+            Vertical(Lines(id="overview"), Curves(), LogView(), BriefPane(), id="side"),
+            id="body",
         )
 
     @property
@@ -59,7 +62,7 @@ class RunsScreen(CockpitScreen):
 
     @property
     def side_shown(self) -> bool:
-        return self.zoomed or not self.has_class("narrow")
+        return self.zoomed or self.brief_shown or not self.has_class("narrow")
 
     @property
     def shard(self) -> str | None:
@@ -85,9 +88,10 @@ class RunsScreen(CockpitScreen):
             self._keys_for = state
             table.set_keys(ordered(model, self.sort, self.terms, self.unfolded))
         self._fetch()
-        if not self.zoomed:
+        if not self.zoomed and not (self.brief_shown and self.has_class("narrow")):
             table.redraw(model, self._when_empty())
-        if self.side_shown and self.query_one("#side").size.width:
+        self.sync_brief(focused=self.pane == "brief")
+        if self.side_shown and not self.brief_shown and self.query_one("#side").size.width:
             self._sync_side()
 
     def _when_empty(self) -> list[Line]:
@@ -124,7 +128,7 @@ class RunsScreen(CockpitScreen):
         visible = [key.experiment for key in table.keys[table.top : table.top + table.rows_visible]]
         marks = visible if self.has_class("narrow") else table.marks
         self.cockpit.fetcher.want_curves(wanted_shards(self.model, table.cursor, marks))
-        if self.side_shown:
+        if self.side_shown and not self.brief_shown:
             shard = self.shard
             self.cockpit.fetcher.want_log(shard, self._runs(shard) if shard else False)
 
@@ -138,7 +142,9 @@ class RunsScreen(CockpitScreen):
     # --- moving
 
     def _move(self, by: int) -> None:
-        if self.pane == "log" and self.side_shown:
+        if self.pane == "brief":
+            self.brief_pane.scroll_by(by)
+        elif self.pane == "log" and self.side_shown:
             self.log_view.scroll_by(by)
             if by < 0 and self.log_view.at_top and self.log_view.start > 0 and self.log_view.shard:
                 self.cockpit.fetcher.want_older(self.log_view)
@@ -146,7 +152,7 @@ class RunsScreen(CockpitScreen):
             self.table.move(by)
 
     def _page(self) -> int:
-        pane = self.log_view if self.pane == "log" else self.table
+        pane = {"log": self.log_view, "brief": self.brief_pane}.get(self.pane, self.table)
         return max(pane.size.height // 2, 1)
 
     def do_down(self) -> None:
@@ -168,7 +174,9 @@ class RunsScreen(CockpitScreen):
         self._move(1_000_000)
 
     def do_next_pane(self) -> None:
-        if self.side_shown and not self.zoomed:
+        if self.brief_shown:
+            self.pane = "table" if self.pane == "brief" and not self.has_class("narrow") else "brief"
+        elif self.side_shown and not self.zoomed:
             self.pane = "log" if self.pane == "table" else "table"
 
     do_previous_pane = do_next_pane
@@ -190,7 +198,9 @@ class RunsScreen(CockpitScreen):
     # --- doing
 
     def do_back(self) -> None:
-        if self.zoomed:
+        if self.brief_shown:
+            self.do_brief()
+        elif self.zoomed:
             self._zoom(False)
         elif self.terms:
             self.terms = ""
@@ -224,8 +234,20 @@ class RunsScreen(CockpitScreen):
     def do_zoom(self) -> None:
         self._zoom(not self.zoomed)
 
+    def open_brief(self) -> None:
+        self.show_brief(True)
+        self.pane = "brief"
+
+    def do_brief(self) -> None:
+        if not self.brief_shown:
+            self.open_brief()
+            return
+        self.show_brief(False)
+        self.pane = "log" if self.zoomed else "table"
+
     def _zoom(self, on: bool) -> None:
         self.set_class(on, "zoom")
+        self.remove_class("brief")
         self.pane = "log" if on else "table"
         self.call_after_refresh(self.sync)
 

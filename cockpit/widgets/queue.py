@@ -11,6 +11,7 @@ from .. import format as f
 from ..model import ReadModel
 from ..summary import asked_cost, cost, past_of_category, trunk_noise
 from .lines import Line, Lines, Span
+from .second_reader import risks
 
 STATES: dict[str, tuple[str, str]] = {
     "waiting": ("✎", "warn"),
@@ -101,11 +102,10 @@ def claim(model: ReadModel, row: ProposalRow, diff: str | None, width: int, note
     lines += _labelled("prediction", row["prediction"], inner)
     lines += _labelled("effect", _predicted(model, row), inner)
     lines += _labelled("class", row.get("change", ""), inner)
-    warnings = list(row["risks"])
     if diff is not None and (hidden := disguised(diff)):
-        warnings.append(f"the diff hides characters: {', '.join(hidden)}")
-    for risk in warnings:
-        lines += _labelled("risk", risk, inner, "bad")
+        lines += _labelled("risk, rules", f"the diff hides characters: {', '.join(hidden)}", inner, "bad")
+    for label, text, name in risks(model, row):
+        lines += _labelled(label, text, inner, name)
     if row["state"] == "waiting":
         lines += _labelled("so far", past_of_category(model, row["category"]), inner, "dim")
         lines += _labelled("noise", trunk_noise(model), inner, "dim")

@@ -26,12 +26,29 @@ CREATE TABLE IF NOT EXISTS rounds (
     revises VARCHAR
 );
 
--- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`
+-- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`; `round` may be a brief or a
+-- reading too, as `purpose` says
 CREATE TABLE IF NOT EXISTS calls (
     id VARCHAR, seq BIGINT, round VARCHAR, proposer VARCHAR, model VARCHAR, effort VARCHAR, purpose VARCHAR,
     state VARCHAR, detail VARCHAR, stop_reason VARCHAR, input BIGINT, cache_read BIGINT, cache_write BIGINT,
     output BIGINT, thinking BIGINT, usd DOUBLE, most_usd DOUBLE, request VARCHAR, reply VARCHAR, began DOUBLE,
     ended DOUBLE
+);
+
+-- what was written after a batch was judged; its words are a body (`cockpit brief`); `state` is writing, done, or how asking
+-- the model failed: then it was filled from queries
+CREATE TABLE IF NOT EXISTS briefs (
+    id VARCHAR, seq BIGINT, state VARCHAR, writer VARCHAR, model VARCHAR, detail VARCHAR, category VARCHAR,
+    retry_at DOUBLE, experiments VARCHAR[], upto BIGINT, body VARCHAR,
+    claims STRUCT(section VARCHAR, experiments VARCHAR[])[], dropped BIGINT, usd DOUBLE, began DOUBLE, ended DOUBLE
+);
+
+-- second readers of diffs; predictions are NULL until the proposal is decided, and nowhere else in the history before that
+CREATE TABLE IF NOT EXISTS readings (
+    id VARCHAR, seq BIGINT, proposal VARCHAR, diff_hash VARCHAR, reader VARCHAR, model VARCHAR, state VARCHAR,
+    detail VARCHAR, category VARCHAR, retry_at DOUBLE,
+    flags STRUCT(kind VARCHAR, path VARCHAR, sentence VARCHAR)[],
+    p_approve DOUBLE, p_solid DOUBLE, sealed VARCHAR, usd DOUBLE, began DOUBLE, ended DOUBLE, opened DOUBLE
 );
 
 -- role 'trunk' is the trunk at one commit, the arm that experiments are compared with

@@ -184,6 +184,13 @@ class Store:
         asked = "SELECT shard, last FROM summaries WHERE metric = 'tokens_per_s' AND isfinite(last)"
         return {str(shard): float(last) for shard, last in self._ask(asked)}
 
+    def answer(self, sql: str, params: Mapping[str, object]) -> list[dict[str, Any]]:
+        """Rows of one of the questions that ship with the program, by column. A person's SQL goes to `Console`."""
+        with told():
+            found = self._con.execute(sql, dict(params))
+            names = [each[0] for each in found.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
     def facts(self, shard: str) -> dict[str, float | str]:
         """What `shard` said of itself: tokens, parameters, peak memory in bytes and the like."""
         found = self._ask("SELECT key, number, text FROM shard_facts WHERE shard = ? ORDER BY 1", [shard])

@@ -24,6 +24,8 @@ ROW_TABLES: Mapping[str, str] = {
     "finding": "findings",
     "round": "rounds",
     "call": "calls",
+    "brief": "briefs",
+    "reading": "readings",
 }
 """Kind of a read-model row to the table that holds it."""
 

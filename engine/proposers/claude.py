@@ -44,7 +44,7 @@ class Claude:
             yield Failed(Failure.NO_CREDENTIALS, NO_KEY)
             return
         try:
-            client = await asyncio.to_thread(_client, credentials, self.bounds)
+            client = await asyncio.to_thread(connect, credentials, self.bounds)
         except ImportError:
             yield Failed(Failure.NOT_INSTALLED, MISSING)
             return
@@ -59,7 +59,7 @@ class Claude:
         context = await desk.context()
         body = request(context, self.settings.model, self.settings.effort, self.settings.max_tokens)
         try:
-            body, note = await self._fit(client, body, until)
+            body, note = await self.fit(client, body, until)
         except CallFailed as failed:
             yield Failed(failed.failure, failed.detail)
             return
@@ -68,7 +68,9 @@ class Claude:
         pending: list[tuple[str, Refused]] = []
         for turn in range(1 + REPAIRS):
             answer = Answer()
-            async for said in ask(client, self._calling(turn, body), self.bounds, until, answer):
+            async for said in ask(
+                client, self.calling("repair" if turn else "propose", body), self.bounds, until, answer
+            ):
                 yield said
             if answer.failed is None and turn == 0 and not split(answer.text):
                 answer.failed = Failed(Failure.MALFORMED, "the answer holds no proposal")
@@ -104,14 +106,14 @@ class Claude:
     def _reply(self, text: str) -> Reply:
         return Reply(text, self.settings.model, self.name)
 
-    def _calling(self, turn: int, body: dict[str, Any]) -> Calling:
+    def calling(self, purpose: str, body: dict[str, Any]) -> Calling:
+        """A call with this body, and the most that it can use."""
         # a token is three characters at the least in any text that is sent here, so this is no less than will be billed
         size = sum(len(str(part)) for part in (body["system"], body["messages"])) // 3
         most = Usage(cache_write=size, output=body["max_tokens"])
-        purpose = "repair" if turn else "propose"
         return Calling(purpose, self.settings.model, self.settings.effort, body, most)
 
-    async def _fit(self, client: Any, body: dict[str, Any], until: float) -> tuple[dict[str, Any], str]:
+    async def fit(self, client: Any, body: dict[str, Any], until: float) -> tuple[dict[str, Any], str]:
         """The body within the model's limits, and a sentence when the model is on its way out. Raises CallFailed.
 
         Limits that cannot be asked for, as behind a gateway that knows messages alone, are left to the API.
@@ -159,7 +161,7 @@ class Claude:
             )
 
 
-def _client(credentials: Credentials, bounds: Deadlines) -> Any:
+def connect(credentials: Credentials, bounds: Deadlines) -> Any:
     """The SDK's client. Importing it and reading certificates takes seconds. Raises ImportError."""
     import logging
 

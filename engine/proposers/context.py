@@ -58,8 +58,8 @@ def request(context: Context, model: str, effort: str, max_tokens: int) -> dict[
     return {
         "model": model,
         "max_tokens": max_tokens,
-        "system": [_block(RULES, "1h"), _block(_code(context), "5m")],
-        "messages": [{"role": "user", "content": [*_history(context), {"type": "text", "text": _now(context)}]}],
+        "system": [marked(RULES, "1h"), marked(code_text(context), "5m")],
+        "messages": [{"role": "user", "content": [*history_blocks(context), {"type": "text", "text": _now(context)}]}],
         "thinking": {"type": "adaptive", "display": "summarized"},
         "output_config": {"effort": effort},
     }
@@ -68,7 +68,7 @@ def request(context: Context, model: str, effort: str, max_tokens: int) -> dict[
 def answered(before: Mapping[str, Any], content: Sequence[Mapping[str, Any]], then: str) -> dict[str, Any]:
     """The request that goes on with a conversation: what was answered, as it was, and what is said to that."""
     said = {"role": "assistant", "content": [_plain(block) for block in content]}
-    return {**before, "messages": [*before["messages"], said, {"role": "user", "content": [_block(then, "5m")]}]}
+    return {**before, "messages": [*before["messages"], said, {"role": "user", "content": [marked(then, "5m")]}]}
 
 
 _KEPT = {"text": ("text",), "thinking": ("thinking", "signature"), "redacted_thinking": ("data",)}
@@ -80,26 +80,27 @@ def _plain(block: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": kind, **{name: block[name] for name in _KEPT.get(kind, ()) if name in block}}
 
 
-def _block(text: str, ttl: str) -> dict[str, Any]:
+def marked(text: str, ttl: str) -> dict[str, Any]:
+    """A block up to which the cache keeps the request, for `ttl`."""
     return {"type": "text", "text": text, "cache_control": {"type": "ephemeral", "ttl": ttl}}
 
 
-def _own(context: Context, text: str) -> str:
+def own_words(context: Context, text: str) -> str:
     """The researcher's words: no fence, but no secret and nothing invisible either."""
     return redact(stripped(text), context.secrets).strip()
 
 
-def _code(context: Context) -> str:
+def code_text(context: Context) -> str:
     """Standing orders, lab file and the editable files: it changes when the trunk moves."""
     parts = [
-        f"# The lab: {_own(context, context.lab)}",
-        _own(context, context.metric),
+        f"# The lab: {own_words(context, context.lab)}",
+        own_words(context, context.metric),
         "# Standing orders of the researcher",
-        _own(context, context.program) or "(none)",
+        own_words(context, context.program) or "(none)",
         "# The lab file",
         fenced(context.config, 'file="cockpit.toml"', context.key, context.secrets, limit=MAX_FILE),
-        "Protected, never to be changed: " + _own(context, ", ".join(context.protected)),
-        "# The files that you may change, as they stand in the trunk",
+        "Protected, never to be changed: " + own_words(context, ", ".join(context.protected)),
+        "# The files that may be changed, as they stand in the trunk",
     ]
     for path, text in sorted(context.files.items()):
         name = stripped(path).replace('"', "'").replace("\n", " ").replace(">", "")
@@ -107,7 +108,7 @@ def _code(context: Context) -> str:
     return "\n\n".join(parts)
 
 
-def _history(context: Context) -> list[dict[str, Any]]:
+def history_blocks(context: Context) -> list[dict[str, Any]]:
     """Blocks of history, oldest first; the last one is marked for the cache, which looks back from there."""
     chunks = [context.history[at : at + CHUNK] for at in range(0, len(context.history), CHUNK)]
     left_out = max(0, len(chunks) - MAX_CHUNKS)
@@ -142,7 +143,7 @@ def _now(context: Context) -> str:
         ("Waiting for the researcher: do not propose these", context.waiting),
         ("Budget", context.budget),
     ):
-        shown = [f"- {' '.join(_own(context, line).split())}" for line in lines] or ["- (nothing)"]
+        shown = [f"- {' '.join(own_words(context, line).split())}" for line in lines] or ["- (nothing)"]
         parts.append("\n".join([f"{head}:", *shown]))
     if not context.history:
         parts.append("Nothing has been tried yet.")
@@ -154,7 +155,7 @@ def _now(context: Context) -> str:
     if context.revises:
         return "\n\n".join([*parts, *_revision(context)])
     if context.note.strip():
-        parts.append(f"The researcher says: {_own(context, context.note)}")
+        parts.append(f"The researcher says: {own_words(context, context.note)}")
     n = context.wanted
     kinds = "each in a category of its own" if n > 1 else "in the category that you think most of"
     parts.append(f"# Request\nWrite {n} proposal{'s' if n != 1 else ''}, {kinds}. One idea each.")
@@ -167,7 +168,7 @@ def _revision(context: Context) -> list[str]:
     return [
         f"# To be revised\nThe researcher has read {context.revises}, which was:",
         was,
-        f"The researcher says: yes, but {_own(context, context.note)}",
+        f"The researcher says: yes, but {own_words(context, context.note)}",
         "# Request\nWrite one proposal that takes its place: the same idea, changed as the researcher says, whole, and against "
         "the files as they are given above.",
     ]
