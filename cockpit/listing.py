@@ -12,10 +12,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 def experiments(rows: Rows) -> dict[str, Any]:
     """`{"experiments": [...], "trunk": [...]}`: every experiment, oldest first, with its verdict and its shards; and the
-    trunk's own arms in the same shape."""
+    trunk's own arms in the same shape. A smoke that failed is among the shards, with `"smoke": true`; any other is none."""
     shards: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["kind"] == "shard":
+        if row["kind"] == "shard" and not (row.get("smoke") and row["outcome"] in (None, "finished")):
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
     listed = {
@@ -53,8 +53,12 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "commit": row["commit"],
         "sentence": verdict.get("sentence"),
         "why": row["why"],
-        "shards": [{name: shard[name] for name in names} for shard in ordered],
+        "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
+
+
+def _if_smoke(shard: Mapping[str, Any]) -> dict[str, Any]:
+    return {"smoke": True} if shard.get("smoke") else {}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int = 0) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from engine import campaign, faults
+from engine import campaign, faults, smoke
 from engine import events as e
 from engine.asking import Asking
 from engine.core import Core, policy
@@ -25,6 +25,7 @@ from engine.proposers.base import Proposer, Reply
 from engine.runs import Runs
 from engine.shards.executor import Ended
 from engine.signing import finish_merge, finish_pull
+from engine.smoke import Stand
 from engine.text import clean
 from engine.types import Outcome, ProposalState, ShardState
 
@@ -231,6 +232,8 @@ class Conductor:
             return self.preparation.error
         if self.preparation.running:
             return "preparing data"
+        if smoked := self._smoke_failure():
+            return smoked
         trunk = self._trunk_failure()
         if trunk:
             return f"the trunk itself fails: {trunk} (`cockpit resume` tries again)"
@@ -246,10 +249,25 @@ class Conductor:
         waiting = any(row["state"] == ProposalState.WAITING for row in core.state.proposals.values())
         return "waiting for a decision" if waiting else "idle"
 
+    def _smoke_failure(self) -> str | None:
+        """That the trunk itself fails its smoke, which is the lab's fault and no experiment's; None when it does not."""
+        core = self.core
+        arm = core.state.trunk_arm
+        found = smoke.stand(core.state, core.lab, arm, self.runs.setup) if arm else Stand.PASSED
+        if found not in (Stand.FAILED, Stand.OUT):
+            return None
+        row = smoke.latest(core.state, core.lab, arm, self.runs.setup)
+        why = (row["detail"] or row["outcome"]) if row else ""
+        return (
+            f"the trunk itself fails its smoke run, so the lab is at fault, not an experiment: {why} "
+            "(mend it or [smoke] in cockpit.toml, then `cockpit resume`)"
+        )
+
     def _trunk_failure(self) -> str | None:
         """Why no seed of the present trunk gives a result; None when one does, or when it is not known yet."""
         state = self.core.state
-        ended = [shard for shard in state.shards_of(state.trunk_arm) if shard["state"] == ShardState.ENDED]
+        arm = [shard for shard in state.shards_of(state.trunk_arm) if not shard.get("smoke")]
+        ended = [shard for shard in arm if shard["state"] == ShardState.ENDED]
         if not ended or any(shard["outcome"] == Outcome.FINISHED for shard in ended):
             return None
         bad = [shard for shard in ended if Outcome(str(shard["outcome"])).own_fault]

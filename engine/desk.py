@@ -170,7 +170,8 @@ def secrets_here(credentials: Credentials | None) -> tuple[str, ...]:
 def spent(core: Core, at: float) -> Spent:
     """What the budget has gone to, as of the time `at`, with all that is in flight."""
     state, since = core.state, midnight(at)
-    timeouts = {rung.name: rung.timeout_s for rung in core.lab.rungs}
+    lab = core.lab
+    timeouts = {rung.name: rung.timeout_s for rung in (*lab.rungs, *([lab.smoke] if lab.smoke else []))}
     today, total = dollars(state.calls.values(), since)
     shards = minutes(state.shards.values(), state.experiments, len(core.lab.seeds), timeouts, at, since)
     return Spent(today, total, *shards)

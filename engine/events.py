@@ -149,6 +149,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     setup: str  # hash of how shards are run and measured; only shards of one setup are compared
     source: str = "jsonl"  # how its metrics are to be read, also long after the lab file has changed
     pattern: str | None = None
+    smoke: bool = False  # the very short run before an arm's first full one: never evidence
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
@@ -167,6 +168,7 @@ class ShardEnded(msgspec.Struct, frozen=True):
     reported: float | None = None
     scoring: bool = False
     usage: Json = {}
+    said: str = ""  # the last lines of its output, of a smoke that failed
 
 
 class ScoreIntended(msgspec.Struct, frozen=True):

@@ -167,6 +167,7 @@ class Lab:
     compare: Compare
     score: Score | None
     prepare: Prepare | None
+    smoke: Rung | None  # the budget of the run that comes before an arm's first full one; None: there is none
     rungs: tuple[Rung, ...]
     climb: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -207,8 +208,8 @@ class Lab:
         return not self.is_protected(path) and self._editable.match(path)
 
     def rung(self, name: str) -> Rung:
-        """The rung of that name. Raises KeyError with the names that exist."""
-        for rung in self.rungs:
+        """The rung of that name, the smoke among them. Raises KeyError with the names that exist."""
+        for rung in (*self.rungs, *([self.smoke] if self.smoke else [])):
             if rung.name == name:
                 return rung
         raise KeyError(f"no rung {name!r}: the lab has {', '.join(each.name for each in self.rungs)}")

@@ -13,6 +13,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 PROTOCOL = 1
 """Version of the socket protocol (docs/architecture.md). A client with another one is refused with both numbers."""
 
+SMOKE = "smoke"
+"""Name of the rung that `[smoke]` is, of its shards, and of the verdict of an experiment that ended there."""
+
 Direction = Literal["min", "max"]
 Compare = Literal["tokens", "flops", "time"]
 Ask = Literal["always", "risky", "never"]
@@ -308,6 +311,8 @@ class ShardRow(TypedDict):
     started: float | None
     ended: float | None
     detail: str | None  # why it failed: one line
+    smoke: NotRequired[bool]  # the very short run before an arm's first full one: never evidence, never with a metric
+    said: NotRequired[str]  # what a smoke that failed printed last, a few lines
 
 
 class DecisionRow(TypedDict):

@@ -44,11 +44,11 @@ CREATE TABLE IF NOT EXISTS experiments (
     why VARCHAR, created DOUBLE
 );
 
--- a shard that did not finish has no metric: NULL, never 0 or 100
+-- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -87,10 +87,19 @@ CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage B
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
--- every shard with what it tried; `gain` > 0 is better than the trunk on the same seed at the same rung
+-- what came of smokes; they are no results, and in none of the other views
+CREATE OR REPLACE VIEW smokes AS
+SELECT
+    s.id AS run, s.experiment, e.role, e.hypothesis, s.seed, s.attempt, s.state, s.outcome, s.ended - s.started AS seconds,
+    make_timestamp((s.started * 1e6)::BIGINT) AS started, s.detail, e.branch
+FROM shards s
+LEFT JOIN experiments e ON e.id = s.experiment
+WHERE s.smoke;
+
+-- every shard but smokes with what it tried; `gain` > 0 is better than the trunk on the same seed at the same rung
 CREATE OR REPLACE VIEW runs AS
 SELECT
     s.id AS run, s.experiment, e.role, e.hypothesis, e.category, p.proposer, s.rung, s.seed, s.attempt, s.state,
@@ -104,7 +113,8 @@ SELECT
 FROM shards s
 LEFT JOIN experiments e ON e.id = s.experiment
 LEFT JOIN proposals p ON p.id = e.proposal
-LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed;
+LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed
+WHERE NOT s.smoke;
 
 -- experiments, best first: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
 -- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict

@@ -109,8 +109,10 @@ class _Writer:
 
     def _cost(self, name: str) -> list[str]:
         """Speed and memory beside the trunk's, as far as they were measured."""
-        shards = [row["id"] for row in self.state.shards_of(name) if row["outcome"] == Outcome.FINISHED]
-        trunk = [row["id"] for row in self.state.shards_of(str(self.state.experiments[name]["baseline"]))]
+        ran = [row for row in self.state.shards_of(name) if row["outcome"] == Outcome.FINISHED]
+        shards = [row["id"] for row in ran if not row.get("smoke")]
+        arm = self.state.shards_of(str(self.state.experiments[name]["baseline"]))
+        trunk = [row["id"] for row in arm if not row.get("smoke")]
         out = []
         for what, found, form in (
             ("tokens/s", self.speeds, "{:.0f}"),
