@@ -61,6 +61,17 @@ def _if_smoke(shard: Mapping[str, Any]) -> dict[str, Any]:
     return {"smoke": True} if shard.get("smoke") else {}
 
 
+def since_approval(shown: Mapping[str, Any]) -> str:
+    """How a repair differs from what had been approved, under a head of its own; empty for any other proposal."""
+    since = shown.get("since")
+    if since is None:
+        return ""
+    head = (
+        f"the difference to {since['proposal']} as approved (experiment {since['experiment']}, {since['commit'][:10]})"
+    )
+    return f"--- {head}\n{since['diff']}--- the whole diff against the trunk\n"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int = 0) -> str:
     """Columns aligned by what is in them, numbers to the right; lines are cut to `width` (0: not at all)."""
     body = [[_cell(cell) for cell in row] for row in rows]

@@ -139,6 +139,14 @@ def latest_attempts(rows: Iterable[ShardRow]) -> list[ShardRow]:
     return list(last.values())
 
 
+def broke_at_smoke(model: ReadModel, row: ProposalRow) -> ExperimentRow | None:
+    """The experiment of an approved proposal that ended at its smoke: such a one can be edited, which repairs it."""
+    found = model.experiments.get(row["experiment"] or "")
+    verdict = found["verdict"] if found else None
+    broken = verdict is not None and verdict["verdict"] == "broken" and verdict["rung"] == SMOKE
+    return found if broken and row["state"] == "approved" else None
+
+
 def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
     """Without smokes, which say nothing about how well something trains."""
     return [row for row in rows if not row.get("smoke")]

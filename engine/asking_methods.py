@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Any, Literal
 
 from engine import rpc
 from engine.applying import applied
 from engine.conductor import Conductor
 from engine.core import Core, now, person
-from engine.decide import decided, open_row
+from engine.decide import decided, find, open_row
 from engine.desk import spent
 from engine.edits import parse
 from engine.money import PriceError, left, reached, read_prices
@@ -19,6 +20,7 @@ from engine.patch import PatchError, patched
 from engine.proposers.api_errors import NO_KEY
 from engine.proposers.base import KINDS, Proposer, ProposerError, Reply, make
 from engine.proposers.writing import Header, Unwritable, as_reply
+from engine.repairs import broken
 from engine.reply import Refused
 from engine.repo import RepoError
 from engine.rpc import RpcError
@@ -83,7 +85,6 @@ class AskingMethods:
         """Who `propose` would ask, with which model, whether there is a key, and what the budget has left; asks nobody."""
         lab, used = self.core.lab, spent(self.core, now())
         own = self.conductor.intake.proposer
-        running = [each.name for each in self.asking.rounds.values() if not each.ended]
         return {
             "proposer": own.name,
             "unasked": own.unasked,
@@ -92,7 +93,7 @@ class AskingMethods:
             "key": self.asking.credentials is not None,
             "left": list(left(lab.budget, used)),
             "stopped": reached(lab.budget, used),
-            "round": running[0] if running else None,
+            "round": self.asking.running(),
         }
 
     def _waiting(self) -> int:
@@ -198,13 +199,17 @@ class AskingMethods:
     async def do_edited(self, proposal: str, diff_hash: str | None, text: str, request_id: str = "") -> dict[str, Any]:
         """Queue what a person made of a proposal, as a new one that takes its place; they are its co-author.
 
-        `text` is a reply like the one that it was. One that cannot be applied is refused here, and changes nothing.
+        `text` is a reply like the one that it was. One that cannot be applied is refused here, and changes nothing. A proposal
+        that broke at its smoke stays what it is, and the new one repairs it.
         """
         request = request_id or uuid.uuid4().hex
         if self.core.state.requests.get(request, {}).get("proposal") == proposal:
             return self._answer(self.core.state.proposals[proposal]["replaced_by"])
-        states = (ProposalState.WAITING, ProposalState.REFUSED)
+        mends = broken(self.core.state, find(self.core, proposal)) is not None
+        states = (ProposalState.WAITING, ProposalState.REFUSED, *([ProposalState.APPROVED] if mends else []))
         old = open_row(self.core, proposal, diff_hash or "", *states)
+        if mends and (sent := self._repair_of(proposal, text)):
+            return self._answer(sent)
         who = person(self.core.identity)
         try:
             parsed = parse(text)
@@ -218,13 +223,22 @@ class AskingMethods:
         if old["diff_hash"] and await asyncio.to_thread(fingerprint, before, after) == old.get("fingerprint"):
             raise RpcError(rpc.NOT_NOW, f"that is the change of {proposal} as it was: nothing was queued")
         by = old["proposer"] if old["proposer"].endswith("human") else f"{old['proposer']}+human"
-        reply = Reply(text, f"{proposal}, edited", by, replaces=proposal, co_author=who.name)
+        reply = Reply(text, f"{proposal}, edited", by, co_author=who.name)
+        reply = replace(reply, repairs=proposal) if mends else replace(reply, replaces=proposal)
         answer = self._answer(await self.conductor.put(reply))
         row = self.core.state.proposals[proposal]
         if answer["refusal"] is None and row.get("replaced_by") == answer["proposal"]:
             why = f"edited as {answer['proposal']}"
             self.core.record(decided(self.core, row, Action.REVISE, who, why, request))
         return answer
+
+    def _repair_of(self, proposal: str, text: str) -> str | None:
+        """The proposal that this very text was queued as before, so that sending it again queues nothing."""
+        state, digest = self.core.state, Reply(text, "").digest
+        rows = state.proposals.values()
+        return next(
+            (row["id"] for row in rows if row.get("repairs") == proposal and state.sources[row["id"]] == digest), None
+        )
 
     def _answer(self, name: str) -> dict[str, Any]:
         row = self.core.state.proposals[name]
@@ -234,6 +248,7 @@ class AskingMethods:
             "refusal": row["refusal"],
             "detail": row["detail"],
             "diff_hash": row["diff_hash"],
+            "repairs": row.get("repairs"),
         }
 
     async def do_money(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from engine.paths import CONFIG
 from engine.preparing import Preparation
 from engine.proposals import Intake, branch, rebase
 from engine.proposers.base import Proposer, Reply
+from engine.repairs import ask_for_one
 from engine.runs import Runs
 from engine.shards.executor import Ended
 from engine.signing import finish_merge, finish_pull
@@ -143,6 +144,7 @@ class Conductor:
         slots = len(self.runs.specs.slots)
         for each in campaign.plan(core.state, core.lab, slots, setup=self.runs.setup, launching=ready):
             busy = await self._carry_out(each) or busy
+        busy = ask_for_one(core, self.asking, self.intake.proposer) or busy
         await self._look_at_config()
         if not busy:
             busy = bool(await self.refill(core.lab.proposer.queue)) or self._approve_by_policy()
@@ -207,6 +209,8 @@ class Conductor:
         for row in list(self.core.state.proposals.values()):
             if row["state"] != ProposalState.WAITING or ask == "always" or (ask == "risky" and row["risks"]):
                 continue
+            if row.get("repairs"):
+                continue  # what it mends broke: somebody reads the difference first
             if not is_current(self.core, row):
                 continue
             why = "no static rule spoke up" if ask == "risky" else "the lab asks about nothing"

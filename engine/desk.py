@@ -17,7 +17,7 @@ from engine.money import Spent, dollars, left, midnight, minutes
 from engine.paths import CONFIG
 from engine.proposers.base import Credentials, Tried
 from engine.proposers.context import MAX_FILE, Context
-from engine.proposers.past import noise_lines, past_lines, without_gain
+from engine.proposers.past import broke, noise_lines, past_lines, without_gain
 from engine.shards.spec import is_secret
 from engine.types import ExperimentState, ProposalState
 
@@ -37,11 +37,13 @@ class EngineDesk:
         credentials: Credentials | None = None,
         note: str = "",
         revises: str = "",
+        repairs: str = "",
     ) -> None:
         self.core = core
         self.name = name
         self.note = note
         self.revises = revises  # the proposal that the note is about
+        self.repairs = repairs  # the proposal that broke at its smoke
         self._wanted = wanted
         self._credentials = credentials
         self._parent: str | None = None
@@ -130,6 +132,9 @@ class EngineDesk:
             note=self.note,
             revises=self.revises,
             revised=self._reply(self.revises) if self.revises else "",
+            repairs=self.repairs,
+            repaired=self._reply(self.repairs) if self.repairs else "",
+            broke=broke(state, self.repairs) if self.repairs else "",
             secrets=secrets_here(self._credentials),
             key=FENCE,
         )

@@ -78,6 +78,7 @@ class ProposalAdded(msgspec.Struct, frozen=True):
     round: str = ""
     replaces: str = ""  # the proposal that this one is a revision of
     co_author: str = ""  # the person who edited it
+    repairs: str = ""  # the approved proposal that broke at its smoke, and that this one mends
 
 
 class ProposalRebased(msgspec.Struct, frozen=True):
@@ -290,6 +291,7 @@ class RoundBegan(msgspec.Struct, frozen=True):
     who: Json
     request: str
     revises: str = ""
+    repairs: str = ""  # the proposal that is to be mended
 
 
 class RoundEnded(msgspec.Struct, frozen=True):

@@ -75,7 +75,11 @@ class Intake:
         name = f"p{len(core.state.proposals) + 1:04d}"
         parent = await core.git(core.repo.trunk)
         event = await draft(core, name, reply, source, parent)
-        event = msgspec.structs.replace(event, round=round, replaces=reply.replaces, co_author=reply.co_author)
+        replaced = core.state.proposals.get(reply.replaces)
+        repairs = reply.repairs or (replaced.get("repairs", "") if replaced else "")
+        event = msgspec.structs.replace(
+            event, round=round, replaces=reply.replaces, co_author=reply.co_author, repairs=repairs
+        )
         first = core.state.fingerprints.get(event.fingerprint) if event.fingerprint else None
         if first is not None:
             event = msgspec.structs.replace(event, duplicate_of=first)

@@ -187,7 +187,16 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
         experiment=None,
         created=t,
     )
-    for name in ("change", "fingerprint", "duplicate_of", "round", "replaces", "co_author", "predicted_effect"):
+    for name in (
+        "change",
+        "fingerprint",
+        "duplicate_of",
+        "round",
+        "replaces",
+        "co_author",
+        "predicted_effect",
+        "repairs",
+    ):
         if value := getattr(ev, name):
             row[name] = value
     if ev.fingerprint or ev.round:

@@ -250,6 +250,7 @@ class ProposalRow(TypedDict):
     replaces: NotRequired[str]  # the proposal that this one is a revision of
     replaced_by: NotRequired[str]
     co_author: NotRequired[str]  # the person who edited it
+    repairs: NotRequired[str]  # the approved proposal that broke at its smoke, and that this one mends
     deferred: NotRequired[float]  # when it was last put to the end of the queue
 
 
@@ -357,6 +358,7 @@ class RoundRow(TypedDict):
     began: float
     ended: float | None
     revises: NotRequired[str]  # the proposal that it is to revise
+    repairs: NotRequired[str]  # the proposal that it is to mend
 
 
 class CallRow(TypedDict):

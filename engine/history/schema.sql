@@ -16,14 +16,15 @@ CREATE TABLE IF NOT EXISTS proposals (
     files STRUCT(path VARCHAR, added BIGINT, removed BIGINT, status VARCHAR)[],
     risks VARCHAR[], refusal VARCHAR, detail VARCHAR, why VARCHAR, decided_by VARCHAR, experiment VARCHAR,
     created DOUBLE, change VARCHAR, fingerprint VARCHAR, duplicate_of VARCHAR, origin VARCHAR, round VARCHAR,
-    predicted_effect DOUBLE, replaces VARCHAR, replaced_by VARCHAR, co_author VARCHAR, deferred DOUBLE
+    predicted_effect DOUBLE, replaces VARCHAR, replaced_by VARCHAR, co_author VARCHAR, deferred DOUBLE,
+    repairs VARCHAR
 );
 
 -- each time that a model was asked; `state` is asking, done, or how it failed
 CREATE TABLE IF NOT EXISTS rounds (
     id VARCHAR, seq BIGINT, proposer VARCHAR, state VARCHAR, detail VARCHAR, category VARCHAR, retry_at DOUBLE,
     wanted BIGINT, added VARCHAR[], note VARCHAR, usd DOUBLE, began DOUBLE, ended DOUBLE,
-    revises VARCHAR
+    revises VARCHAR, repairs VARCHAR
 );
 
 -- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`

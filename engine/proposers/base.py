@@ -28,7 +28,8 @@ class Reply:
     """One reply in the SEARCH/REPLACE format, untrusted, and where it came from (a file, a model) in a few words.
 
     `by` names the proposer where that is not the lab's own; `again` that a person wants it though it was proposed before;
-    `replaces` the proposal that it is a revision of, and `co_author` the person who edited it."""
+    `replaces` the proposal that it is a revision of, `co_author` the person who edited it, and `repairs` the approved one that
+    it mends."""
 
     text: str
     source: str
@@ -36,6 +37,7 @@ class Reply:
     again: bool = False
     replaces: str = ""
     co_author: str = ""
+    repairs: str = ""
 
     @property
     def digest(self) -> str:

@@ -125,13 +125,22 @@ class _Writer:
         return out
 
     def _output(self, name: str) -> str:
-        """What its failed shards said last: untrusted, to be fenced."""
-        said = [
-            f"{row['outcome']}: {row['detail']}"
-            for row in self.state.shards_of(name)
-            if row["outcome"] not in (None, "finished")
-        ]
-        return "\n".join(dict.fromkeys(said))
+        return _failures(self.state, name)
+
+
+def _failures(state: State, experiment: str) -> str:
+    """What the failed shards of an experiment said last: untrusted, to be fenced."""
+    said = [
+        f"{row['outcome']}: {row['detail']}" + (f"\n{row['said']}" if row.get("said") else "")
+        for row in state.shards_of(experiment)
+        if row["outcome"] not in (None, "finished")
+    ]
+    return "\n".join(dict.fromkeys(said))
+
+
+def broke(state: State, proposal: str) -> str:
+    """How a proposal failed at its smoke; as untrusted as what it printed."""
+    return _failures(state, str(state.proposals[proposal]["experiment"]))
 
 
 def noise_lines(state: State) -> tuple[str, ...]:
