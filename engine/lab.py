@@ -136,10 +136,12 @@ class ProposerConfig:
     max_tokens: int = 32_000
     timeout_s: float = 600.0
     seed: int = 0
+    search: Literal["random", "optuna"] = "random"
 
     def settings(self) -> Settings:
         """As the proposers take them."""
-        return Settings(str(self.path), self.model, self.effort, self.max_tokens, self.timeout_s, self.seed)
+        asked = (self.model, self.effort, self.max_tokens, self.timeout_s)
+        return Settings(str(self.path), *asked, self.seed, self.search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ class Lab:
     limits: Limits
     network: Network  # what of it a boxed shard is granted
     ask: Ask
+    most_lines: int  # a diff that changes more is flagged
     proposer: ProposerConfig
     budget: Budget
     state_dir: Path

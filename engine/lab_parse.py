@@ -66,6 +66,7 @@ _EXAMPLES = {
     ("limits", "disk"): 'disk = "20 GiB"',
     ("limits", "processes"): "processes = 512",
     ("limits", "log"): 'log = "64 MiB"',
+    ("gates", "lines"): "lines = 80",
     ("prepare", "timeout"): 'timeout = "10m"',
     ("score", "timeout"): 'timeout = "2m"',
     ("proposer", "queue"): "queue = 6",
@@ -382,6 +383,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         limits=Limits(config.limits.memory, config.limits.disk, config.limits.processes, config.limits.log),
         network=run.network,
         ask=config.gates.ask,
+        most_lines=config.gates.lines,
         proposer=_proposer(config, root),
         budget=Budget(**config.budget.model_dump()),
         state_dir=_below(root, config.store.state_dir),
@@ -410,6 +412,7 @@ def _proposer(config: ConfigFile, root: Path) -> ProposerConfig:
         table.max_tokens,
         table.timeout,
         table.seed,
+        table.search,
     )
 
 

@@ -309,6 +309,9 @@ class LimitsTable(_Table):
 
 class GatesTable(_Table):
     ask: Literal["always", "risky", "never"] = Field("always", description="which diffs wait for a person's approval")
+    lines: int = Field(
+        80, ge=0, le=1_000_000, description="a diff that changes more lines than these is flagged as a risk"
+    )
 
 
 class ProposerTable(_Table):
@@ -332,6 +335,9 @@ class ProposerTable(_Table):
     )
     timeout: Duration = Field(600.0, description='for kind = "claude": after this long a round of asking ends')
     seed: int = Field(0, ge=0, lt=2**32, description='for kind = "sweep": what it draws follows from this')
+    search: Literal["random", "optuna"] = Field(
+        "random", description='for kind = "sweep": how it draws; "optuna" needs the extra of that name'
+    )
 
 
 class BudgetTable(_Table):

@@ -140,6 +140,7 @@ class Settings:
     max_tokens: int = 32_000
     timeout_s: float = 600.0
     seed: int = 0
+    search: str = "random"
 
 
 def _none(lab_root: Path, settings: Settings) -> Proposer:
@@ -155,7 +156,7 @@ def _recording(lab_root: Path, settings: Settings) -> Proposer:
 def _sweep(lab_root: Path, settings: Settings) -> Proposer:
     from engine.proposers.sweep import Sweep
 
-    return Sweep(settings.seed)
+    return Sweep(settings.seed, settings.search)
 
 
 def _claude(lab_root: Path, settings: Settings) -> Proposer:
