@@ -126,6 +126,6 @@ def outcomes(shards: Sequence[Mapping[str, Any]]) -> str:
     """How the shards stand, e.g. "3 finished" or "1 nonfinite, 1 killed"."""
     counts: dict[str, int] = {}
     for shard in shards:
-        name = shard["outcome"] or shard.get("state") or "running"
+        name = (shard["outcome"] or shard.get("state") or "running") + (" at smoke" if shard.get("smoke") else "")
         counts[name] = counts.get(name, 0) + 1
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet"

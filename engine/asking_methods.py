@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from dataclasses import replace
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from engine.applying import applied
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.decide import decided, find, open_row
-from engine.desk import spent
+from engine.desk import editable_files, spent
 from engine.edits import parse
 from engine.money import PriceError, left, reached, read_prices
 from engine.novelty import fingerprint
@@ -27,10 +28,11 @@ from engine.rpc import RpcError
 from engine.types import Action, Category, ProposalState
 
 MOST = 50
+TREE_PAGE = 300_000  # bytes of files in one message
 LONGEST_WAIT_S = 30.0
 ASKED = (
     *("key", "proposer", "propose", "follow", "cancel", "request"),
-    *("submit", "again", "revise", "edited", "money"),
+    *("tree", "submit", "again", "revise", "edited", "money"),
 )
 
 
@@ -119,6 +121,24 @@ class AskingMethods:
         body = await self.asking.request(proposer, max(1, min(n, MOST)), note)
         return {"hash": await asyncio.to_thread(self.core.blobs.put, body), "size": len(body)}
 
+    async def do_tree(self, parent: str = "", after: int = 0) -> dict[str, Any]:
+        """The trunk's editable files, for a scratch copy: as many after the first `after` as one message holds, in base64. Ask
+        again with `next` and the same `parent` until `next` is null."""
+        commit = parent or await self.core.git(self.core.repo.trunk)
+        try:
+            found, left_out = await self.core.git(editable_files, self.core, commit)
+        except RepoError as error:
+            raise RpcError(rpc.UNKNOWN_ID, str(error)) from None
+        files: list[tuple[str, str]] = []
+        size, upto = 0, max(0, after)
+        for path, data in list(found.items())[upto:]:
+            if files and size + len(data) > TREE_PAGE:
+                break
+            files.append((path, base64.b64encode(data).decode()))
+            size, upto = size + len(data), upto + 1
+        following = upto if upto < len(found) else None
+        return {"parent": commit, "files": files, "left_out": left_out, "next": following}
+
     async def do_submit(
         self,
         hypothesis: str = "",
@@ -129,8 +149,10 @@ class AskingMethods:
         prediction: str = "",
         predicted_effect: float | None = None,
         by: Literal["human"] = "human",
+        request_id: str = "",
     ) -> dict[str, Any]:
-        """Put a diff, or what a branch changes, into the queue as a proposal. It is approved by nobody."""
+        """Put a diff, or what a branch changes, into the queue as a proposal. It is approved by nobody. With a request id, what
+        waits already is not queued again."""
         parent = await self.core.git(self.core.repo.trunk)
         if bool(diff) == bool(branch):
             raise RpcError(rpc.INVALID_PARAMS, "give a diff or a branch, one of the two")
@@ -147,6 +169,8 @@ class AskingMethods:
             raise RpcError(rpc.NOT_NOW, f"this cannot become a proposal: {error}") from None
         except RepoError as error:
             raise RpcError(rpc.NOT_NOW, str(error)) from None
+        if request_id and (sent := self._queued_as(text)):
+            return self._answer(sent)
         source = f"branch {branch}" if branch else "a diff"
         return self._answer(await self.conductor.put(Reply(text, source, by)))
 
@@ -208,7 +232,7 @@ class AskingMethods:
         mends = broken(self.core.state, find(self.core, proposal)) is not None
         states = (ProposalState.WAITING, ProposalState.REFUSED, *([ProposalState.APPROVED] if mends else []))
         old = open_row(self.core, proposal, diff_hash or "", *states)
-        if mends and (sent := self._repair_of(proposal, text)):
+        if mends and (sent := self._queued_as(text, proposal)):
             return self._answer(sent)
         who = person(self.core.identity)
         try:
@@ -232,13 +256,14 @@ class AskingMethods:
             self.core.record(decided(self.core, row, Action.REVISE, who, why, request))
         return answer
 
-    def _repair_of(self, proposal: str, text: str) -> str | None:
-        """The proposal that this very text was queued as before, so that sending it again queues nothing."""
+    def _queued_as(self, text: str, repairs: str = "") -> str | None:
+        """The proposal that this very text waits as, so that sending it again queues nothing."""
         state, digest = self.core.state, Reply(text, "").digest
-        rows = state.proposals.values()
-        return next(
-            (row["id"] for row in rows if row.get("repairs") == proposal and state.sources[row["id"]] == digest), None
-        )
+        for row in state.proposals.values():
+            same = row["state"] == ProposalState.WAITING and row.get("repairs", "") == repairs
+            if same and state.sources[row["id"]] == digest:
+                return row["id"]
+        return None
 
     def _answer(self, name: str) -> dict[str, Any]:
         row = self.core.state.proposals[name]

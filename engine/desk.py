@@ -67,24 +67,7 @@ class EngineDesk:
 
     async def files(self) -> Mapping[str, bytes]:
         parent = await self.parent()
-        return await self.core.git(self._read, parent)
-
-    def _read(self, parent: str) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        size = 0
-        for path in sorted(filter(self.core.lab.is_editable, self.core.repo.entries(parent))):
-            data = self.core.repo.read(parent, path)
-            if (
-                data is None
-                or b"\0" in data
-                or len(data) > MAX_FILE
-                or len(found) >= MAX_FILES
-                or size + len(data) > MAX_TEXT
-            ):
-                continue
-            found[path] = data
-            size += len(data)
-        return found
+        return (await self.core.git(editable_files, self.core, parent))[0]
 
     async def tried(self) -> tuple[Tried, ...]:
         state = self.core.state
@@ -156,6 +139,28 @@ class EngineDesk:
             return await self.core.index(Store.speeds)
         except StoreError:
             return {}  # it is being mended; a request without speeds is better than none
+
+
+def editable_files(core: Core, parent: str) -> tuple[dict[str, bytes], list[str]]:
+    """The editable text files of a commit, by path, and the paths of what is left out as too large or no text. Runs on git's
+    thread."""
+    found: dict[str, bytes] = {}
+    left_out: list[str] = []
+    size = 0
+    for path in sorted(filter(core.lab.is_editable, core.repo.entries(parent))):
+        data = core.repo.read(parent, path)
+        if (
+            data is None
+            or b"\0" in data
+            or len(data) > MAX_FILE
+            or len(found) >= MAX_FILES
+            or size + len(data) > MAX_TEXT
+        ):
+            left_out.append(path)
+            continue
+        found[path] = data
+        size += len(data)
+    return found, left_out
 
 
 def _unit(core: Core) -> str:

@@ -299,17 +299,21 @@ class DecidingScreen(ReadingScreen):
         return kept
 
     async def _queue_edit(self, file: Scratch, text: str) -> dict[str, Any]:
-        """Send what was saved. An editor may be open for hours: the engine has let go of this terminal meanwhile."""
+        """Send what was saved."""
         told = {"proposal": file.proposal, "diff_hash": file.diff_hash, "text": text}
-        for pause in (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 0.0):
-            try:
-                answer: dict[str, Any] = await self.cockpit.ask_twice("edited", **told)
-            except RpcError as error:
-                if error.code != DISCONNECTED or not pause:
-                    raise
-                await asyncio.sleep(pause)
-            else:
-                break
+        answer = await self.after_editor("edited", **told)
         if answer["refusal"]:
             raise RpcError(STALE + 1, f"{answer['proposal']} is refused ({answer['refusal']}): {answer['detail']}")
         return answer
+
+    async def after_editor(self, method: str, **told: Any) -> dict[str, Any]:
+        """Ask the engine after an editor had the screen. One may be open for hours: the engine has let go of this terminal
+        meanwhile, and it takes a moment to be attached again."""
+        for pause in (0.1, 0.2, 0.5, 1.0, 2.0, 4.0):
+            try:
+                return dict(await self.cockpit.ask_twice(method, **told))
+            except RpcError as error:
+                if error.code != DISCONNECTED:
+                    raise
+                await asyncio.sleep(pause)
+        return dict(await self.cockpit.ask_twice(method, **told))
