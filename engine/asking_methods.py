@@ -124,7 +124,7 @@ class AskingMethods:
     async def do_tree(self, parent: str = "", after: int = 0) -> dict[str, Any]:
         """The trunk's editable files, for a scratch copy: as many after the first `after` as one message holds, in base64. Ask
         again with `next` and the same `parent` until `next` is null."""
-        commit = parent or await self.core.git(self.core.repo.trunk)
+        commit = parent or await self._trunk()
         try:
             found, left_out = await self.core.git(editable_files, self.core, commit)
         except RepoError as error:
@@ -153,7 +153,7 @@ class AskingMethods:
     ) -> dict[str, Any]:
         """Put a diff, or what a branch changes, into the queue as a proposal. It is approved by nobody. With a request id, what
         waits already is not queued again."""
-        parent = await self.core.git(self.core.repo.trunk)
+        parent = await self._trunk()
         if bool(diff) == bool(branch):
             raise RpcError(rpc.INVALID_PARAMS, "give a diff or a branch, one of the two")
         try:
@@ -255,6 +255,11 @@ class AskingMethods:
             why = f"edited as {answer['proposal']}"
             self.core.record(decided(self.core, row, Action.REVISE, who, why, request))
         return answer
+
+    async def _trunk(self) -> str:
+        """The commit of the trunk, once an engine that has only just begun has one."""
+        await self.core.until(lambda: bool(self.core.state.trunk_arm))
+        return await self.core.git(self.core.repo.trunk)
 
     def _queued_as(self, text: str, repairs: str = "") -> str | None:
         """The proposal that this very text waits as, so that sending it again queues nothing."""

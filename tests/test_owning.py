@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,7 @@ def flooding(place: Path, lab: TinyLab, then: str) -> str:
         f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         "from cockpit.attach import connect\n"
         f"root, log = pathlib.Path({str(lab.root)!r}), pathlib.Path({str(lab.state.engine_log)!r})\n"
+        f"pathlib.Path({str(place.parent / 'opened')!r}).touch()\n"
         "before = log.read_text().count('reads nothing')\n"
         "session, n = connect(root, start=False), 0\n"
         "while log.read_text().count('reads nothing') == before:\n"
@@ -186,7 +188,11 @@ def test_an_editor_may_be_open_for_longer_than_the_engine_waits_for_a_client(
         terminal.send("2")
         terminal.read_until("RATE = 2.0", "mechanism")
         press_until(terminal, key, asks)
-        terminal.send("\r")
+        for _ in range(8):  # keys are inert for a moment after what is shown has changed
+            terminal.send("\r")
+            with suppress(AssertionError):
+                wait_for((tmp_path / "opened").exists, 3)
+                break
         terminal.read_until(says, timeout=120)
         terminal.send("\x11")
         terminal.read_until("opens this lab again")
