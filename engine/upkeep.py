@@ -22,6 +22,7 @@ from engine.proposals import one_line
 from engine.repo import Repo
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
 from engine.runs import checkpoints, keeps_checkpoints
+from engine.scoring import scratch_of
 from engine.shards.caches import Caches
 from engine.state import State
 from engine.types import Outcome, ProposalState, ShardState, Who
@@ -196,7 +197,9 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
         if row["state"] == ShardState.ENDED:
             kept = keeps_checkpoints(core, row["experiment"]) and not row.get("smoke")
             files += [] if kept else checkpoints(core.dir.runs / row["id"])
-            files += [each for each in [core.dir.runs / row["id"] / "tmp"] if each.is_dir() and not each.is_symlink()]
+            run_dir = core.dir.runs / row["id"]
+            scratch = [run_dir / "tmp", *scratch_of(run_dir)]
+            files += [each for each in scratch if each.is_dir() and not each.is_symlink()]
     caches = Caches(core.dir.caches)
     files += caches.idle({caches.name(str(row["tree"]), trunk=row["role"] == "trunk") for row in used}, set(state.live))
     freed += await asyncio.to_thread(_remove, files, dry_run)
