@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from textual.app import SuspendNotSupported
+
 from engine.rpc import STALE, RpcError
 from engine.text import clean
 
@@ -44,6 +46,9 @@ class WritingScreen(DecidingScreen):
                 tree.edit()
             self.cockpit.repaint()
             answer = await self._hand_in(tree.proposal())
+        except SuspendNotSupported:
+            self._discard()
+            self.say("this terminal cannot be lent to an editor: `cockpit propose --edit` does it", "warn")
         except NotEdited as error:
             self.cockpit.repaint()
             self.note = clean(str(error))
@@ -51,15 +56,19 @@ class WritingScreen(DecidingScreen):
         except RpcError as error:
             kept = f"; {self._own.resume}" if self._own else ""
             self.note = f"nothing was queued: {clean(error.message)}{kept}"
-            self.say("nothing was queued; your files are kept, w opens them again", "bad")
+            self.say(f"nothing was queued; w opens it again{f' ({self._own.path})' if self._own else ''}", "bad")
         except OFFLINE:
             self.say("the engine did not answer; w tries again", "bad")
         else:
-            tree.drop()
-            self._own = None
+            self._discard()
             self.say(f"{answer['proposal']} is yours: it waits for review", "good")
         if self.is_current:
             self.sync()
+
+    def _discard(self) -> None:
+        if self._own is not None:
+            self._own.drop()
+        self._own = None
 
     async def _tree(self) -> ScratchTree:
         """The tree that was kept, else a fresh one of the trunk as it stands."""
