@@ -246,7 +246,7 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
     used = {state.shards[shard]["slot"] for shard in state.live}
     left = max(0, slots - len(state.live))  # shards of a time with more slots may still run
     free = iter([slot for slot in range(slots) if slot not in used][:left])
-    for arm in _smokes(state, lab, setup):
+    for arm in _smokes(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
             return
@@ -258,12 +258,13 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         yield Launch(arm, seed, rung, attempt, slot)
 
 
-def _smokes(state: State, lab: Lab, setup: str) -> list[str]:
-    """The arms that want a smoke, most wanted first: trunks, then experiments whose trunk has passed its own."""
+def _smokes(state: State, lab: Lab, slots: int, setup: str) -> list[str]:
+    """The arms that want a smoke, most wanted first: trunks, then experiments whose trunk has passed its own. Those that are
+    raced have theirs, and as many more that come next: who is far down the queue must not hold up full runs."""
     if lab.smoke is None:
         return []
     stands: dict[str, Stand] = {}
-    ready = [row for row in _placed(state, lab) if row["commit"] is not None and row["baseline"]]
+    ready = active(state, lab, 2 * slots, setup)
     trunks = [state.trunk_arm, *(str(row["baseline"]) for row in ready)]
     for arm in dict.fromkeys(arm for arm in trunks if arm):
         stands[arm] = smoke.stand(state, lab, arm, setup)

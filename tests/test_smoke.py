@@ -64,6 +64,17 @@ def test_the_trunk_passes_one_then_each_experiment_does_before_any_full_run_of_i
     ]
 
 
+def test_smokes_come_first_but_only_for_what_is_raced_and_what_comes_next() -> None:
+    campaign = begun(passed=True)
+    campaign.run("trunk-1", TRUNK)
+    for _ in range(9):
+        campaign.approve()
+    assert steps(campaign, 2) == ["0001.smoke.s0.a1", "0002.smoke.s0.a1"]
+    for name in ("0001", "0002", "0003", "0004"):
+        campaign.smoke(name, SMOKED)
+    assert steps(campaign, 2) == ["0001.screen.s0.a1", "0002.screen.s0.a1"], "0005 waits until one of these is decided"
+
+
 @pytest.mark.parametrize("outcome", [each for each in Outcome if each.own_fault])
 def test_who_fails_it_by_their_own_fault_is_broken_and_never_runs_in_full(outcome: Outcome) -> None:
     campaign = begun(passed=True)
