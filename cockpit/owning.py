@@ -19,8 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cockpit.editing import NotEdited, editor
-from engine.reply import Refused, header_values
-from engine.textdiff import unified
+from engine.types import Category
 
 CLAIM = "HYPOTHESIS.txt"
 OWN = ".cockpit-scratch"  # in it: the files as the trunk has them, and what this directory is about
@@ -77,6 +76,8 @@ class ScratchTree:
 
     def claim(self) -> dict[str, str]:
         """What the person says of their change, by the names of a reply's header. Raises NotEdited."""
+        from engine.reply import Refused, header_values  # not before the first paint
+
         lines = self._read(self.path / CLAIM).decode("utf-8", "replace").splitlines()
         try:
             values = header_values([line for line in lines if not line.startswith("#")])
@@ -88,6 +89,8 @@ class ScratchTree:
 
     def diff(self) -> str:
         """What differs from the trunk's files. Raises NotEdited where nothing does, or where something is no plain file."""
+        from engine.textdiff import unified
+
         base = self.path / OWN / "base"
         before: dict[str, bytes | None] = {path: self._read(base / path) for path in _files(base)}
         after: dict[str, bytes | None] = dict.fromkeys(before)
@@ -140,8 +143,6 @@ def make(
     copy: TrunkCopy, root: Path, where: Path | None, hypothesis: str = "", category: str = "systems"
 ) -> ScratchTree:
     """Lay the trunk's files out in a new directory, for this person's eyes only. Raises NotEdited."""
-    from engine.types import Category
-
     if CLAIM in copy.files:
         raise NotEdited(
             f"the lab has an editable file called {CLAIM}: submit a diff instead (`cockpit propose --diff`)"
