@@ -97,6 +97,14 @@ def _propose_arguments(sub: argparse.ArgumentParser) -> None:
     what.add_argument("--diff", type=Path, metavar="FILE", help="submit a unified diff (- for standard input)")
     what.add_argument("--from-branch", metavar="BRANCH", help="submit what a branch changes since it left the trunk")
     what.add_argument("--again", metavar="ID", help="queue a proposal again, on the present trunk")
+    what.add_argument("--edit", action="store_true", help="write one yourself: the trunk's files in $VISUAL or $EDITOR")
+    sub.add_argument(
+        "--in",
+        type=Path,
+        dest="place",
+        metavar="DIR",
+        help="a scratch copy of the trunk's files: made where there is none, handed in as it is, opened first with --edit",
+    )
     sub.add_argument("--hypothesis", default="", help="for a diff or a branch: one sentence that can be wrong")
     sub.add_argument("--category", default="systems", help="architecture, optimizer, schedule … (default: systems)")
     sub.add_argument("--mechanism", default="", help="why it should work")

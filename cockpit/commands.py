@@ -152,7 +152,8 @@ def _show(args: argparse.Namespace) -> int:
             value["shards"] = [each for each in rows if each["kind"] == "shard" and each["experiment"] == args.id]
         proposal = args.id if row["kind"] == "proposal" else row.get("proposal")
         if proposal:
-            value["diff"] = session.call("diff", proposal=proposal)["diff"]
+            shown = session.call("diff", proposal=proposal)
+            value |= {"since": listing.since_approval(shown), "diff": shown["diff"]}
             value["readings"] = [each for each in rows if each["kind"] == "reading" and each["proposal"] == proposal]
         if row["kind"] == "shard":
             value["log"] = session.call("log", shard=args.id)["text"]
@@ -176,7 +177,7 @@ def _find(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _fields(value: Mapping[str, Any]) -> str:
-    long = {name: value[name] for name in ("diff", "log") if value.get(name)}
+    long = {name: value[name] for name in ("since", "diff", "log") if value.get(name)}
     lines = []
     for name, each in value.items():
         if name in long or name in ("kind", "seq") or each in (None, [], {}):
@@ -257,7 +258,7 @@ def _ask(session: Session, args: argparse.Namespace, proposal: str, question: st
     shown = session.call("diff", proposal=proposal)
     if args.json or not sys.stdin.isatty():
         raise WrongUse(f"name the diff that you decide on: --diff {shown['hash']} (`cockpit show {proposal}` shows it)")
-    print(shown["diff"])
+    print(listing.since_approval(shown) + shown["diff"])
     if not shown["whole"]:
         raise WrongUse("the diff is too long to be shown here: read it on the Review screen")
     try:

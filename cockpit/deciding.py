@@ -74,4 +74,5 @@ def edit(args: argparse.Namespace) -> int:
     if answer["refusal"]:
         raise Failed(f"{answer['proposal']} refused: {clean(answer['detail'])}\nyour text is in {file.path}")
     file.drop()
-    return emit(args, answer, f"{answer['proposal']} takes the place of {args.id}: it waits for review")
+    does = "repairs" if answer.get("repairs") == args.id else "takes the place of"
+    return emit(args, answer, f"{answer['proposal']} {does} {args.id}: it waits for review")

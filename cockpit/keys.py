@@ -90,6 +90,9 @@ TABLE: tuple[Key, ...] = (
     Key("undo", ("z",), "undo", "take back a decline, or an approval that has not run yet", "review", True, True),
     Key("mark", ("space",), "mark", "mark what is shown, to be approved with others by one a", "review"),
     Key("propose", ("p",), "propose", "ask for 3 more proposals; says who is asked, enter asks", "review", True, True),
+    Key(
+        "write", ("w",), "write", "write a proposal of your own in $EDITOR, on the trunk's files", "review", True, True
+    ),
     Key("cancel", ("x",), "stop asking", "stop the asking that is going on", "review", True, True),
 )
 

@@ -12,10 +12,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 def experiments(rows: Rows) -> dict[str, Any]:
     """`{"experiments": [...], "trunk": [...]}`: every experiment, oldest first, with its verdict and its shards; and the
-    trunk's own arms in the same shape."""
+    trunk's own arms in the same shape. A smoke that failed is among the shards, with `"smoke": true`; any other is none."""
     shards: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["kind"] == "shard":
+        if row["kind"] == "shard" and not (row.get("smoke") and row["outcome"] in (None, "finished")):
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
     listed = {
@@ -53,8 +53,23 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "commit": row["commit"],
         "sentence": verdict.get("sentence"),
         "why": row["why"],
-        "shards": [{name: shard[name] for name in names} for shard in ordered],
+        "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
+
+
+def _if_smoke(shard: Mapping[str, Any]) -> dict[str, Any]:
+    return {"smoke": True} if shard.get("smoke") else {}
+
+
+def since_approval(shown: Mapping[str, Any]) -> str:
+    """How a repair differs from what had been approved, under a head of its own; empty for any other proposal."""
+    since = shown.get("since")
+    if since is None:
+        return ""
+    head = (
+        f"the difference to {since['proposal']} as approved (experiment {since['experiment']}, {since['commit'][:10]})"
+    )
+    return f"--- {head}\n{since['diff']}--- the whole diff against the trunk\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], width: int = 0) -> str:
@@ -111,6 +126,6 @@ def outcomes(shards: Sequence[Mapping[str, Any]]) -> str:
     """How the shards stand, e.g. "3 finished" or "1 nonfinite, 1 killed"."""
     counts: dict[str, int] = {}
     for shard in shards:
-        name = shard["outcome"] or shard.get("state") or "running"
+        name = (shard["outcome"] or shard.get("state") or "running") + (" at smoke" if shard.get("smoke") else "")
         counts[name] = counts.get(name, 0) + 1
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none yet"

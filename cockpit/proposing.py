@@ -11,8 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cockpit.attach import Session, attached, lab_here, own_key
+from cockpit import owning
+from cockpit.attach import EngineDown, Session, attached, lab_here, own_key
 from cockpit.commands import Failed, WrongUse, emit
+from cockpit.editing import NotEdited
+from engine.rpc import RpcError
 from engine.text import clean
 
 PIECE = 256 * 1024
@@ -21,6 +24,8 @@ PIECE = 256 * 1024
 def propose(args: argparse.Namespace) -> int:
     """Carry out one `cockpit propose`."""
     root = lab_here(args.lab)
+    if args.edit or args.place is not None:
+        return _own(args, root)
     with attached(root) as session:
         if args.diff is not None or args.from_branch:
             return _submit(session, args)
@@ -142,6 +147,47 @@ def _submit(session: Session, args: argparse.Namespace) -> int:
     if diff and not told["hypothesis"]:
         raise WrongUse("say what the diff is to show: --hypothesis 'one sentence that can be wrong'")
     return _added(args, session.call("submit", diff=diff, branch=args.from_branch or "", **told))
+
+
+def _own(args: argparse.Namespace, root: Path) -> int:
+    """`--edit` and `--in`: a scratch copy of the trunk's files, changed by hand. An editor may be open for hours, so no
+    connection is held meanwhile."""
+    if args.diff is not None or args.from_branch or args.again or args.show_request or args.by:
+        raise WrongUse("--in and --edit write a proposal of your own: not with --diff, --from-branch, --again or --by")
+    try:
+        tree = owning.opened(args.place, root) if args.place is not None else None
+        if tree is None:
+            with attached(root) as session:
+                copy = owning.TrunkCopy()
+                while copy.wanted is not None:
+                    copy.take(session.call("tree", **copy.wanted))
+            tree = owning.make(copy, root, args.place, args.hypothesis, args.category)
+            if not args.edit:
+                return emit(args, {"dir": str(tree.path), "left_out": copy.left_out}, _laid_out(tree, copy))
+        if args.edit:
+            tree.edit()
+        told = tree.proposal()
+    except NotEdited as error:
+        raise Failed(str(error)) from None
+    try:
+        with attached(root) as session:
+            answer = session.call("submit", **told)
+    except (RpcError, EngineDown) as error:
+        raise Failed(f"{error}\n{tree.resume}") from None
+    if answer["refusal"]:
+        raise Failed(
+            f"{answer['proposal']} refused ({answer['refusal']}): {clean(answer['detail'] or '')}\n{tree.resume}"
+        )
+    tree.drop()
+    return _added(args, answer)
+
+
+def _laid_out(tree: owning.ScratchTree, copy: owning.TrunkCopy) -> str:
+    missing = f"\nleft out, as too large or no text: {', '.join(copy.left_out)}" if copy.left_out else ""
+    return (
+        f"{len(copy.files)} files of the trunk lie in {tree.path}: change them, fill in {owning.CLAIM}, then hand them in:\n"
+        f"cockpit propose --in {tree.path}{clean(missing)}"
+    )
 
 
 def _diff_text(path: Path) -> str:

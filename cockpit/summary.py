@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.types import ExperimentRow, ProposalRow, ShardRow
+from engine.types import SMOKE, ExperimentRow, ProposalRow, ShardRow
 
 from . import format as f
 from .model import ReadModel
@@ -16,7 +16,7 @@ GLYPHS: dict[str, tuple[str, str]] = {
     "running": ("●", "run"), "scoring": ("◍", "run"), "queued": ("○", "dim"), "solid": ("✓", "good"),
     "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
-    "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
+    "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
 }  # fmt: skip
 """Glyph and colour of a state, verdict or outcome; every one of them is also written as a word."""
 
@@ -77,11 +77,15 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
     speeds = [each.tokens_per_s for each in live if each.tokens_per_s is not None]
     etas = [each.eta_s for each in live if each.eta_s is not None]
     verdict = row["verdict"]
+    steps = f"{ended}/{planned}" if planned else ""
+    if verdict and verdict["rung"] == SMOKE:
+        steps = SMOKE  # as far as it came
+    smoking = any(shard.get("smoke") and shard["state"] != "ended" for shard in model.shards_of(row["id"]))
     return Facts(
-        word=word_of(row),
+        word=SMOKE if smoking else word_of(row),
         name=row["id"],
         what=row["hypothesis"] or row["branch"],
-        steps=f"{ended}/{planned}" if planned else "",
+        steps=steps,
         done=(ended + share) / planned if planned else None,
         metric=sum(scores) / len(scores) if scores else None,
         effect=verdict["effect"] if verdict else None,
@@ -99,16 +103,18 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     experiment = model.experiments.get(row["experiment"])
     pair = next((each for each in experiment["pairs"] if each["seed"] == row["seed"]), None) if experiment else None
     word = row["outcome"] or row["state"]
-    what = f"{row['rung']} · seed {row['seed']}" + (f" · attempt {row['attempt']}" if row["attempt"] > 1 else "")
+    seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
+    what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
+    what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
     if live is not None and live.total:
         what = f"step {live.step} of {live.total} · {what}"
     if row["detail"] and row["outcome"] != "finished":
-        what = f"seed {row['seed']} · {row['detail']}"
+        what = f"{seed} · {row['detail']}"
     done = live.step / live.total if live is not None and live.total else 1.0 if row["outcome"] == "finished" else None
     counts = row["metric"] is not None and pair is not None and pair["candidate"] == row["metric"]
     return Facts(
         word=word,
-        name=f"s{row['seed']}",
+        name=SMOKE if row.get("smoke") else f"s{row['seed']}",
         what=what,
         steps="",
         done=done,
@@ -131,6 +137,19 @@ def latest_attempts(rows: Iterable[ShardRow]) -> list[ShardRow]:
         if key not in last or last[key]["attempt"] <= row["attempt"]:
             last[key] = row
     return list(last.values())
+
+
+def broke_at_smoke(model: ReadModel, row: ProposalRow) -> ExperimentRow | None:
+    """The experiment of an approved proposal that ended at its smoke: such a one can be edited, which repairs it."""
+    found = model.experiments.get(row["experiment"] or "")
+    verdict = found["verdict"] if found else None
+    broken = verdict is not None and verdict["verdict"] == "broken" and verdict["rung"] == SMOKE
+    return found if broken and row["state"] == "approved" else None
+
+
+def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
+    """Without smokes, which say nothing about how well something trains."""
+    return [row for row in rows if not row.get("smoke")]
 
 
 def main_shard(model: ReadModel, experiment: str) -> str | None:
@@ -233,7 +252,11 @@ def shard_seconds(model: ReadModel, rung: str | None) -> float | None:
     spans = [
         row["ended"] - row["started"]
         for row in model.shards.values()
-        if row["outcome"] == "finished" and row["started"] and row["ended"] and (rung is None or row["rung"] == rung)
+        if row["outcome"] == "finished"
+        and row["started"]
+        and row["ended"]
+        and not row.get("smoke")
+        and (rung is None or row["rung"] == rung)
     ]
     return sum(spans) / len(spans) if spans else None
 

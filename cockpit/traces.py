@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from engine.types import ShardRow
 
 from .model import ReadModel
-from .summary import RowKey, latest_attempts, main_shard
+from .summary import RowKey, full, latest_attempts, main_shard
 from .widgets.curves import Trace, mean_of
 
 
@@ -56,7 +56,7 @@ def _running(model: ReadModel, experiment: str) -> ShardRow | None:
 
 
 def _of_seed(model: ReadModel, experiment: str, seed: int) -> ShardRow | None:
-    rows = [row for row in model.shards_of(experiment) if row["seed"] == seed and model.curve_of(row["id"])]
+    rows = [row for row in full(model.shards_of(experiment)) if row["seed"] == seed and model.curve_of(row["id"])]
     return rows[-1] if rows else None
 
 
@@ -76,7 +76,7 @@ def _one(model: ReadModel, row: ShardRow, colour: str) -> list[Trace]:
 
 def _mean(model: ReadModel, experiment: str, colour: str) -> list[Trace]:
     """The mean over finished seeds; before any has finished, over those that run, as far as all of them are."""
-    rows = latest_attempts(model.shards_of(experiment))
+    rows = latest_attempts(full(model.shards_of(experiment)))
     ready = [row for row in rows if row["outcome"] == "finished" and model.curve_of(row["id"])]
     ready = ready or [row for row in rows if model.curve_of(row["id"])]
     curves = [curve for row in ready if (curve := model.curve_of(row["id"])) is not None]

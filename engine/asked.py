@@ -33,6 +33,8 @@ def round_began(s: State, n: int, t: float, ev: e.RoundBegan) -> None:
     )
     if ev.revises:
         row["revises"] = ev.revises
+    if ev.repairs:
+        row["repairs"] = ev.repairs
     s.rounds[ev.round] = row
     s.put(row, n)
     s.requests[ev.request] = {"round": ev.round}

@@ -92,29 +92,39 @@ class Asking:
         self.credentials = Credentials(key, base_url) if key else None
 
     def begin(
-        self, proposer: Proposer, wanted: int, note: str, who: Who, request: str, closing: e.Decided | None = None
+        self,
+        proposer: Proposer,
+        wanted: int,
+        note: str,
+        who: Who,
+        request: str,
+        closing: e.Decided | None = None,
+        repairs: str = "",
     ) -> str:
         """Begin a round; its name. The same request again is the same round. Raises RpcError.
 
         `closing` is the decision that a proposal be revised: the round is about that one,
-        and both are made durable together.
+        and both are made durable together. `repairs` is a proposal that broke at its smoke, and is to be mended.
         """
         state = self.core.state
         if known := state.requests.get(request, {}).get("round"):
             return str(known)
-        running = [each.name for each in self.rounds.values() if not each.ended]
-        if running:
-            raise RpcError(NOT_NOW, f"{running[0]} is asking already: follow it, or cancel it first")
+        if running := self.running():
+            raise RpcError(NOT_NOW, f"{running} is asking already: follow it, or cancel it first")
         name = f"r{len(state.rounds) + 1:04d}"
         revises = closing.target if closing else ""
-        began = e.RoundBegan(name, proposer.name, wanted, clean(note).strip(), who.to_json(), request, revises)
+        began = e.RoundBegan(name, proposer.name, wanted, clean(note).strip(), who.to_json(), request, revises, repairs)
         self.core.record(*([closing] if closing else []), began)
         made = self.rounds[name] = Round(name)
         for old in list(self.rounds)[:-KEEP]:
             del self.rounds[old]
-        desk = self._desk(proposer, wanted, note, revises)
+        desk = self._desk(proposer, wanted, note, revises, repairs)
         made.task = asyncio.create_task(self._run(made, proposer.propose(desk)), name=f"round {name}")
         return name
+
+    def running(self) -> str | None:
+        """The name of the round that goes on, if one does."""
+        return next((each.name for each in self.rounds.values() if not each.ended), None)
 
     def cancel(self, name: str) -> bool:
         """End a round now; False when it has ended before."""
@@ -194,8 +204,8 @@ class Asking:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _desk(self, proposer: Proposer, wanted: int, note: str, revises: str = "") -> EngineDesk:
-        return EngineDesk(self.core, proposer.name, wanted, self.credentials, note, revises)
+    def _desk(self, proposer: Proposer, wanted: int, note: str, revises: str = "", repairs: str = "") -> EngineDesk:
+        return EngineDesk(self.core, proposer.name, wanted, self.credentials, note, revises, repairs)
 
     async def errand(self, name: str, by: str, saying: AsyncIterator[Said]) -> Failed | None:
         """Make the calls of something that is no round (a brief, a reading), by the same prices, budget and records.
@@ -271,8 +281,9 @@ class Asking:
             made.say("note", text=self._scrub(said.sentence))
         elif isinstance(said, Written):
             async with self._lock:
-                replaces = self.core.state.rounds[made.name].get("revises", "")
-                name = await self.intake.add(replace(said.reply, replaces=replaces), made.name)
+                asked = self.core.state.rounds[made.name]
+                reply = replace(said.reply, replaces=asked.get("revises", ""), repairs=asked.get("repairs", ""))
+                name = await self.intake.add(reply, made.name)
             made.added.append(name)
             row = self.core.state.proposals[name]
             made.say(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
+from dataclasses import replace
 from typing import Any, Literal
 
 from engine import rpc
 from engine.applying import applied
 from engine.conductor import Conductor
 from engine.core import Core, now, person
-from engine.decide import decided, open_row
-from engine.desk import spent
+from engine.decide import decided, find, open_row
+from engine.desk import editable_files, spent
 from engine.edits import parse
 from engine.money import PriceError, left, reached, read_prices
 from engine.novelty import fingerprint
@@ -19,16 +21,18 @@ from engine.patch import PatchError, patched
 from engine.proposers.api_errors import NO_KEY
 from engine.proposers.base import KINDS, Proposer, ProposerError, Reply, make
 from engine.proposers.writing import Header, Unwritable, as_reply
+from engine.repairs import broken
 from engine.reply import Refused
 from engine.repo import RepoError
 from engine.rpc import RpcError
 from engine.types import Action, Category, ProposalState
 
 MOST = 50
+TREE_PAGE = 300_000  # bytes of files in one message
 LONGEST_WAIT_S = 30.0
 ASKED = (
     *("key", "proposer", "propose", "follow", "cancel", "request"),
-    *("submit", "again", "revise", "edited", "money"),
+    *("tree", "submit", "again", "revise", "edited", "money"),
 )
 
 
@@ -83,7 +87,6 @@ class AskingMethods:
         """Who `propose` would ask, with which model, whether there is a key, and what the budget has left; asks nobody."""
         lab, used = self.core.lab, spent(self.core, now())
         own = self.conductor.intake.proposer
-        running = [each.name for each in self.asking.rounds.values() if not each.ended]
         return {
             "proposer": own.name,
             "unasked": own.unasked,
@@ -93,7 +96,7 @@ class AskingMethods:
             "key": self.asking.credentials is not None,
             "left": list(left(lab.budget, used)),
             "stopped": reached(lab.budget, used),
-            "round": running[0] if running else None,
+            "round": self.asking.running(),
         }
 
     def _waiting(self) -> int:
@@ -119,6 +122,24 @@ class AskingMethods:
         body = await self.asking.request(proposer, max(1, min(n, MOST)), note)
         return {"hash": await asyncio.to_thread(self.core.blobs.put, body), "size": len(body)}
 
+    async def do_tree(self, parent: str = "", after: int = 0) -> dict[str, Any]:
+        """The trunk's editable files, for a scratch copy: as many after the first `after` as one message holds, in base64. Ask
+        again with `next` and the same `parent` until `next` is null."""
+        commit = parent or await self._trunk()
+        try:
+            found, left_out = await self.core.git(editable_files, self.core, commit)
+        except RepoError as error:
+            raise RpcError(rpc.UNKNOWN_ID, str(error)) from None
+        files: list[tuple[str, str]] = []
+        size, upto = 0, max(0, after)
+        for path, data in list(found.items())[upto:]:
+            if files and size + len(data) > TREE_PAGE:
+                break
+            files.append((path, base64.b64encode(data).decode()))
+            size, upto = size + len(data), upto + 1
+        following = upto if upto < len(found) else None
+        return {"parent": commit, "files": files, "left_out": left_out, "next": following}
+
     async def do_submit(
         self,
         hypothesis: str = "",
@@ -129,9 +150,11 @@ class AskingMethods:
         prediction: str = "",
         predicted_effect: float | None = None,
         by: Literal["human"] = "human",
+        request_id: str = "",
     ) -> dict[str, Any]:
-        """Put a diff, or what a branch changes, into the queue as a proposal. It is approved by nobody."""
-        parent = await self.core.git(self.core.repo.trunk)
+        """Put a diff, or what a branch changes, into the queue as a proposal. It is approved by nobody. With a request id, what
+        waits already is not queued again."""
+        parent = await self._trunk()
         if bool(diff) == bool(branch):
             raise RpcError(rpc.INVALID_PARAMS, "give a diff or a branch, one of the two")
         try:
@@ -147,6 +170,8 @@ class AskingMethods:
             raise RpcError(rpc.NOT_NOW, f"this cannot become a proposal: {error}") from None
         except RepoError as error:
             raise RpcError(rpc.NOT_NOW, str(error)) from None
+        if request_id and (sent := self._queued_as(text)):
+            return self._answer(sent)
         source = f"branch {branch}" if branch else "a diff"
         return self._answer(await self.conductor.put(Reply(text, source, by)))
 
@@ -199,13 +224,17 @@ class AskingMethods:
     async def do_edited(self, proposal: str, diff_hash: str | None, text: str, request_id: str = "") -> dict[str, Any]:
         """Queue what a person made of a proposal, as a new one that takes its place; they are its co-author.
 
-        `text` is a reply like the one that it was. One that cannot be applied is refused here, and changes nothing.
+        `text` is a reply like the one that it was. One that cannot be applied is refused here, and changes nothing. A proposal
+        that broke at its smoke stays what it is, and the new one repairs it.
         """
         request = request_id or uuid.uuid4().hex
         if self.core.state.requests.get(request, {}).get("proposal") == proposal:
             return self._answer(self.core.state.proposals[proposal]["replaced_by"])
-        states = (ProposalState.WAITING, ProposalState.REFUSED)
+        mends = broken(self.core.state, find(self.core, proposal)) is not None
+        states = (ProposalState.WAITING, ProposalState.REFUSED, *([ProposalState.APPROVED] if mends else []))
         old = open_row(self.core, proposal, diff_hash or "", *states)
+        if mends and (sent := self._queued_as(text, proposal)):
+            return self._answer(sent)
         who = person(self.core.identity)
         try:
             parsed = parse(text)
@@ -219,13 +248,28 @@ class AskingMethods:
         if old["diff_hash"] and await asyncio.to_thread(fingerprint, before, after) == old.get("fingerprint"):
             raise RpcError(rpc.NOT_NOW, f"that is the change of {proposal} as it was: nothing was queued")
         by = old["proposer"] if old["proposer"].endswith("human") else f"{old['proposer']}+human"
-        reply = Reply(text, f"{proposal}, edited", by, replaces=proposal, co_author=who.name)
+        reply = Reply(text, f"{proposal}, edited", by, co_author=who.name)
+        reply = replace(reply, repairs=proposal) if mends else replace(reply, replaces=proposal)
         answer = self._answer(await self.conductor.put(reply))
         row = self.core.state.proposals[proposal]
         if answer["refusal"] is None and row.get("replaced_by") == answer["proposal"]:
             why = f"edited as {answer['proposal']}"
             self.core.record(decided(self.core, row, Action.REVISE, who, why, request))
         return answer
+
+    async def _trunk(self) -> str:
+        """The commit of the trunk, once an engine that has only just begun has one."""
+        await self.core.until(lambda: bool(self.core.state.trunk_arm))
+        return await self.core.git(self.core.repo.trunk)
+
+    def _queued_as(self, text: str, repairs: str = "") -> str | None:
+        """The proposal that this very text waits as, so that sending it again queues nothing."""
+        state, digest = self.core.state, Reply(text, "").digest
+        for row in state.proposals.values():
+            same = row["state"] == ProposalState.WAITING and row.get("repairs", "") == repairs
+            if same and state.sources[row["id"]] == digest:
+                return row["id"]
+        return None
 
     def _answer(self, name: str) -> dict[str, Any]:
         row = self.core.state.proposals[name]
@@ -235,6 +279,7 @@ class AskingMethods:
             "refusal": row["refusal"],
             "detail": row["detail"],
             "diff_hash": row["diff_hash"],
+            "repairs": row.get("repairs"),
         }
 
     async def do_money(self) -> dict[str, Any]:

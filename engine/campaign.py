@@ -2,7 +2,7 @@
 
 Experiments are raced a few at a time (as many as there are slots), breadth first by seed, so that one that breaks on its
 first seed costs one shard. The trunk runs the same seeds; a difference is only ever taken between shards of one seed, one rung
-and one setup (how they were run and measured).
+and one setup (how they were run and measured). Smokes (`engine.smoke`) come before everything else: they take seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine import events as e
+from engine import smoke
 from engine.judge.pairs import ShardFact, failures, pair, voided
 from engine.judge.verdict import judge
 from engine.lab import Lab
+from engine.smoke import Stand
 from engine.state import State
-from engine.types import ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
 
 RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 """How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
@@ -41,6 +43,7 @@ class Launch:
     rung: str
     attempt: int
     slot: int
+    smoke: bool = False
 
     @property
     def shard(self) -> str:
@@ -110,11 +113,15 @@ def active(state: State, lab: Lab, slots: int, setup: str) -> list[ExperimentRow
 
 
 def _wants(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
-    """Whether an undecided experiment could learn more: from a seed of its own, or one of its trunk."""
+    """Whether an undecided experiment could learn more: from its smoke or a seed of its own, or one of its trunk."""
+    if smoke.stand(state, lab, row["id"], setup) in (Stand.WANTED, Stand.RUNNING):
+        return True
     return any(_wanted(state, lab, arm, row["rung"], setup) for arm in (row["id"], str(row["baseline"])))
 
 
 def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
+    if smoke.stand(state, lab, str(row["baseline"]), setup) in (Stand.FAILED, Stand.OUT):
+        return True
     return set(lab.seeds) <= set(voided(_facts(state, str(row["baseline"]), row["rung"], setup)))
 
 
@@ -171,6 +178,11 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
     """The verdict that the evidence so far supports, when it differs from the one on record, and what follows from it."""
     if row["commit"] is None or row["baseline"] is None:
         return
+    early = smoke.verdict(state, lab, row, setup)
+    if early is not None:
+        if _is_news(row, early):
+            yield early
+        return
     mine = _facts(state, row["id"], row["rung"], setup)
     if not mine:
         return
@@ -203,6 +215,14 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         baseline=row["baseline"],
         final=final and not climbs,
     )
+    if _is_news(row, event):
+        yield event
+    if climbs and higher is not None:
+        yield e.RungReached(row["id"], higher)
+
+
+def _is_news(row: ExperimentRow, event: e.VerdictReached) -> bool:
+    """Whether a verdict differs from the one on record, or ends what is still open."""
     old = row["verdict"]
     same = old is not None and (old["verdict"], old["rung"], old["n"], old["sentence"]) == (
         event.verdict,
@@ -210,10 +230,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         event.n,
         event.sentence,
     )
-    if not same or (event.final and row["state"] != ExperimentState.JUDGED):
-        yield event
-    if climbs and higher is not None:
-        yield e.RungReached(row["id"], higher)
+    return not same or (event.final and row["state"] != ExperimentState.JUDGED)
 
 
 def _next_rung(lab: Lab, rung: str) -> str | None:
@@ -229,11 +246,32 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
     used = {state.shards[shard]["slot"] for shard in state.live}
     left = max(0, slots - len(state.live))  # shards of a time with more slots may still run
     free = iter([slot for slot in range(slots) if slot not in used][:left])
+    for arm in _smokes(state, lab, slots, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, lab.seeds[0], SMOKE, smoke.next_attempt(state, lab, arm), slot, smoke=True)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
             return
         yield Launch(arm, seed, rung, attempt, slot)
+
+
+def _smokes(state: State, lab: Lab, slots: int, setup: str) -> list[str]:
+    """The arms that want a smoke, most wanted first: trunks, then experiments whose trunk has passed its own. Those that are
+    raced have theirs, and as many more that come next: who is far down the queue must not hold up full runs."""
+    if lab.smoke is None:
+        return []
+    stands: dict[str, Stand] = {}
+    ready = active(state, lab, 2 * slots, setup)
+    trunks = [state.trunk_arm, *(str(row["baseline"]) for row in ready)]
+    for arm in dict.fromkeys(arm for arm in trunks if arm):
+        stands[arm] = smoke.stand(state, lab, arm, setup)
+    for row in ready:
+        if stands[str(row["baseline"])] is Stand.PASSED:
+            stands[row["id"]] = smoke.stand(state, lab, row["id"], setup)
+    return [arm for arm, found in stands.items() if found is Stand.WANTED]
 
 
 def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[str, int, str, int]]:
@@ -257,6 +295,8 @@ def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[str, in
 def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tuple[int, int, int]]:
     """(place of the seed, seed, attempt) of the shards that this arm still needs at this rung."""
     row = state.experiments[arm]
+    if any(smoke.stand(state, lab, each, setup) is not Stand.PASSED for each in (row["baseline"], arm) if each):
+        return []
     shards = latest(state, arm, rung, setup)
     dead = set()
     if row["baseline"]:

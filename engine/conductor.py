@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from engine import campaign, faults
+from engine import campaign, faults, smoke
 from engine import events as e
 from engine.asking import Asking
 from engine.briefing import Briefing
@@ -24,9 +24,11 @@ from engine.preparing import Preparation
 from engine.proposals import Intake, branch, rebase
 from engine.proposers.base import Proposer, Reply
 from engine.reader import Reader
+from engine.repairs import ask_for_one
 from engine.runs import Runs
 from engine.shards.executor import Ended
 from engine.signing import finish_merge, finish_pull
+from engine.smoke import Stand
 from engine.text import clean
 from engine.types import Outcome, ProposalState, ShardState
 
@@ -154,6 +156,7 @@ class Conductor:
         slots = len(self.runs.specs.slots)
         for each in campaign.plan(core.state, core.lab, slots, setup=self.runs.setup, launching=ready):
             busy = await self._carry_out(each) or busy
+        busy = ask_for_one(core, self.asking, self.intake.proposer) or busy
         await self._look_at_config()
         if not busy:
             busy = bool(await self.refill(core.lab.proposer.queue)) or self._approve_by_policy()
@@ -225,6 +228,8 @@ class Conductor:
         for row in list(self.core.state.proposals.values()):
             if row["state"] != ProposalState.WAITING or ask == "always" or (ask == "risky" and row["risks"]):
                 continue
+            if row.get("repairs"):
+                continue  # what it mends broke: somebody reads the difference first
             if not is_current(self.core, row):
                 continue
             why = "no static rule spoke up" if ask == "risky" else "the lab asks about nothing"
@@ -250,6 +255,8 @@ class Conductor:
             return self.preparation.error
         if self.preparation.running:
             return "preparing data"
+        if smoked := self._smoke_failure():
+            return smoked
         trunk = self._trunk_failure()
         if trunk:
             return f"the trunk itself fails: {trunk} (`cockpit resume` tries again)"
@@ -265,10 +272,25 @@ class Conductor:
         waiting = any(row["state"] == ProposalState.WAITING for row in core.state.proposals.values())
         return "waiting for a decision" if waiting else "idle"
 
+    def _smoke_failure(self) -> str | None:
+        """That the trunk itself fails its smoke, which is the lab's fault and no experiment's; None when it does not."""
+        core = self.core
+        arm = core.state.trunk_arm
+        found = smoke.stand(core.state, core.lab, arm, self.runs.setup) if arm else Stand.PASSED
+        if found not in (Stand.FAILED, Stand.OUT):
+            return None
+        row = smoke.latest(core.state, core.lab, arm, self.runs.setup)
+        why = (row["detail"] or row["outcome"]) if row else ""
+        return (
+            f"the trunk itself fails its smoke run, so the lab is at fault, not an experiment: {why} "
+            "(mend it or [smoke] in cockpit.toml, then `cockpit resume`)"
+        )
+
     def _trunk_failure(self) -> str | None:
         """Why no seed of the present trunk gives a result; None when one does, or when it is not known yet."""
         state = self.core.state
-        ended = [shard for shard in state.shards_of(state.trunk_arm) if shard["state"] == ShardState.ENDED]
+        arm = [shard for shard in state.shards_of(state.trunk_arm) if not shard.get("smoke")]
+        ended = [shard for shard in arm if shard["state"] == ShardState.ENDED]
         if not ended or any(shard["outcome"] == Outcome.FINISHED for shard in ended):
             return None
         bad = [shard for shard in ended if Outcome(str(shard["outcome"])).own_fault]

@@ -17,7 +17,7 @@ from engine.money import Spent, dollars, left, midnight, minutes
 from engine.paths import CONFIG
 from engine.proposers.base import Credentials, Tried
 from engine.proposers.context import MAX_FILE, Context
-from engine.proposers.past import noise_lines, past_lines, without_gain
+from engine.proposers.past import broke, noise_lines, past_lines, without_gain
 from engine.shards.spec import is_secret
 from engine.types import ExperimentState, ProposalState
 
@@ -37,11 +37,13 @@ class EngineDesk:
         credentials: Credentials | None = None,
         note: str = "",
         revises: str = "",
+        repairs: str = "",
     ) -> None:
         self.core = core
         self.name = name
         self.note = note
         self.revises = revises  # the proposal that the note is about
+        self.repairs = repairs  # the proposal that broke at its smoke
         self._wanted = wanted
         self._credentials = credentials
         self._parent: str | None = None
@@ -65,24 +67,7 @@ class EngineDesk:
 
     async def files(self) -> Mapping[str, bytes]:
         parent = await self.parent()
-        return await self.core.git(self._read, parent)
-
-    def _read(self, parent: str) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        size = 0
-        for path in sorted(filter(self.core.lab.is_editable, self.core.repo.entries(parent))):
-            data = self.core.repo.read(parent, path)
-            if (
-                data is None
-                or b"\0" in data
-                or len(data) > MAX_FILE
-                or len(found) >= MAX_FILES
-                or size + len(data) > MAX_TEXT
-            ):
-                continue
-            found[path] = data
-            size += len(data)
-        return found
+        return (await self.core.git(editable_files, self.core, parent))[0]
 
     async def tried(self) -> tuple[Tried, ...]:
         state = self.core.state
@@ -130,6 +115,9 @@ class EngineDesk:
             note=self.note,
             revises=self.revises,
             revised=self._reply(self.revises) if self.revises else "",
+            repairs=self.repairs,
+            repaired=self._reply(self.repairs) if self.repairs else "",
+            broke=broke(state, self.repairs) if self.repairs else "",
             secrets=secrets_here(self._credentials),
             key=FENCE,
         )
@@ -153,6 +141,28 @@ class EngineDesk:
             return {}  # it is being mended; a request without speeds is better than none
 
 
+def editable_files(core: Core, parent: str) -> tuple[dict[str, bytes], list[str]]:
+    """The editable text files of a commit, by path, and the paths of what is left out as too large or no text. Runs on git's
+    thread."""
+    found: dict[str, bytes] = {}
+    left_out: list[str] = []
+    size = 0
+    for path in sorted(filter(core.lab.is_editable, core.repo.entries(parent))):
+        data = core.repo.read(parent, path)
+        if (
+            data is None
+            or b"\0" in data
+            or len(data) > MAX_FILE
+            or len(found) >= MAX_FILES
+            or size + len(data) > MAX_TEXT
+        ):
+            left_out.append(path)
+            continue
+        found[path] = data
+        size += len(data)
+    return found, left_out
+
+
 def _unit(core: Core) -> str:
     return f", in {core.lab.metric.unit}" if core.lab.metric.unit else ""
 
@@ -170,7 +180,8 @@ def secrets_here(credentials: Credentials | None) -> tuple[str, ...]:
 def spent(core: Core, at: float) -> Spent:
     """What the budget has gone to, as of the time `at`, with all that is in flight."""
     state, since = core.state, midnight(at)
-    timeouts = {rung.name: rung.timeout_s for rung in core.lab.rungs}
+    lab = core.lab
+    timeouts = {rung.name: rung.timeout_s for rung in (*lab.rungs, *([lab.smoke] if lab.smoke else []))}
     today, total = dollars(state.calls.values(), since)
     shards = minutes(state.shards.values(), state.experiments, len(core.lab.seeds), timeouts, at, since)
     return Spent(today, total, *shards)

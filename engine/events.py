@@ -78,6 +78,7 @@ class ProposalAdded(msgspec.Struct, frozen=True):
     round: str = ""
     replaces: str = ""  # the proposal that this one is a revision of
     co_author: str = ""  # the person who edited it
+    repairs: str = ""  # the approved proposal that broke at its smoke, and that this one mends
 
 
 class ProposalRebased(msgspec.Struct, frozen=True):
@@ -149,6 +150,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     setup: str  # hash of how shards are run and measured; only shards of one setup are compared
     source: str = "jsonl"  # how its metrics are to be read, also long after the lab file has changed
     pattern: str | None = None
+    smoke: bool = False  # the very short run before an arm's first full one: never evidence
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
@@ -167,6 +169,7 @@ class ShardEnded(msgspec.Struct, frozen=True):
     reported: float | None = None
     scoring: bool = False
     usage: Json = {}
+    said: str = ""  # the last lines of its output, of a smoke that failed
 
 
 class ScoreIntended(msgspec.Struct, frozen=True):
@@ -288,6 +291,7 @@ class RoundBegan(msgspec.Struct, frozen=True):
     who: Json
     request: str
     revises: str = ""
+    repairs: str = ""  # the proposal that is to be mended
 
 
 class RoundEnded(msgspec.Struct, frozen=True):

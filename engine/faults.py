@@ -19,6 +19,7 @@ POINTS = (
     "rebase.done",
     "decide.done",
     "verdict.done",
+    "repair.done",  # a round for a proposal that broke at its smoke has begun
 )
 
 _armed, _, _count = os.environ.get("COCKPIT_CRASH_AT", "").partition(":")

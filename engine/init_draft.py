@@ -54,6 +54,7 @@ class Draft:
     pattern: str | None = None
     loss: str = "loss"
     timed: bool = False
+    settable: bool = False  # whether the script takes its budget from outside already
     budget: int = DEFAULT_BUDGET
     findings: list[str] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
@@ -150,6 +151,11 @@ def _command(out: Draft, found: detect.Script, pair: detect.Pair | None, answers
     _budget(out, facts, pair, configurator, answers)
     wants_seed = SEED_VARIABLE in out.env and SEED_VARIABLE not in facts.env_names
     wants_budget = BUDGET_VARIABLE in out.env and BUDGET_VARIABLE not in facts.env_names
+    out.settable = not wants_budget
+    if not out.settable:
+        out.findings.append(
+            "No smoke run: the budget cannot be set from outside yet; add [smoke] to cockpit.toml once it can"
+        )
     if wants_seed or wants_budget:
         override = pair.budget if pair else None
         out.wiring = wire(found.path, facts.text, seed=wants_seed, budget=wants_budget, budget_import=override)
@@ -283,9 +289,17 @@ def _metric_lines(out: Draft) -> list[str]:
 def _rest(out: Draft) -> list[str]:
     unit = "seconds" if out.timed else "in the script's own unit"
     minutes = math.ceil((2 * out.budget + 300) / 60) if out.timed else 60
+    smoke = [
+        "[smoke]  # a very short run that comes before the first full one of anything: it shows that the code runs"
+    ]
+    smoke.append(f"budget = {min(out.budget, 10 if out.timed else 1)}  # {unit}")
+    if not out.settable:
+        smoke = [f"# {each}" for each in smoke]
     return [
         "# [score]  # protected code that scores a checkpoint; without it the metric is self-reported",
         '# command = ["{python}", "evaluate.py", "--run", "{run_dir}", "--out", "{scores}"]',
+        "",
+        *smoke,
         "",
         "[rungs.screen]  # experiments start here",
         f"budget = {out.budget}  # {unit}: what {{budget}} stands for",

@@ -137,10 +137,12 @@ class ProposerConfig:
     timeout_s: float = 600.0
     seed: int = 0
     brief: Literal["queries", "model"] = "queries"
+    search: Literal["random", "optuna"] = "random"
 
     def settings(self) -> Settings:
         """As the proposers take them."""
-        return Settings(str(self.path), self.model, self.effort, self.max_tokens, self.timeout_s, self.seed)
+        asked = (self.model, self.effort, self.max_tokens, self.timeout_s)
+        return Settings(str(self.path), *asked, self.seed, self.search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Lab:
     compare: Compare
     score: Score | None
     prepare: Prepare | None
+    smoke: Rung | None  # the budget of the run that comes before an arm's first full one; None: there is none
     rungs: tuple[Rung, ...]
     climb: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -181,6 +184,7 @@ class Lab:
     network: Network  # what of it a boxed shard is granted
     ask: Ask
     review: Review  # who reads a diff before the person does
+    most_lines: int  # a diff that changes more is flagged
     proposer: ProposerConfig
     budget: Budget
     state_dir: Path
@@ -209,8 +213,8 @@ class Lab:
         return not self.is_protected(path) and self._editable.match(path)
 
     def rung(self, name: str) -> Rung:
-        """The rung of that name. Raises KeyError with the names that exist."""
-        for rung in self.rungs:
+        """The rung of that name, the smoke among them. Raises KeyError with the names that exist."""
+        for rung in (*self.rungs, *([self.smoke] if self.smoke else [])):
             if rung.name == name:
                 return rung
         raise KeyError(f"no rung {name!r}: the lab has {', '.join(each.name for each in self.rungs)}")

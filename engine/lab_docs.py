@@ -120,6 +120,11 @@ def page() -> str:
             f"| `{name}` | {_default(each, name)} | {each.description}{_type(each)} |"
             for name, each in model.model_fields.items()
         ]
+        if table == "smoke":
+            out.append(
+                "\nAny other key is a parameter, as in a rung; those that are left out are the first rung's. A smoke is never "
+                "evidence\n(docs/launching.md)."
+            )
         if table == "rungs.NAME":
             out.append(
                 "\nAny other key is a parameter, a string or a number, that commands and `lab.env` may name in braces."

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from engine.money import Budget
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
+from engine.types import SMOKE
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
 PREPARE_NAMES = ("python", "data", "held")
@@ -54,6 +55,8 @@ _EXAMPLES = {
     ("rungs", "*"): 'a table with budget = 300 and timeout = "10m"',
     ("rungs", "*", "budget"): "budget = 300",
     ("rungs", "*", "timeout"): 'timeout = "10m"',
+    ("smoke", "budget"): "budget = 1",
+    ("smoke", "timeout"): 'timeout = "1m"',
     ("run", "seeds"): "seeds = [0, 1, 2]",
     ("run", "threads"): "threads = 1",
     ("run", "ranks"): "ranks = 1",
@@ -63,6 +66,7 @@ _EXAMPLES = {
     ("limits", "disk"): 'disk = "20 GiB"',
     ("limits", "processes"): "processes = 512",
     ("limits", "log"): 'log = "64 MiB"',
+    ("gates", "lines"): "lines = 80",
     ("prepare", "timeout"): 'timeout = "10m"',
     ("score", "timeout"): 'timeout = "2m"',
     ("proposer", "queue"): "queue = 6",
@@ -259,18 +263,26 @@ def _rung_problems(config: ConfigFile) -> Iterator[Found]:
                 "is not a name for a rung",
                 "lower-case letters, digits, - and _, e.g. [rungs.screen]",
             )
-        for key in rung.model_extra or {}:
-            path = ("rungs", name, key)
-            near = difflib.get_close_matches(key, schema.RUNG_KEYS, 1, 0.7)
-            if key in _RESERVED:
-                yield path, f"{{{key}}} is set by the engine", "give the parameter another name"
-            elif key not in used and near:
-                yield path, "is not a key", f'did you mean "{near[0]}"?'
-            elif not NAME.fullmatch(key):
-                yield path, "is not a name for a parameter", "letters, digits and _ only"
-            elif key not in used:
-                fix = f'use "{{{key}}}" in lab.command or lab.env, or take it out'
-                yield path, f"no command names {{{key}}}, so it would change nothing", fix
+        yield from _parameter_problems(("rungs", name), rung.model_extra or {}, used)
+    if config.smoke is not None:
+        yield from _parameter_problems(("smoke",), config.smoke.model_extra or {}, used)
+        if SMOKE in config.rungs:
+            yield ("rungs", SMOKE), "is what [smoke] is called", "give the rung another name"
+
+
+def _parameter_problems(table: tuple[str, ...], given: Iterable[str], used: set[str]) -> Iterator[Found]:
+    for key in given:
+        path = (*table, key)
+        near = difflib.get_close_matches(key, schema.RUNG_KEYS, 1, 0.7)
+        if key in _RESERVED:
+            yield path, f"{{{key}}} is set by the engine", "give the parameter another name"
+        elif key not in used and near:
+            yield path, "is not a key", f'did you mean "{near[0]}"?'
+        elif not NAME.fullmatch(key):
+            yield path, "is not a name for a parameter", "letters, digits and _ only"
+        elif key not in used:
+            fix = f'use "{{{key}}}" in lab.command or lab.env, or take it out'
+            yield path, f"no command names {{{key}}}, so it would change nothing", fix
 
 
 def _templates(config: ConfigFile) -> Iterator[tuple[tuple[str | int, ...], str, tuple[str, ...]]]:
@@ -356,6 +368,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         compare=metric.compare,
         score=_score(config.score) if config.score else None,
         prepare=Prepare(tuple(config.prepare.command), config.prepare.timeout) if config.prepare else None,
+        smoke=_smoke(config),
         rungs=tuple(
             Rung(name, each.budget, each.timeout, dict(each.model_extra or {})) for name, each in config.rungs.items()
         ),
@@ -371,11 +384,22 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         network=run.network,
         ask=config.gates.ask,
         review=config.gates.review,
+        most_lines=config.gates.lines,
         proposer=_proposer(config, root),
         budget=Budget(**config.budget.model_dump()),
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
     )
+
+
+def _smoke(config: ConfigFile) -> Rung | None:
+    """The smoke is the rung that experiments start at, but for what its table says."""
+    table = config.smoke
+    if table is None:
+        return None
+    first = config.rungs[config.run.climb[0]] if config.run.climb else next(iter(config.rungs.values()))
+    params = {**(first.model_extra or {}), **(table.model_extra or {})}
+    return Rung(SMOKE, table.budget, table.timeout or first.timeout, params)
 
 
 def _proposer(config: ConfigFile, root: Path) -> ProposerConfig:
@@ -390,6 +414,7 @@ def _proposer(config: ConfigFile, root: Path) -> ProposerConfig:
         table.timeout,
         table.seed,
         table.brief,
+        table.search,
     )
 
 

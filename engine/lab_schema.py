@@ -252,6 +252,16 @@ class RungTable(BaseModel):
     timeout: Duration = Field(description="after this long a shard is stopped; its outcome is then `timeout`")
 
 
+class SmokeTable(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_parameter)]]
+
+    budget: int = Field(gt=0, lt=2**63, description="what `{budget}` stands for: one step, or a few seconds")
+    timeout: Duration | None = Field(
+        None, description="after this long it is stopped, and has failed; left out: that of the first rung"
+    )
+
+
 class RunTable(_Table):
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
         [0, 1, 2], min_length=1, max_length=1000, description="each arm runs these, paired with the trunk's"
@@ -304,6 +314,9 @@ class GatesTable(_Table):
         description="a second reader before you: what could be wrong with each diff, and sealed predictions "
         "(docs/proposing.md); a model is asked, and paid for, once a diff",
     )
+    lines: int = Field(
+        80, ge=0, le=1_000_000, description="a diff that changes more lines than these is flagged as a risk"
+    )
 
 
 class ProposerTable(_Table):
@@ -330,6 +343,9 @@ class ProposerTable(_Table):
     brief: Literal["queries", "model"] = Field(
         "queries",
         description="who writes the brief when a batch is judged; model: Claude is asked, and paid for, each time",
+    )
+    search: Literal["random", "optuna"] = Field(
+        "random", description='for kind = "sweep": how it draws; "optuna" needs the extra of that name'
     )
 
 
@@ -358,6 +374,9 @@ class ConfigFile(_Table):
     metric: MetricTable = Field(description="what is judged")
     prepare: PrepareTable | None = Field(None, description="makes the data; left out: the repository needs none")
     score: ScoreTable | None = Field(None, description="scores a checkpoint; left out: the metric is self-reported")
+    smoke: SmokeTable | None = Field(
+        None, description="a very short run that every arm has to pass before its first full one; left out: none"
+    )
     rungs: dict[str, RungTable] = Field(min_length=1, description="budget levels; the first is where experiments start")
     run: RunTable = Field(RunTable(), description="how shards run")  # type: ignore[call-arg]
     limits: LimitsTable = Field(LimitsTable(), description="what a shard may take before it is ended")  # type: ignore[call-arg]

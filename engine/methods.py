@@ -29,6 +29,7 @@ from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.opening import version
 from engine.reader import is_closed
+from engine.repairs import since_approval
 from engine.resources import shipped
 from engine.rpc import RpcError
 from engine.runs import Runs
@@ -138,7 +139,8 @@ class Methods:
             raise RpcError(rpc.UNKNOWN_ID, f"no shard {shard!r}; `cockpit ls` lists them")
 
     async def do_diff(self, proposal: str) -> dict[str, Any]:
-        """The diff that a decision is on, with its hash; and the reply that it was drawn from."""
+        """The diff that a decision is on, with its hash; the reply that it was drawn from; and `since`, how a repair differs
+        from what had been approved."""
         core = self.core
         row = core.state.proposals.get(proposal)
         if row is None:
@@ -148,12 +150,16 @@ class Methods:
         source = core.blobs.get(core.state.sources[proposal]).decode("utf-8", "replace")
         whole = len(diff) <= BODY_BYTES
         shown = diff if whole else diff[:BODY_BYTES]
+        since = await core.git(since_approval, core, proposal)
+        if since is not None:
+            since["diff"] = since["diff"][:BODY_BYTES]  # the whole of it is in the diff that is decided on
         return {
             "diff": clean(shown),
             "whole": whole,
             "hash": name,
             "parent": row["parent"],
             "source": clean(source[:BODY_BYTES]),
+            "since": since,
         }
 
     async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:

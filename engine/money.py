@@ -194,7 +194,8 @@ def minutes(
     today = total = 0.0
     begun: dict[str, set[int]] = {}
     for row in rows:
-        begun.setdefault(row["experiment"], set()).add(row["seed"])
+        if not row.get("smoke"):
+            begun.setdefault(row["experiment"], set()).add(row["seed"])
         if row["state"] == ShardState.ENDED:
             seconds = 0.0 if row["started"] is None or row["ended"] is None else row["ended"] - row["started"]
         else:

@@ -18,6 +18,7 @@ from engine.core import Core, now
 from engine.desk import EngineDesk, spent
 from engine.edits import Draft, Refused, file_changes, parse, unified
 from engine.money import reached
+from engine.neighbours import neighbours, protected_code
 from engine.novelty import change_class, fingerprint
 from engine.proposers.base import Proposer, Reply
 from engine.proposers.stream import Written
@@ -75,7 +76,11 @@ class Intake:
         name = f"p{len(core.state.proposals) + 1:04d}"
         parent = await core.git(core.repo.trunk)
         event = await draft(core, name, reply, source, parent)
-        event = msgspec.structs.replace(event, round=round, replaces=reply.replaces, co_author=reply.co_author)
+        replaced = core.state.proposals.get(reply.replaces)
+        repairs = reply.repairs or (replaced.get("repairs", "") if replaced else "")
+        event = msgspec.structs.replace(
+            event, round=round, replaces=reply.replaces, co_author=reply.co_author, repairs=repairs
+        )
         first = core.state.fingerprints.get(event.fingerprint) if event.fingerprint else None
         if first is not None:
             event = msgspec.structs.replace(event, duplicate_of=first)
@@ -120,6 +125,7 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
         return _refused(core, name, reply, source, parent, None, refused)
     try:
         before, after = await core.git(applied, core, parsed, parent)
+        keepers = await core.git(protected_code, core, parent)
     except Refused as refused:
         return _refused(core, name, reply, source, parent, parsed, refused)
     diff = core.blobs.put(unified(before, after).encode())
@@ -136,7 +142,7 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
         source=source,
         diff=diff,
         files=[change.to_json() for change in file_changes(before, after)],
-        risks=list(risks(before, after)),
+        risks=[*risks(before, after, core.lab.most_lines), *neighbours(before, after, keepers)],
         predicted_effect=parsed.predicted_effect,
         origin=clean(reply.source),
         change=change,

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.types import Category, Refusal
@@ -96,7 +97,8 @@ def parse(reply: str) -> Draft:
     return Draft(values["hypothesis"], values["mechanism"], values["prediction"], category, effect, edits)
 
 
-def _header(lines: list[str]) -> dict[str, str]:
+def header_values(lines: Sequence[str]) -> dict[str, str]:
+    """What a header says, each value on one line; some may be missing. Raises Refused where a name comes twice."""
     found: dict[str, list[str]] = {}
     current: list[str] | None = None
     for line in lines:
@@ -110,7 +112,11 @@ def _header(lines: list[str]) -> dict[str, str]:
             current.append(line)
         else:
             current = None
-    values = {name: plain(" ".join(parts)) for name, parts in found.items()}
+    return {name: plain(" ".join(parts)) for name, parts in found.items()}
+
+
+def _header(lines: list[str]) -> dict[str, str]:
+    values = header_values(lines)
     missing = [name for name in ("hypothesis", "category", "mechanism", "prediction") if not values.get(name)]
     if missing:
         raise Refused(

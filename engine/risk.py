@@ -21,6 +21,11 @@ DATA_FILES = (".toml", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 _SEED = re.compile(r"seed|random_state|\bGenerator\(", re.I)
 _BUDGET = re.compile(r"(?:\b|_)(?:steps|iters|iterations|epochs|budget|max_tokens|timeout|time_limit)(?:\b|_)", re.I)
 _METRIC = re.compile(r"(?:\b|_)(?:val_bpb|bpb|metrics?|evaluate|eval_loss|val_loss|held_?out)(?:\b|_)", re.I)
+_DATA = re.compile(
+    r"(?<![.\w])(?:\w+_)?(?:data|datasets?|dataloaders?|loader|mix|mixture|sampler|shuffle|corpus|curriculum|documents?|tokenizer)"
+    r"(?:_\w+)?\b",
+    re.I,
+)
 _NAMES = {  # calls by bare name, and what they do
     "open": "opens files",
     "exec": "runs text as code",
@@ -28,12 +33,18 @@ _NAMES = {  # calls by bare name, and what they do
     "compile": "runs text as code",
     "__import__": "imports by name",
     "globals": "reaches into the interpreter",
+    "locals": "reaches into the interpreter",
+    "vars": "reaches into the interpreter",
     "setattr": "sets attributes by name",
+    "delattr": "sets attributes by name",
     "input": "waits for input",
     "breakpoint": "waits for input",
 }
 _MODULES = {  # calls into a module (or below it), and what they do
     "os": "calls the operating system",
+    "posix": "calls the operating system",
+    "fcntl": "calls the operating system",
+    "resource": "calls the operating system",
     "sys.modules": "reaches into the interpreter",
     "sys.path": "reaches into the interpreter",
     "sys.meta_path": "reaches into the interpreter",
@@ -45,11 +56,30 @@ _MODULES = {  # calls into a module (or below it), and what they do
     "io": "opens files",
     "tempfile": "opens files",
     "glob": "opens files",
+    "fileinput": "opens files",
+    "mmap": "opens files",
+    "sqlite3": "opens files",
+    "zipfile": "opens files",
+    "tarfile": "opens files",
+    "torch.save": "opens files",
+    "numpy.save": "opens files",
+    "numpy.savez": "opens files",
+    "numpy.fromfile": "opens files",
+    "numpy.memmap": "opens files",
+    "safetensors": "opens files",
     "pickle": "unpickles",
+    "marshal": "unpickles",
+    "dill": "unpickles",
+    "cloudpickle": "unpickles",
+    "joblib": "unpickles",
     "torch.load": "unpickles",
     "numpy.load": "unpickles",
     "subprocess": "starts processes",
     "multiprocessing": "starts processes",
+    "torch.multiprocessing": "starts processes",
+    "concurrent.futures": "starts processes",
+    "asyncio.create_subprocess_exec": "starts processes",
+    "asyncio.create_subprocess_shell": "starts processes",
     "pty": "starts processes",
     "signal": "starts processes",
     "socket": "uses the network",
@@ -58,6 +88,20 @@ _MODULES = {  # calls into a module (or below it), and what they do
     "requests": "uses the network",
     "httpx": "uses the network",
     "ftplib": "uses the network",
+    "smtplib": "uses the network",
+    "ssl": "uses the network",
+    "xmlrpc": "uses the network",
+    "socketserver": "uses the network",
+    "webbrowser": "uses the network",
+    "asyncio.open_connection": "uses the network",
+    "asyncio.start_server": "uses the network",
+    "aiohttp": "uses the network",
+    "urllib3": "uses the network",
+    "websockets": "uses the network",
+    "wandb": "uses the network",
+    "huggingface_hub": "uses the network",
+    "torch.hub": "uses the network",
+    "torch.distributed": "uses the network",
     "ctypes": "calls native code",
     "cffi": "calls native code",
     "torch.utils.cpp_extension": "calls native code",
@@ -72,6 +116,13 @@ _METHODS = {
     "write_bytes": "opens files",
     "read_text": "opens files",
     "read_bytes": "opens files",
+    "tofile": "opens files",
+    "unlink": "opens files",
+    "rmdir": "opens files",
+    "mkdir": "opens files",
+    "symlink_to": "opens files",
+    "hardlink_to": "opens files",
+    "from_pretrained": "uses the network",
 }
 _DUNDERS = {
     "__class__",
@@ -93,8 +144,10 @@ class _Facts:
     acts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what it does, by which call)
 
 
-def risks(before: Mapping[str, bytes | None], after: Mapping[str, bytes | None]) -> tuple[str, ...]:
-    """Sentences about the files that differ, by path; empty when no rule speaks up."""
+def risks(
+    before: Mapping[str, bytes | None], after: Mapping[str, bytes | None], most_lines: int = MANY_LINES
+) -> tuple[str, ...]:
+    """Sentences about the files that differ, by path; empty when no rule speaks up. More than `most_lines` are many."""
     sentences: list[str] = []
     total = 0
     for path in sorted({*before, *after}):
@@ -104,8 +157,8 @@ def risks(before: Mapping[str, bytes | None], after: Mapping[str, bytes | None])
         removed, added = changed_lines(old, new)
         total += len(removed) + len(added)
         sentences += _file(path, old, new, removed, added)
-    if total > MANY_LINES:
-        sentences.append(f"{total} lines change: more than {MANY_LINES} are hard to review")
+    if total > most_lines:
+        sentences.append(f"{total} lines change: more than {most_lines} are hard to review")
     return tuple(dict.fromkeys(sentences))
 
 
@@ -113,13 +166,15 @@ def _file(path: str, old: bytes | None, new: bytes | None, removed: list[str], a
     if new is None:
         yield f"{path} is deleted"
         return
+    touched = [*removed, *added]
     if path.endswith((".py", ".pyi", ".pyw")):
         yield from _python(path, old, new)
+        if any(_DATA.search(line) for line in touched):
+            yield f"{path}: lines about the data or its mix change"
     elif path.endswith(DATA_FILES):
         yield f"{path} changes: what the model is trained on, or how, may be set there"
     else:
         yield f"{path} changes, and it is not Python: no rule reads it"
-    touched = [*removed, *added]
     for rule, what in ((_SEED, "the seed or the random numbers"), (_BUDGET, "the number of steps or another budget")):
         if any(rule.search(line) for line in touched):
             yield f"{path}: lines about {what} change"
@@ -171,6 +226,8 @@ def _facts(source: bytes) -> _Facts | None:
             facts.imports[module] += 1
             for alias in node.names:
                 names[alias.asname or alias.name] = f"{module}.{alias.name}"
+                if alias.name == "*":
+                    facts.acts["takes every name of a module", module] += 1
     for node in nodes:
         for act in _acts(node, names):
             facts.acts[act] += 1
@@ -196,6 +253,10 @@ def _acts(node: ast.AST, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             if act and len(parts) > 1 and not dotted.startswith("os.path"):
                 yield act, dotted
                 break
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr" and node.args:
+        module = _dotted(node.args[0], names)
+        if module is not None:
+            yield "picks out of a module by name", f"getattr({module}, …)"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS:
         yield _METHODS[node.func.attr], node.func.attr
 

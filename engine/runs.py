@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults
+from engine import campaign, faults, smoke
 from engine import events as e
 from engine.core import Core
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
@@ -45,6 +45,7 @@ CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"}
 METRICS_LIMIT = 1 << 30
 CHUNK = 1 << 20
 GRACE_S = 5.0
+MOST_LINES, MOST_COLUMNS = 12, 200  # of the output of a smoke that failed: what its event holds
 
 
 class Runs:
@@ -94,9 +95,10 @@ class Runs:
                 slot=step.slot,
                 commit=commit,
                 tree=tree,
-                setup=self.setup,
+                setup=smoke.setup_for(self.setup, step.rung, core.lab),
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
+                smoke=step.smoke,
             )
         )
         faults.point("launch.intent")
@@ -108,7 +110,7 @@ class Runs:
         if self.specs.refusal is not None or self.shortage is not None:
             return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
-        if intent.setup != self.setup:
+        if intent.setup != smoke.setup_for(self.setup, intent.rung, core.lab):
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
             return
         try:
@@ -211,17 +213,20 @@ class Runs:
         tail = await asyncio.to_thread(read_tail, run_dir / "output.log")
         outcome, detail = classify(record, tail, facts)
         outcome, detail = await self._whole(row, outcome, detail)
-        finished = outcome is Outcome.FINISHED
-        if finished and core.lab.score is None and reported is None:
+        counts = outcome is Outcome.FINISHED and not row.get("smoke")  # a smoke only has to come to its end
+        if counts and core.lab.score is None and reported is None:
             outcome, detail = Outcome.CRASHED, f"it ended well but never reported {core.lab.metric.name}"
-        scores = outcome is Outcome.FINISHED and core.lab.score is not None
+        scores = counts and core.lab.score is not None
+        said = last_lines(tail) if row.get("smoke") and outcome is not Outcome.FINISHED else ""
         faults.point("end.effect")
         core.record(
-            e.ShardEnded(shard, outcome, clean(detail), reported, scores, _usage(record)),
+            e.ShardEnded(shard, outcome, clean(detail), reported, scores, _usage(record), said),
             *([e.ScoreIntended(shard)] if scores else []),
         )
         faults.point("end.done")
         self._forget(shard)
+        if row.get("smoke"):
+            await asyncio.to_thread(_drop, run_dir)
         if scores:
             await self.score(shard)
 
@@ -326,10 +331,8 @@ class Runs:
         if keeps_checkpoints(core, experiment):
             return
         for shard in core.state.shards_of(experiment):
-            if shard["state"] != ShardState.ENDED:
-                continue
-            for file in checkpoints(core.dir.runs / shard["id"]):
-                file.unlink(missing_ok=True)
+            if shard["state"] == ShardState.ENDED:
+                _drop(core.dir.runs / shard["id"])
 
     def step_error(self, name: str) -> str | None:
         """Why a lab step (its data preparation) failed; None when it ended well."""
@@ -377,6 +380,17 @@ class Runs:
                 await self.score(shard)
             else:
                 await self.ended(name)
+
+
+def _drop(run_dir: Path) -> None:
+    for file in checkpoints(run_dir):
+        file.unlink(missing_ok=True)
+
+
+def last_lines(tail: str) -> str:
+    """The last lines of a log that say anything, made harmless: what a person, or a model, reads of a smoke that failed."""
+    lines = [line.rstrip() for line in clean(tail).splitlines() if line.strip()]
+    return "\n".join(line[:MOST_COLUMNS] for line in lines[-MOST_LINES:])
 
 
 def keeps_checkpoints(core: Core, experiment: str) -> bool:

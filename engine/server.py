@@ -31,8 +31,8 @@ QUEUE_LIMIT = 256
 """Notifications that may wait for a client before they collapse to a resync."""
 IN_FLIGHT = 32
 """Requests of one client that are worked on or whose answers wait to be read; further ones wait in the socket."""
-SILENCE_S = 30.0
-"""How long a client may read nothing while something waits for it."""
+SILENCE_S = float(os.environ.get("COCKPIT_SILENCE_S", "30"))
+"""How long a client may read nothing while something waits for it. The variable is for tests that cannot wait so long."""
 
 
 class Peer:
@@ -150,7 +150,9 @@ class Server:
             for task in (pump, read):
                 task.cancel()
             for done in await asyncio.gather(pump, read, return_exceptions=True):
-                if isinstance(done, Exception) and not isinstance(done, OSError | TimeoutError):
+                if isinstance(done, TimeoutError):
+                    log.info("client %s reads nothing: it is let go", peer.name)
+                elif isinstance(done, Exception) and not isinstance(done, OSError):
                     log.error("client %s", peer.name, exc_info=done)
             with suppress(OSError):  # last answers, such as the one that says why it is let go; a TimeoutError is one
                 async with asyncio.timeout(1.0):

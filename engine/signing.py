@@ -12,7 +12,7 @@ from engine.opening import next_arm
 from engine.proposals import one_line
 from engine.repo import Commit, RepoError
 from engine.rpc import NOT_NOW, STALE, UNKNOWN_ID, RpcError
-from engine.types import Category, ExperimentRow, ExperimentState, Verdict, Who
+from engine.types import SMOKE, Category, ExperimentRow, ExperimentState, Verdict, Who
 
 
 def sign(core: Core, experiment: str, diff_hash: str, why: str, who: Who, request: str) -> dict[str, Any]:
@@ -68,6 +68,8 @@ def _may_sign_without_gain(row: ExperimentRow, why: str) -> None:
     """A bug fix or a systems change need not better the metric; a person who wants it all the same says why."""
     verdict = row["verdict"]
     assert verdict is not None
+    if verdict["rung"] == SMOKE:
+        raise RpcError(NOT_NOW, f"{row['id']} never had a full run: there is nothing to sign on")
     harmless = verdict["verdict"] in (Verdict.NOT_SOLID, Verdict.UNDECIDED)
     if not harmless or row["category"] not in (Category.BUG_FIX, Category.SYSTEMS):
         raise RpcError(NOT_NOW, f"{row['id']} is {verdict['verdict']}: only a solid experiment can be signed off")

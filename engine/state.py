@@ -193,7 +193,16 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
         experiment=None,
         created=t,
     )
-    for name in ("change", "fingerprint", "duplicate_of", "round", "replaces", "co_author", "predicted_effect"):
+    for name in (
+        "change",
+        "fingerprint",
+        "duplicate_of",
+        "round",
+        "replaces",
+        "co_author",
+        "predicted_effect",
+        "repairs",
+    ):
         if value := getattr(ev, name):
             row[name] = value
     if ev.fingerprint or ev.round:
@@ -351,6 +360,8 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
         ended=None,
         detail=None,
     )
+    if ev.smoke:
+        s.shards[ev.shard]["smoke"] = True
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
     if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
@@ -363,7 +374,8 @@ def _update_shard(s: State, n: int, name: str, **changes: Any) -> None:
     s.put(row, n)
     if row["state"] == ShardState.ENDED:
         s.live.pop(name, None)
-        _rest_trunk(s, n, row["experiment"])
+        if not (row.get("smoke") and row["outcome"] == Outcome.FINISHED):  # its full shards come next
+            _rest_trunk(s, n, row["experiment"])
 
 
 def _rest_trunk(s: State, n: int, arm: str) -> None:
@@ -381,10 +393,10 @@ def _shard_ended(s: State, n: int, t: float, ev: e.ShardEnded) -> None:
     s.unlaunched.pop(ev.shard, None)
     state = ShardState.SCORING if ev.scoring else ShardState.ENDED
     outcome = None if ev.scoring else ev.outcome
-    metric = ev.reported if not ev.scoring and ev.outcome == Outcome.FINISHED else None
-    _update_shard(
-        s, n, ev.shard, state=state, outcome=outcome, ended=t, detail=ev.detail, reported=ev.reported, metric=metric
-    )
+    counts = not ev.scoring and ev.outcome == Outcome.FINISHED and not s.shards[ev.shard].get("smoke")
+    changes: dict[str, Any] = {"state": state, "outcome": outcome, "ended": t, "detail": ev.detail}
+    changes |= {"said": ev.said} if ev.said else {}
+    _update_shard(s, n, ev.shard, reported=ev.reported, metric=ev.reported if counts else None, **changes)
 
 
 def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
@@ -425,10 +437,15 @@ def _paused(s: State, n: int, t: float, ev: e.Paused) -> None:
 
 
 def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
-    """Go on, and forget what stood in the way: seeds that a person stopped or the machine lost may run again."""
+    """Go on, and forget what stood in the way: seeds that a person stopped or the machine lost may run again, and so may a
+    smoke of the trunk that failed, since that is the lab's fault and may have been mended."""
     s.paused = None
     s.stopped_by_person.clear()
-    s.forgiven.update(row["id"] for row in s.shards.values() if row["outcome"] in (Outcome.LOST, Outcome.KILLED))
+    for row in s.shards.values():
+        outcome = row["outcome"]
+        lab_at_fault = row.get("smoke") and s.experiments[row["experiment"]]["role"] == "trunk"
+        if outcome in (Outcome.LOST, Outcome.KILLED) or (lab_at_fault and outcome not in (None, Outcome.FINISHED)):
+            s.forgiven.add(row["id"])
 
 
 _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {

@@ -13,6 +13,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 PROTOCOL = 1
 """Version of the socket protocol (docs/architecture.md). A client with another one is refused with both numbers."""
 
+SMOKE = "smoke"
+"""Name of the rung that `[smoke]` is, of its shards, and of the verdict of an experiment that ended there."""
+
 Direction = Literal["min", "max"]
 Compare = Literal["tokens", "flops", "time"]
 Ask = Literal["always", "risky", "never"]
@@ -248,6 +251,7 @@ class ProposalRow(TypedDict):
     replaces: NotRequired[str]  # the proposal that this one is a revision of
     replaced_by: NotRequired[str]
     co_author: NotRequired[str]  # the person who edited it
+    repairs: NotRequired[str]  # the approved proposal that broke at its smoke, and that this one mends
     deferred: NotRequired[float]  # when it was last put to the end of the queue
 
 
@@ -309,6 +313,8 @@ class ShardRow(TypedDict):
     started: float | None
     ended: float | None
     detail: str | None  # why it failed: one line
+    smoke: NotRequired[bool]  # the very short run before an arm's first full one: never evidence, never with a metric
+    said: NotRequired[str]  # what a smoke that failed printed last, a few lines
 
 
 class DecisionRow(TypedDict):
@@ -353,6 +359,7 @@ class RoundRow(TypedDict):
     began: float
     ended: float | None
     revises: NotRequired[str]  # the proposal that it is to revise
+    repairs: NotRequired[str]  # the proposal that it is to mend
 
 
 class CallRow(TypedDict):

@@ -120,7 +120,12 @@ def check_shards(state: State, runs: Path) -> Check:
     problems += [f"{each} exists {count} times" for each, count in names.items() if count > 1]
     good = [row for row in state.shards.values() if row["outcome"] == Outcome.FINISHED]
     problems += [f"{row['id']} has no exit record" for row in good if not (runs / row["id"] / "exit.json").is_file()]
-    problems += [f"{row['id']} finished without a metric" for row in good if row["metric"] is None]
+    problems += [
+        f"{row['id']} finished without a metric" for row in good if not row.get("smoke") and row["metric"] is None
+    ]
+    problems += [
+        f"{row['id']} is a smoke and has a metric" for row in good if row.get("smoke") and row["metric"] is not None
+    ]
     bad = [row for row in state.shards.values() if row["outcome"] not in (None, Outcome.FINISHED)]
     problems += [f"{row['id']} failed and has a metric" for row in bad if row["metric"] is not None]
     known = set(state.shards)
@@ -190,7 +195,8 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
     files: list[Path] = []
     for row in state.shards.values():
         if row["state"] == ShardState.ENDED:
-            files += [] if keeps_checkpoints(core, row["experiment"]) else checkpoints(core.dir.runs / row["id"])
+            kept = keeps_checkpoints(core, row["experiment"]) and not row.get("smoke")
+            files += [] if kept else checkpoints(core.dir.runs / row["id"])
             run_dir = core.dir.runs / row["id"]
             scratch = [run_dir / "tmp", *scratch_of(run_dir)]
             files += [each for each in scratch if each.is_dir() and not each.is_symlink()]

@@ -102,6 +102,18 @@ class Campaign:
         number = self.state.counts["decision"] + 1
         self.write(e.StopIntended(f"d{number:05d}", target, WHO, "enough", f"request-{number}", list(shards)))
 
+    def smoke(self, arm: str, setup: str, outcome: Outcome | None = Outcome.FINISHED, seed: int = 0) -> str:
+        """An arm's smoke begins, and ends as `outcome` says; returns its id."""
+        attempt = 1 + sum(row["rung"] == "smoke" for row in self.state.shards_of(arm))
+        name = f"{arm}.smoke.s{seed}.a{attempt}"
+        commit, tree = str(self.state.experiments[arm]["commit"]), str(self.state.experiments[arm]["tree"])
+        self.write(e.ShardIntended(name, arm, seed, "smoke", attempt, 0, commit, tree, setup, smoke=True))
+        self.write(e.ShardStarted(name, "pid 7"))
+        if outcome is not None:
+            failed = outcome is not Outcome.FINISHED
+            self.write(e.ShardEnded(name, outcome, "what went wrong" if failed else "", 2.0, said="last words"))
+        return name
+
     def intend(self, arm: str, seed: int, rung: str = "screen", slot: int = 0) -> str:
         """A shard is about to be started; returns its id."""
         attempt = 1 + sum(row["seed"] == seed and row["rung"] == rung for row in self.state.shards_of(arm))

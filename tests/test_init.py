@@ -136,6 +136,10 @@ class TestRepositories:
         assert made.command == ("{python}", "train.py")
         assert made.fill_env(made.values("screen", 3, root)) == {"COCKPIT_SEED": "3", "COCKPIT_BUDGET": "300"}
         assert plan.questions == ()
+        assert made.smoke is None
+        assert any("No smoke run: the budget cannot be set from outside yet" in finding for finding in plan.findings)
+        assert "# [smoke]" in plan.toml
+        assert "# budget = 10  # seconds" in plan.toml
         assert [name for name, _ in plan.inbox] == ["0001-wire-seed-and-budget.md"]
         assert (root / ".cockpit/inbox/0001-wire-seed-and-budget.md").read_text() == plan.inbox[0][1]
 
@@ -166,6 +170,9 @@ class TestRepositories:
         assert plan.inbox == ()
         assert made.env == {}
         assert made.rungs[0].budget == 200
+        assert made.smoke is not None
+        assert (made.smoke.budget, made.smoke.timeout_s) == (1, made.rungs[0].timeout_s)
+        assert not any("smoke" in finding for finding in plan.findings)
         assert made.editable == ("train.py", "model.py")
         assert made.is_protected("dataset.py")
         assert made.is_protected("evaluate.py")

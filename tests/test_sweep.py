@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from engine.edits import apply, parse
 from engine.novelty import change_class
-from engine.proposers.base import Tried
+from engine.proposers.base import ProposerError, Tried
 from engine.proposers.constants import sites, turned
 from engine.proposers.sweep import Sweep, draw, turns_in
 from engine.types import Change
@@ -136,6 +139,77 @@ async def test_a_lab_with_one_constant_is_swept_to_its_end() -> None:
     heard = await hear(Sweep(0), FakeDesk(files={"a.py": b"rate = 1.0\n"}))
     assert 3 <= len(heard.replies) <= 6
     assert len(set(heard.replies)) == len(heard.replies)
+
+
+# --- by Optuna ------------------------------------------------------------------------------------------------------------
+
+
+def gain(mechanism: str) -> float:
+    """A lab in which one constant matters: the nearer `rate` is to 4, the better."""
+    (turn,) = turns_in(mechanism)
+    return 1.0 - abs(float(turn.new) - 4.0) if turn.name == "rate" else -1.0
+
+
+def test_optuna_draws_the_same_for_the_same_seed_and_history_whenever_the_engine_was_restarted() -> None:
+    def campaign(seed: int, forget_at: int | None = None) -> list[str]:
+        past: list[Tried] = []
+        for n in range(10):
+            if n == forget_at:  # all that a new engine knows is what the ledger says
+                past = [Tried(str(each.mechanism), each.effect, each.verdict) for each in past]
+            drawn = draw(LAB, past, seed, "optuna")
+            assert drawn is not None
+            after = apply(parse(drawn[1]), LAB.get, lambda _: True, lambda _: False)
+            assert change_class({path: LAB[path] for path in after}, after) == Change.CONSTANTS
+            assert len(turns_in(drawn[0])) == 1
+            past.append(Tried(drawn[0], *[(None, None), (0.1, "solid"), (None, "broken")][n % 3]))
+        return [each.mechanism for each in past]
+
+    whole = campaign(1)
+    assert whole == campaign(1, forget_at=6)
+    assert whole != campaign(2)
+    assert len(set(whole)) == len(whole)
+    assert all(each.startswith("a sweep without a model, drawn by Optuna: ") for each in whole)
+
+
+def test_optuna_goes_where_it_got_better_and_away_from_what_broke() -> None:
+    files = {"a.py": b"rate = 1.5\nwidth = 8\ndepth = 4\ndecay = 0.1\nsquared = True\n"}
+    past: list[Tried] = []
+    for _ in range(40):
+        drawn = draw(files, past, 5, "optuna")
+        assert drawn is not None
+        (turn,) = turns_in(drawn[0])
+        broke = turn.name == "depth"
+        past.append(Tried(drawn[0], None if broke else gain(drawn[0]), "broken" if broke else "solid"))
+    late = [turns_in(each.mechanism)[0] for each in past[20:]]
+    rates = [float(turn.new) for turn in late if turn.name == "rate"]
+    assert len(rates) > len(late) / 2, "one constant of five matters, and it is found"
+    assert sum(3.0 <= each <= 5.0 for each in rates) > len(rates) / 2
+    assert sum(turn.name == "depth" for turn in late) <= 4
+
+
+async def test_without_optuna_the_proposer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ProposerError, match=r"pip install 'research-cockpit\[optuna\]'"):
+        await hear(Sweep(0, "optuna"), FakeDesk(files=LAB))
+
+
+def test_an_engine_draws_by_optuna_and_goes_on_after_a_restart(tiny: Make) -> None:
+    lab = tiny(queue=2)
+    path = lab.root / "cockpit.toml"
+    path.write_text(path.read_text().replace('kind = "recording"', 'kind = "sweep"\nseed = 4\nsearch = "optuna"'))
+    lab.git("commit", "-qam", "Sweep")
+    with lab.session() as session:
+        first, second = wait_for(lambda: len(found := waiting(session)) == 2 and found)
+        assert "drawn by Optuna" in first["mechanism"]
+    lab.stop()
+    with lab.session() as session:
+        decide(session, first, "decline", "no")
+        third = wait_for(lambda: next((row for row in waiting(session) if row["id"] == "p0003"), None))
+    files = {"train.py": (lab.root / "train.py").read_bytes()}
+    expected = draw(files, [Tried(row["mechanism"], None, None) for row in (first, second)], 4, "optuna")
+    assert expected is not None
+    assert third["mechanism"] == expected[0]
 
 
 def test_after_random_draws_half_go_on_from_what_helped() -> None:

@@ -85,7 +85,7 @@ loss = "loss"
 command = ["{{python}}", "score.py", "{{run_dir}}", "{{scores}}"]
 timeout = "{score_timeout}"
 
-{prepare}
+{prepare}{smoke}
 [rungs.screen]
 budget = {steps}
 timeout = "1m"
@@ -116,6 +116,13 @@ PREPARE = """
 [prepare]
 command = ["{python}", "prep.py", "{data}", "{held}"]
 timeout = "1m"
+"""
+
+
+SMOKE = """
+[smoke]
+budget = 1
+timeout = "30s"
 """
 
 
@@ -162,6 +169,7 @@ class TinyLab:
         slots: int = 2,
         queue: int = 3,
         prepare: bool = False,
+        smoke: bool = False,
         isolation: str = "auto",
         network: str = "none",
         seeds: Sequence[int] = (0, 1, 2),
@@ -178,7 +186,9 @@ class TinyLab:
         wanted = {"hold": self.hold, "mount": self.hold.parent, "steps": steps, "slots": slots, "queue": queue}
         wanted |= {"isolation": isolation, "network": network}
         wanted |= {"isolation": isolation, "seeds": list(seeds), "score_timeout": score_timeout, "extra": extra}
-        files["cockpit.toml"] = CONFIG.format(prepare=PREPARE if prepare else "", **wanted)
+        files["cockpit.toml"] = CONFIG.format(
+            prepare=PREPARE if prepare else "", smoke=SMOKE if smoke else "", **wanted
+        )
         files |= {"prep.py": PREP} if prepare else {}
         files |= {f"proposals/{number:03d}.md": text for number, text in enumerate(proposals)}
         for name, text in (files | dict(more or {})).items():

@@ -14,7 +14,7 @@ from engine.types import ProposalRow
 
 from ..editing import NotEdited, Scratch, editor, run_editor, scratch
 from ..format import plural
-from ..summary import cost
+from ..summary import broke_at_smoke, cost
 from ..widgets.prompt import Question
 from .reading import ReadingScreen, Shown
 
@@ -70,13 +70,14 @@ class DecidingScreen(ReadingScreen):
         if row["state"] == "refused":
             refused = f"{row['id']} could not be applied ({row['refusal']})"
             return None if refused_too else f"{refused}: there is nothing to decide; e edits it"
-        if row["state"] != "waiting":
+        mendable = refused_too and broke_at_smoke(self.model, row) is not None
+        if row["state"] != "waiting" and not mendable:
             return f"{row['id']} is {row['state']} already" + (f", by {row['decided_by']}" if row["decided_by"] else "")
         if self.shown is None or self.shown.proposal != row["id"]:
             return f"the diff of {row['id']} is not on the screen yet"
         if self.shown.hash != row["diff_hash"]:
             return f"the diff of {row['id']} has changed; it is being read again"
-        if sent := self._sent.get((self.shown.proposal, self.shown.hash)):
+        if not mendable and (sent := self._sent.get((self.shown.proposal, self.shown.hash))):
             return f"{row['id']} is {sent} already, by you"
         return None
 
@@ -283,7 +284,8 @@ class DecidingScreen(ReadingScreen):
             self._scratches.pop((name, file.diff_hash or ""), None)
             file.drop()
             self.keep = name
-            self.say(f"{answer['proposal']} takes the place of {name}: it waits for review", "good")
+            does = "repairs" if answer.get("repairs") == name else "takes the place of"
+            self.say(f"{answer['proposal']} {does} {name}: it waits for review", "good")
         if self.is_current:
             self.sync()
 
@@ -297,17 +299,21 @@ class DecidingScreen(ReadingScreen):
         return kept
 
     async def _queue_edit(self, file: Scratch, text: str) -> dict[str, Any]:
-        """Send what was saved. An editor may be open for hours: the engine has let go of this terminal meanwhile."""
+        """Send what was saved."""
         told = {"proposal": file.proposal, "diff_hash": file.diff_hash, "text": text}
-        for pause in (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 0.0):
-            try:
-                answer: dict[str, Any] = await self.cockpit.ask_twice("edited", **told)
-            except RpcError as error:
-                if error.code != DISCONNECTED or not pause:
-                    raise
-                await asyncio.sleep(pause)
-            else:
-                break
+        answer = await self.after_editor("edited", **told)
         if answer["refusal"]:
             raise RpcError(STALE + 1, f"{answer['proposal']} is refused ({answer['refusal']}): {answer['detail']}")
         return answer
+
+    async def after_editor(self, method: str, **told: Any) -> dict[str, Any]:
+        """Ask the engine after an editor had the screen. One may be open for hours: the engine has let go of this terminal
+        meanwhile, and it takes a moment to be attached again."""
+        for pause in (0.1, 0.2, 0.5, 1.0, 2.0, 4.0):
+            try:
+                return dict(await self.cockpit.ask_twice(method, **told))
+            except RpcError as error:
+                if error.code != DISCONNECTED:
+                    raise
+                await asyncio.sleep(pause)
+        return dict(await self.cockpit.ask_twice(method, **told))

@@ -41,6 +41,16 @@ class Shown:
     source: str = ""
 
 
+def _since(since: dict[str, Any] | None) -> Iterable[DiffLine]:
+    """How a repair differs from what had been approved, to be read before the whole diff that is decided on."""
+    if since is None:
+        return
+    approved = f"{since['proposal']} as approved ({since['experiment']}, commit {since['commit'][:10]})"
+    yield DiffLine("file", clean(f"THE DIFFERENCE TO {approved}"), "")
+    yield from parse_diff(clean(since["diff"]) or "Binary or no difference")
+    yield DiffLine("file", "THE WHOLE DIFF AGAINST THE TRUNK, which is decided on", "")
+
+
 class ReadingScreen(CockpitScreen):
     """Panes: queue, diff, and while a proposer is asked what it says. The paging keys always move the diff."""
 
@@ -236,7 +246,8 @@ class ReadingScreen(CockpitScreen):
         try:
             answer = await self.cockpit.link.call("diff", proposal=proposal)
             text = clean(answer["diff"])
-            self.shown = Shown(proposal, answer["hash"], answer["diff"], tuple(parse_diff(text)), answer["source"])
+            lines = (*_since(answer.get("since")), *parse_diff(text))
+            self.shown = Shown(proposal, answer["hash"], answer["diff"], lines, answer["source"])
             self._failed = None
         except RpcError as error:
             self._failed = (proposal, clean(error.message))

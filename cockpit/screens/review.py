@@ -10,12 +10,12 @@ from engine.text import clean, clean_all
 from ..advice import cannot_ask, who_is_asked
 from ..follow import OFFLINE
 from ..widgets.prompt import Question
-from .deciding import DecidingScreen
+from .writing import WritingScreen
 
 WANTED = 3
 
 
-class ReviewScreen(DecidingScreen):
+class ReviewScreen(WritingScreen):
     """Adds asking the lab's proposer, and stopping it."""
 
     def why_not(self, action: str) -> str | None:

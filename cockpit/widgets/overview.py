@@ -53,12 +53,19 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     shards = latest_attempts(model.shards_of(row["id"]))
     for shard in shards:
         if shard["outcome"] not in (None, "finished"):
-            text = f"seed {shard['seed']} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
+            name = "smoke" if shard.get("smoke") else f"seed {shard['seed']}"
+            text = f"{name} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
             lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
+            lines += printed(shard, width)
     for finding in model.findings_about(row["id"], *(shard["id"] for shard in shards)):
         name = "dim" if finding["severity"] == "note" else "warn"
         lines += [Line(((each, name),)) for each in f.wrap(finding["sentence"], width, 2)]
     return lines
+
+
+def printed(shard: ShardRow, width: int) -> list[Line]:
+    """What a smoke that failed printed last."""
+    return [Line((("  " + f.fit(each, width - 2).rstrip(), "dim"),)) for each in shard.get("said", "").splitlines()]
 
 
 def _pairs(row: ExperimentRow, width: int) -> list[Line]:
@@ -94,6 +101,9 @@ def _shard(model: ReadModel, row: ShardRow, width: int) -> list[Line]:
     lines = [Line(((f"{sign} {word}", colour), (f"   {row['id']}", "dim")))]
     if row["detail"]:
         lines += [Line(((each, "text"),)) for each in f.wrap(row["detail"], width, 3)]
+    lines += printed(row, width)
+    if row.get("smoke"):
+        lines.append(Line((("a smoke run: it shows that the code runs, and counts for nothing else", "dim"),)))
     if row["state"] in ("running", "scoring") and live is not None:
         step = f"step {live.step}" + (f" of {live.total}" if live.total else "")
         facts = (

@@ -9,7 +9,7 @@ from engine.types import ProposalRow
 
 from .. import format as f
 from ..model import ReadModel
-from ..summary import asked_cost, cost, past_of_category, trunk_noise
+from ..summary import asked_cost, broke_at_smoke, cost, past_of_category, trunk_noise
 from .lines import Line, Lines, Span
 from .second_reader import risks
 
@@ -95,6 +95,7 @@ def claim(model: ReadModel, row: ProposalRow, diff: str | None, width: int, note
     lines: list[Line] = [Line(((each, "strong"),)) for each in f.wrap(row["hypothesis"] or "(no hypothesis)", inner, 3)]
     lines.append(_identity(row))
     lines += _fate(model, row, inner)
+    lines += _broke(model, row, inner)
     if note:
         lines.append(Line(((note, "warn"),)))
     lines.append(Line())
@@ -155,6 +156,7 @@ def _fate(model: ReadModel, row: ProposalRow, width: int) -> list[Line]:
     if row["state"] == "waiting":
         story = [f"takes the place of {row['replaces']}"] if row.get("replaces") else []
         story += [f"edited by {row['co_author']}"] if row.get("co_author") else []
+        story += [f"repairs {row['repairs']}, which broke at its smoke"] if row.get("repairs") else []
         story += ["put off before"] if row.get("deferred") else []
         return [Line(((" · ".join(story), "accent"),))] if story else []
     sign, colour = STATES.get(row["state"], ("?", "dim"))
@@ -166,6 +168,20 @@ def _fate(model: ReadModel, row: ProposalRow, width: int) -> list[Line]:
         Line(((f"{sign} " if at == 0 else "  ", colour), (each, colour)))
         for at, each in enumerate(f.wrap(text, width - 2, 4))
     ]
+
+
+def _broke(model: ReadModel, row: ProposalRow, width: int) -> list[Line]:
+    """What failed at the smoke of this proposal, or of the one that it repairs, with its last lines."""
+    about = model.proposals.get(row["repairs"], row) if row.get("repairs") and row["state"] == "waiting" else row
+    experiment = broke_at_smoke(model, about)
+    if experiment is None or experiment["verdict"] is None:
+        return []
+    hint = "; e edits it, and what you save waits for review" if about is row else ""
+    lines = _labelled("broke", experiment["verdict"]["sentence"] + hint, width, "bad")
+    for shard in model.shards_of(experiment["id"]):
+        for each in shard.get("said", "").splitlines():
+            lines.append(Line(((f.fit("", 12), "faint"), (f.fit(each, width - 12).rstrip(), "dim"))))
+    return lines
 
 
 def _labelled(label: str, text: str, width: int, name: str = "text") -> list[Line]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .. import format as f
 from ..model import ReadModel
-from ..summary import Facts, RowKey, experiment_facts, glyph, shard_facts
+from ..summary import Facts, RowKey, experiment_facts, full, glyph, shard_facts
 from .lines import Line, Lines, Span
 
 
@@ -199,7 +199,7 @@ class RunsTable(Lines):
         row = model.experiments[key.experiment]
         if cols.spark:
             shards = model.shards_of(key.experiment)
-            spark = next((s for shard in reversed(shards) if (s := _spark(model, shard["id"], cols.spark))), "")
+            spark = next((s for shard in reversed(full(shards)) if (s := _spark(model, shard["id"], cols.spark))), "")
         return row_line(experiment_facts(model, row), cols, spark=spark, mark=self.marks.get(key.experiment))
 
 

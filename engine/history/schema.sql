@@ -16,14 +16,15 @@ CREATE TABLE IF NOT EXISTS proposals (
     files STRUCT(path VARCHAR, added BIGINT, removed BIGINT, status VARCHAR)[],
     risks VARCHAR[], refusal VARCHAR, detail VARCHAR, why VARCHAR, decided_by VARCHAR, experiment VARCHAR,
     created DOUBLE, change VARCHAR, fingerprint VARCHAR, duplicate_of VARCHAR, origin VARCHAR, round VARCHAR,
-    predicted_effect DOUBLE, replaces VARCHAR, replaced_by VARCHAR, co_author VARCHAR, deferred DOUBLE
+    predicted_effect DOUBLE, replaces VARCHAR, replaced_by VARCHAR, co_author VARCHAR, deferred DOUBLE,
+    repairs VARCHAR
 );
 
 -- each time that a model was asked; `state` is asking, done, or how it failed
 CREATE TABLE IF NOT EXISTS rounds (
     id VARCHAR, seq BIGINT, proposer VARCHAR, state VARCHAR, detail VARCHAR, category VARCHAR, retry_at DOUBLE,
     wanted BIGINT, added VARCHAR[], note VARCHAR, usd DOUBLE, began DOUBLE, ended DOUBLE,
-    revises VARCHAR
+    revises VARCHAR, repairs VARCHAR
 );
 
 -- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`; `round` may be a brief or a
@@ -61,11 +62,11 @@ CREATE TABLE IF NOT EXISTS experiments (
     why VARCHAR, created DOUBLE
 );
 
--- a shard that did not finish has no metric: NULL, never 0 or 100
+-- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -104,10 +105,19 @@ CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage B
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
--- every shard with what it tried; `gain` > 0 is better than the trunk on the same seed at the same rung
+-- what came of smokes; they are no results, and in none of the other views
+CREATE OR REPLACE VIEW smokes AS
+SELECT
+    s.id AS run, s.experiment, e.role, e.hypothesis, s.seed, s.attempt, s.state, s.outcome, s.ended - s.started AS seconds,
+    make_timestamp((s.started * 1e6)::BIGINT) AS started, s.detail, e.branch
+FROM shards s
+LEFT JOIN experiments e ON e.id = s.experiment
+WHERE s.smoke;
+
+-- every shard but smokes with what it tried; `gain` > 0 is better than the trunk on the same seed at the same rung
 CREATE OR REPLACE VIEW runs AS
 SELECT
     s.id AS run, s.experiment, e.role, e.hypothesis, e.category, p.proposer, s.rung, s.seed, s.attempt, s.state,
@@ -121,7 +131,8 @@ SELECT
 FROM shards s
 LEFT JOIN experiments e ON e.id = s.experiment
 LEFT JOIN proposals p ON p.id = e.proposal
-LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed;
+LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed
+WHERE NOT s.smoke;
 
 -- experiments, best first: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
 -- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict

@@ -217,7 +217,9 @@ class Store:
         return curves
 
     def rank(self, limit: int = 20) -> list[Ranked]:
-        """Experiments, best first, each with the latest shard of every seed and rung; see the view `leaderboard`."""
+        """Experiments, best first, each with the latest shard of every seed and rung; see the view `leaderboard`.
+
+        A smoke is listed where it failed, which is then all that there is."""
         best = self._ask(
             "SELECT experiment, hypothesis, verdict, effect, lo, hi, n FROM leaderboard ORDER BY rank LIMIT ?", [limit]
         )
@@ -225,6 +227,7 @@ class Store:
         shards: dict[str, list[RankedShard]] = {each: [] for each in ids}
         for experiment, seed, rung, outcome, metric in self._ask(
             "SELECT experiment, seed, rung, outcome, metric FROM shards WHERE experiment IN (SELECT unnest(?)) "
+            "AND NOT (smoke AND coalesce(outcome, 'finished') = 'finished') "
             "QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1 "
             "ORDER BY rung, seed",
             [ids],

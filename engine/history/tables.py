@@ -70,7 +70,7 @@ def _experiment(row: Mapping[str, Any]) -> Record:
 
 
 def _shard(row: Mapping[str, Any]) -> Record:
-    return {**row, "sources": sorted(row["sources"].items())}
+    return {**row, "sources": sorted(row["sources"].items()), "smoke": bool(row.get("smoke"))}
 
 
 def _decision(row: Mapping[str, Any]) -> Record:

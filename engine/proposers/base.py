@@ -28,7 +28,8 @@ class Reply:
     """One reply in the SEARCH/REPLACE format, untrusted, and where it came from (a file, a model) in a few words.
 
     `by` names the proposer where that is not the lab's own; `again` that a person wants it though it was proposed before;
-    `replaces` the proposal that it is a revision of, and `co_author` the person who edited it."""
+    `replaces` the proposal that it is a revision of, `co_author` the person who edited it, and `repairs` the approved one that
+    it mends."""
 
     text: str
     source: str
@@ -36,6 +37,7 @@ class Reply:
     again: bool = False
     replaces: str = ""
     co_author: str = ""
+    repairs: str = ""
 
     @property
     def digest(self) -> str:
@@ -138,6 +140,7 @@ class Settings:
     max_tokens: int = 32_000
     timeout_s: float = 600.0
     seed: int = 0
+    search: str = "random"
 
 
 def _none(lab_root: Path, settings: Settings) -> Proposer:
@@ -153,7 +156,7 @@ def _recording(lab_root: Path, settings: Settings) -> Proposer:
 def _sweep(lab_root: Path, settings: Settings) -> Proposer:
     from engine.proposers.sweep import Sweep
 
-    return Sweep(settings.seed)
+    return Sweep(settings.seed, settings.search)
 
 
 def _claude(lab_root: Path, settings: Settings) -> Proposer:

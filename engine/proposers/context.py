@@ -49,6 +49,9 @@ class Context:
     note: str = ""
     revises: str = ""  # the id of a proposal that is to be written anew as the note says
     revised: str = ""  # and what it was
+    repairs: str = ""  # the id of an approved proposal that broke at its smoke, and is to be mended
+    repaired: str = ""  # what it was
+    broke: str = ""  # and what it printed last
     secrets: tuple[str, ...] = ()
     key: bytes = b""
 
@@ -152,6 +155,8 @@ def _now(context: Context) -> str:
             f"The last {context.without_gain} experiments brought no solid gain. Do not tune further what is there: propose "
             "structural changes, of kinds that the history has not seen."
         )
+    if context.repairs:
+        return "\n\n".join([*parts, *_repair(context)])
     if context.revises:
         return "\n\n".join([*parts, *_revision(context)])
     if context.note.strip():
@@ -160,6 +165,20 @@ def _now(context: Context) -> str:
     kinds = "each in a category of its own" if n > 1 else "in the category that you think most of"
     parts.append(f"# Request\nWrite {n} proposal{'s' if n != 1 else ''}, {kinds}. One idea each.")
     return "\n\n".join(parts)
+
+
+def _repair(context: Context) -> list[str]:
+    """The request to mend one proposal: what it was and what it printed are data."""
+    was = fenced(context.repaired, f'proposal="{context.repairs}"', context.key, context.secrets, limit=MAX_FILE)
+    said = tail(stripped(context.broke), 2 * LOG_LINES, 2 * LOG_CHARS)
+    return [
+        f"# To be repaired\nThe researcher approved {context.repairs}, which was:",
+        was,
+        "It failed in its smoke run, which is its first step, so nothing else of it was run. What it printed last:",
+        fenced(said, "what it printed last", context.key, context.secrets),
+        "# Request\nWrite one proposal that takes its place: the same idea with what failed mended and nothing else changed, "
+        "whole, and against the files as they are given above. The researcher reads how it differs from what was approved.",
+    ]
 
 
 def _revision(context: Context) -> list[str]:

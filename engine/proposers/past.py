@@ -109,8 +109,10 @@ class _Writer:
 
     def _cost(self, name: str) -> list[str]:
         """Speed and memory beside the trunk's, as far as they were measured."""
-        shards = [row["id"] for row in self.state.shards_of(name) if row["outcome"] == Outcome.FINISHED]
-        trunk = [row["id"] for row in self.state.shards_of(str(self.state.experiments[name]["baseline"]))]
+        ran = [row for row in self.state.shards_of(name) if row["outcome"] == Outcome.FINISHED]
+        shards = [row["id"] for row in ran if not row.get("smoke")]
+        arm = self.state.shards_of(str(self.state.experiments[name]["baseline"]))
+        trunk = [row["id"] for row in arm if not row.get("smoke")]
         out = []
         for what, found, form in (
             ("tokens/s", self.speeds, "{:.0f}"),
@@ -123,13 +125,22 @@ class _Writer:
         return out
 
     def _output(self, name: str) -> str:
-        """What its failed shards said last: untrusted, to be fenced."""
-        said = [
-            f"{row['outcome']}: {row['detail']}"
-            for row in self.state.shards_of(name)
-            if row["outcome"] not in (None, "finished")
-        ]
-        return "\n".join(dict.fromkeys(said))
+        return _failures(self.state, name)
+
+
+def _failures(state: State, experiment: str) -> str:
+    """What the failed shards of an experiment said last: untrusted, to be fenced."""
+    said = [
+        f"{row['outcome']}: {row['detail']}" + (f"\n{row['said']}" if row.get("said") else "")
+        for row in state.shards_of(experiment)
+        if row["outcome"] not in (None, "finished")
+    ]
+    return "\n".join(dict.fromkeys(said))
+
+
+def broke(state: State, proposal: str) -> str:
+    """How a proposal failed at its smoke; as untrusted as what it printed."""
+    return _failures(state, str(state.proposals[proposal]["experiment"]))
 
 
 def noise_lines(state: State) -> tuple[str, ...]:

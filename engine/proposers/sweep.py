@@ -1,17 +1,21 @@
 """Proposes with no model at all, by turning constants: the control arm that a model has to beat.
 
 Random first; after `EXPLORE` proposals, every other one goes on from what helped: further in the same direction, or two changes
-that helped, together. The same seed and the same history give the same proposals.
+that helped, together. With `search = "optuna"` a sampler of Optuna's chooses instead (`engine.proposers.sweep_optuna`). The
+same seed and the same history give the same proposals.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.proposers.base import Desk, Reply, Tried
+from engine.proposers import sweep_optuna
+from engine.proposers.base import Desk, ProposerError, Reply, Tried
 from engine.proposers.constants import Site, Value, others, scaled, sites, turned, written
 from engine.proposers.stream import Said, Written
 from engine.proposers.writing import Header, Unwritable, as_reply
@@ -19,6 +23,7 @@ from engine.reply import Refused
 from engine.types import Category, Verdict
 
 EXPLORE = 6
+OPTUNA_MISSES = 5  # of one constant: its values are used up then
 MISSES = 200  # draws in a row that brought nothing new, after which there is nothing left to draw
 _TURN = re.compile(r"(\S+?):(\S+) from (\S+) to (\S+?)(?=;|$)")
 _KINDS = (
@@ -43,47 +48,83 @@ class Turn:
         return f"{self.path}:{self.name} from {self.old} to {self.new}"
 
 
+Chosen = list[tuple[Turn, Site, Value]]
+
+
 class Sweep:
     """Draws turns of constants."""
 
     name = "sweep"
     unasked = True
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, search: str = "random") -> None:
         self.seed = seed
+        self.search = search
 
     async def propose(self, desk: Desk) -> AsyncIterator[Said]:
-        """Replies, one after the other, until nothing new can be drawn."""
+        """Replies, one after the other, until nothing new can be drawn. Raises ProposerError where Optuna is missing."""
+        if self.search == "optuna" and not sweep_optuna.is_installed():
+            raise ProposerError(sweep_optuna.MISSING)
         files = await desk.files()
         past = list(await desk.tried())
         while True:
-            reply = draw(files, past, self.seed)
+            reply = await asyncio.to_thread(draw, files, tuple(past), self.seed, self.search)  # Optuna takes its time
             if reply is None:
                 return
             past.append(Tried(reply[0], None, None))
             yield Written(Reply(reply[1], f"sweep, seed {self.seed}, draw {len(past)}", self.name))
 
 
-def draw(files: Mapping[str, bytes], past: list[Tried], seed: int) -> tuple[str, str] | None:
+def draw(
+    files: Mapping[str, bytes], past: Sequence[Tried], seed: int, search: str = "random"
+) -> tuple[str, str] | None:
     """(mechanism, reply) of the next proposal after these; None when there is none left that is new."""
     places = {(site.path, site.name): site for path, data in sorted(files.items()) for site in sites(path, data)}
     if not places:
         return None
     known = {frozenset(map(str, turns_in(each.mechanism))) for each in past}
-    chance = random.Random(f"{seed}:{len(past)}")
-    for _ in range(MISSES):
-        found = _from_what_helped(past, places, chance) if len(past) >= EXPLORE and chance.random() < 0.5 else None
-        chosen = found or [_random(list(places.values()), chance)]
+    for chosen, how in _choices(places, past, seed, search):
         if any(turn.old == turn.new for turn, _, _ in chosen) or frozenset(str(turn) for turn, _, _ in chosen) in known:
             continue
         try:
-            return _reply(files, chosen, "from what helped" if found else "at random")
+            return _reply(files, chosen, how)
         except (Unwritable, Refused):
             continue
     return None
 
 
-Chosen = list[tuple[Turn, Site, Value]]
+def _choices(
+    places: Mapping[tuple[str, str], Site], past: Sequence[Tried], seed: int, search: str
+) -> Iterator[tuple[Chosen, str]]:
+    """What might be proposed next, and how it was drawn; the first that is new is taken."""
+    if search == "optuna":
+        yield from _by_optuna(places, past, seed)
+        return
+    chance = random.Random(f"{seed}:{len(past)}")
+    for _ in range(MISSES):
+        found = _from_what_helped(past, places, chance) if len(past) >= EXPLORE and chance.random() < 0.5 else None
+        yield found or [_random(list(places.values()), chance)], "from what helped" if found else "at random"
+
+
+def _by_optuna(
+    places: Mapping[tuple[str, str], Site], past: Sequence[Tried], seed: int
+) -> Iterator[tuple[Chosen, str]]:
+    named = {f"{path}:{name}": site for (path, name), site in places.items()}
+    turned_before = []
+    for each in past:
+        turns = turns_in(each.mechanism)
+        site = named.get(f"{turns[0].path}:{turns[0].name}") if len(turns) == 1 else None
+        value = _read(site, turns[0].new) if site else None
+        if site is not None and value is not None:
+            turned_before.append((f"{site.path}:{site.name}", value, each))
+    missed: Counter[str] = Counter()
+    while named:
+        site, value = sweep_optuna.suggest(named, turned_before, seed, len(past), missed.total())
+        yield [_turn(site, value)], "by Optuna"
+        name = f"{site.path}:{site.name}"  # whoever asks for another had this one before
+        missed[name] += 1
+        if missed[name] >= (1 if site.choices or isinstance(site.value, bool) else OPTUNA_MISSES):
+            del named[name]
 
 
 def _random(places: list[Site], chance: random.Random) -> tuple[Turn, Site, Value]:
@@ -98,7 +139,7 @@ def _turn(site: Site, value: Value) -> tuple[Turn, Site, Value]:
 
 
 def _from_what_helped(
-    past: list[Tried], places: Mapping[tuple[str, str], Site], chance: random.Random
+    past: Sequence[Tried], places: Mapping[tuple[str, str], Site], chance: random.Random
 ) -> Chosen | None:
     """Further in a direction that helped, or two things that helped at once; None when nothing has."""
     helped = [
