@@ -67,6 +67,7 @@ class ReviewScreen(DecidingScreen):
 
     def _begun(self, answer: dict[str, Any]) -> tuple[str, str]:
         if "round" in answer:
+            self.cockpit.listener.listen(answer["round"]["id"])
             return f"{clean(answer['round']['id'])} has begun", "good"
         if answer["added"]:
             return f"added {clean(', '.join(answer['added']))}", "good"
