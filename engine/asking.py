@@ -210,7 +210,7 @@ class Asking:
         except ProposerError as error:
             made.failed = Failed(Failure.REJECTED, str(error))
         except asyncio.CancelledError:
-            made.failed = Failed(Failure.CANCELLED, "cancelled; what had been queued before stays")
+            made.failed = Failed(Failure.CANCELLED, "what had been queued before stays")
         except Exception as error:
             log.exception("round %s", made.name)
             made.failed = Failed(Failure.REJECTED, clean(f"the proposer broke: {type(error).__name__}: {error}")[:500])

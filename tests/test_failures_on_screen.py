@@ -1,4 +1,4 @@
-"""Each way that asking can fail, as the researcher sees it on the Review screen: in words, with what to do, small screen or large.
+"""Each way that asking can fail, as the researcher sees it on the Review screen: in words, with what to do, at any size.
 
 Real cockpit, real engine, real SDK. `COCKPIT_SHOTS=DIR` keeps a picture of every failure, to be looked at.
 """
@@ -94,6 +94,8 @@ async def shows(desk: Sitting, failure: Failure, says: list[str], rounds: int) -
     pane = desk.review.asking_pane
     assert pane.region.bottom < desk.app.size.height, "the pane ends above the question and the status line"
     assert len(pane.lines) <= pane.size.height, "nothing of it is below its edge"
+    assert "begun" not in desk.status
+    assert "so far" not in desk.review.asking_pane.lines[0].text, "what has ended costs no more"
     shot(desk, failure)
     assert f"{failure}" in desk.text, "and it is painted"
 
