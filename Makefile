@@ -4,6 +4,7 @@
 #   make test          install what the tests need and run them
 #   make check         ruff, mypy --strict, import-linter
 #   make bench         run the benchmarks, one after the other
+#   make proposers     what recorded proposals and a sweep find on the sample lab with equally many shards (a quarter of an hour)
 #   make clean-demo    stop the demo lab's engine and delete the lab
 #   make clean         delete .venv and caches (the demo lab stays)
 #
@@ -34,7 +35,7 @@ BIN := .venv/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
 
-.PHONY: help demo test check bench clean clean-demo
+.PHONY: help demo test check bench proposers clean clean-demo
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
@@ -53,7 +54,10 @@ check: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	@set -e; for each in benchmarks/*.py; do \
-	  if [ -e "$$each" ]; then echo "== $$each"; $(PY) "$$each"; fi; done
+	  if [ "$$each" != benchmarks/proposers.py ]; then echo "== $$each"; $(PY) "$$each"; fi; done
+
+proposers: .venv/.installed-dev
+	@nice $(PY) benchmarks/proposers.py
 
 # Told to end, the launcher stops the shards first; without ps it ends by itself once its directory is gone.
 clean-demo:

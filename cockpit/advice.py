@@ -16,10 +16,10 @@ ADVICE: dict[Failure, str] = {
     Failure.MALFORMED: "the others are queued: read why it was refused, edit it (e), or ask again (p)",
     Failure.OVERLOADED: "nothing is wrong here: ask again in some minutes (p)",
     Failure.RATE_LIMITED: "ask again after that (p)",
-    Failure.SPEND_LIMIT: "raise the limit in the account of your key, or wait until it begins anew",
+    Failure.SPEND_LIMIT: "it is in the account of your key, not in this lab; what waits can be decided meanwhile",
     Failure.NO_CREDENTIALS: "leave, export ANTHROPIC_API_KEY=… in this shell, and open the cockpit again",
     Failure.NO_NETWORK: "mend the line of the machine that the engine runs on (or ANTHROPIC_BASE_URL), then ask again (p)",
-    Failure.CUT_OFF: "nothing of it was used: ask again (p)",
+    Failure.CUT_OFF: "ask again (p)",
     Failure.CANCELLED: "ask again when you like (p)",
     Failure.REJECTED: "mend what it says, most often under [proposer] in cockpit.toml",
     Failure.NOT_INSTALLED: "then ask again (p)",
@@ -36,7 +36,7 @@ KINDS = {
 
 def outcome(row: RoundRow) -> tuple[str, str]:
     """How an ended round went, and the name of the colour to say it in."""
-    usd = "" if row["usd"] is None else f", ${row['usd']:.4f}"
+    usd = "" if not row["usd"] else f", ${row['usd']:.4f}"
     brought = f"{f.plural(len(row['added']), 'proposal')}{usd}"
     if row["state"] == "done":
         return f"{row['id']} done: {brought}", "good"

@@ -101,16 +101,29 @@ class Listener:
     def look(self) -> None:
         """Begin to follow the round that asks, when it is not followed yet."""
         row = self.model.asking()
-        if row is None or (self.stream is not None and self.stream.name == row["id"]):
+        if row is not None:
+            self.listen(row["id"])
+
+    def listen(self, name: str) -> None:
+        """Follow this round, which this cockpit began: it may end before its row says that it asks."""
+        if self.stream is not None and self.stream.name == name:
             return
         if self._task is not None:
             self._task.cancel()
-        self.stream = Stream(row["id"])
+        self.stream = Stream(name)
         self._task = asyncio.create_task(self._follow(self.stream))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the round that is followed is over; its row may say so before its stream does."""
+        if self.stream is None:
+            return False
+        row = self.model.rounds.get(self.stream.name)
+        return self.stream.ended or (row is not None and row["state"] != "asking")
 
     def forget(self) -> None:
         """Drop what an ended round said."""
-        if self.stream is not None and self.stream.ended:
+        if self.has_ended:
             self.stream = None
 
     async def _follow(self, stream: Stream) -> None:

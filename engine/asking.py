@@ -57,6 +57,7 @@ class Round:
     price: Price | None = None  # of that model
     usage: Usage = field(default_factory=Usage)
     heard: int = 0  # characters of the open call
+    written: list[str] = field(default_factory=list)  # the open call's text, thinking left out
     added: list[str] = field(default_factory=list)
     failed: Failed | None = None
     ended: bool = False
@@ -229,7 +230,7 @@ class Asking:
         except ProposerError as error:
             made.failed = Failed(Failure.REJECTED, str(error))
         except asyncio.CancelledError:
-            made.failed = Failed(Failure.CANCELLED, "cancelled; what had been queued before stays")
+            made.failed = Failed(Failure.CANCELLED, "what had been queued before stays")
         except Exception as error:
             log.exception("round %s", made.name)
             made.failed = Failed(Failure.REJECTED, clean(f"the proposer broke: {type(error).__name__}: {error}")[:500])
@@ -239,9 +240,8 @@ class Asking:
     def _end(self, made: Round) -> None:
         failed = made.failed
         if made.call is not None:
-            self._end_call(
-                made, Called(self._least(made), None, "", failed.failure if failed else None, "it was not finished")
-            )
+            text, failure = "".join(made.written), failed.failure if failed else None
+            self._end_call(made, Called(self._least(made), None, text, failure, "it was not finished"))
         state = failed.failure if failed else "done"
         detail = self._scrub(failed.detail) if failed else ""
         if made.by:
@@ -267,6 +267,8 @@ class Asking:
     async def _hear(self, made: Round, said: Said) -> None:
         if isinstance(said, Thinking | Text):
             made.heard += len(said.text)
+            if isinstance(said, Text):
+                made.written.append(said.text)
             made.say("thinking" if isinstance(said, Thinking) else "text", text=clean(said.text))
         elif isinstance(said, Calling):
             self._begin_call(made, said)
@@ -336,7 +338,7 @@ class Asking:
                 cost,
             )
         )
-        made.call, made.model, made.usage, made.heard = name, said.model, Usage(), 0
+        made.call, made.model, made.usage, made.heard, made.written = name, said.model, Usage(), 0, []
         made.say("call", call=name, purpose=said.purpose, model=said.model)
 
     def _end_call(self, made: Round, said: Called) -> None:

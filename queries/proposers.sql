@@ -1,7 +1,8 @@
 -- title: Who proposes well
--- description: By proposer: proposals, duplicates, how many were judged and solid, the best effect, shard-minutes and dollars
+-- description: By proposer: proposals, verdicts, what came of it by its largest solid effects with their intervals, shard-minutes, dollars
 WITH shard_time AS (
-    SELECT experiment, sum(ended - started) / 60 AS minutes FROM shards WHERE ended IS NOT NULL GROUP BY experiment
+    SELECT experiment, count(*) AS shards, sum(ended - started) / 60 AS minutes
+    FROM shards WHERE ended IS NOT NULL GROUP BY experiment
 ), cost AS (
     SELECT proposer, sum(coalesce(usd, most_usd)) AS usd
     FROM calls
@@ -17,8 +18,15 @@ SELECT
     count(*) FILTER (p.refusal IS NOT NULL AND p.refusal != 'duplicate') AS refused,
     count(e.verdict) FILTER (e.verdict != 'undecided') AS judged,
     count(*) FILTER (e.verdict = 'solid') AS solid,
-    count(*) FILTER (e.verdict IN ('harmful', 'broken')) AS harmful_or_broken,
+    count(*) FILTER (e.verdict = 'solid' AND p.change = 'constant-only') AS solid_constant_only,
+    count(*) FILTER (e.verdict = 'not-solid') AS not_solid,
+    count(*) FILTER (e.verdict = 'harmful') AS harmful,
+    count(*) FILTER (e.verdict = 'broken') AS broken,
     max(e.effect) FILTER (e.verdict = 'solid') AS best_effect,
+    array_to_string(list_slice(list(printf('%+.4f [%+.4f, %+.4f]', e.effect, e.lo, e.hi) ORDER BY e.effect DESC)
+        FILTER (e.verdict = 'solid' AND e.effect IS NOT NULL), 1, 3), ', ') AS best_three,
+    median(e.effect) AS median_effect,
+    sum(t.shards) AS shards,
     sum(t.minutes) AS shard_minutes,
     any_value(c.usd) AS usd
 FROM proposals p

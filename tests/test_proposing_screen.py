@@ -77,7 +77,7 @@ async def test_proposals_stream_in_one_is_revised_one_declined_one_approved_and_
     first = Turn(
         answer(rate(2.0), WIDE, CALM), thinking="The rate looks low.\nSo does the width.", hold=threading.Event()
     )
-    async with at_review(lab, monkeypatch, first, Turn(answer(BROAD))) as (desk, server):
+    async with at_review(lab, monkeypatch, first, Turn(answer(BROAD)), Turn(answer(rate(3.0)))) as (desk, server):
         assert "by claude" in desk.text
         await desk.press("p")
         await desk.until(lambda: desk.asking)
@@ -123,6 +123,22 @@ async def test_proposals_stream_in_one_is_revised_one_declined_one_approved_and_
         verdict = experiments["0001"]["verdict"]
         assert verdict is not None
         assert verdict["verdict"] == "solid"
+        (finished,) = {shard["outcome"] for shard in desk.app.model.shards.values() if shard["experiment"] == "0001"}
+        assert finished == "finished"
+        branch = str(experiments["0001"]["branch"])
+        assert "RATE = 2.0" in lab.git("show", f"{branch}:train.py")
+
+        revision = server.messages[1]["messages"][0]["content"][-1]["text"]
+        assert "12 fits" in revision, "the note of the revision is an instruction"
+        assert desk.states().get("p0005") is None
+        await desk.press("p")
+        await desk.until(lambda: desk.asking)
+        await desk.press("enter")
+        await desk.until(lambda: desk.states().get("p0005") == "waiting")
+        told = "\n".join(block["text"] for block in server.messages[2]["messages"][0]["content"])
+        for each in ("declined by the researcher: no luck", "12 fits", "A rate of 2.0 is better", "solid"):
+            assert each in told
+        assert len(server.messages) == 3
         assert KEY not in desk.text
     lab.stop()
     assert KEY.encode() not in everything(lab)

@@ -156,7 +156,11 @@ async def test_proposers(ask: Asker) -> None:
     assert sum(row["judged"] for row in rows) == 4
     assert sum(row["solid"] for row in rows) == 1
     assert all(row["proposals"] >= row["judged"] for row in rows)
-    assert next(row["shard_minutes"] for row in rows if row["judged"]) > 0
+    (row,) = rows
+    assert [row[name] for name in ("solid", "not_solid", "harmful", "broken", "solid_constant_only")] == [1, 1, 1, 1, 0]
+    assert (row["best_effect"], row["best_three"]) == (about(0.1), "+0.1000 [+0.0800, +0.1200]")
+    assert row["median_effect"] == about(0.01)
+    assert (row["shards"], row["shard_minutes"]) == (13, about(13 / 6))
 
 
 @in_turn

@@ -246,6 +246,7 @@ class DecidingScreen(ReadingScreen):
             answer = await self.cockpit.ask_twice(
                 "revise", proposal=shown.proposal, diff_hash=shown.hash, why=why, wait=False
             )
+            self.cockpit.listener.listen(answer["round"]["id"])
             self.say(f"{shown.proposal} is sent back: {answer['round']['id']} writes what takes its place", "good")
         except RpcError as error:
             self._look_again(error)

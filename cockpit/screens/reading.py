@@ -329,7 +329,7 @@ class ReadingScreen(CockpitScreen):
             self.terms = ""
         elif self.pane != "queue":
             self.pane = "queue"
-        elif (stream := self.cockpit.listener.stream) is not None and stream.ended:
+        elif self.cockpit.listener.has_ended:
             self.cockpit.listener.forget()
         else:
             self.cockpit.show_screen("runs")

@@ -61,13 +61,14 @@ class ReviewScreen(WritingScreen):
         except RpcError as error:
             self.say(clean(error.message), "bad")
         else:
-            self.say(*self._begun(answer))
+            if "round" in answer:
+                self.cockpit.listener.listen(answer["round"]["id"])  # its pane says the rest
+            else:
+                self.say(*self._added(answer))
         if self.is_current:
             self.sync()
 
-    def _begun(self, answer: dict[str, Any]) -> tuple[str, str]:
-        if "round" in answer:
-            return f"{clean(answer['round']['id'])} has begun", "good"
+    def _added(self, answer: dict[str, Any]) -> tuple[str, str]:
         if answer["added"]:
             return f"added {clean(', '.join(answer['added']))}", "good"
         return clean(answer.get("stopped") or "the proposer has nothing more to propose"), "warn"

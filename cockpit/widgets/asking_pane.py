@@ -43,15 +43,18 @@ class AskingPane(Lines):
     def redraw(self, stream: Stream, row: RoundRow | None, model: str, *, focused: bool) -> None:
         """Show the window on what was said, and below it how it went."""
         width = max(self.size.width, 1)
-        cost = "" if stream.usd is None else f"${stream.usd:.4f}" + ("" if stream.ended else " so far")
-        note = " · ".join(each for each in (model, cost) if each)
         ended = row is not None and row["state"] != "asking"
+        usd = row["usd"] if ended and row is not None else stream.usd
+        cost = "" if not usd else f"${usd:.4f}" + ("" if ended else " so far")
+        note = " · ".join(each for each in (model, cost) if each)
         title = f" {stream.name} ended" if ended else f" asking, {stream.name} · x stops it"
         foot = self._foot(row, width) if ended and row is not None else []
-        height = max(self.size.height - 1 - len(foot), 0)
-        window = self._window(self._body(stream, max(width, 8)), height)
-        window += [Line()] * (height - len(window))
-        self.show([rule(title, width, note, focused=focused), *window, *foot])
+        body = self._body(stream, max(width, 8))
+        gap = [Line()] if foot and body and self.size.height > len(foot) + 3 else []
+        height = max(self.size.height - 1 - len(gap) - len(foot), 0)
+        window = self._window(body, height)
+        fill = [Line()] * (height - len(window))  # below the foot, which stays with what it is about
+        self.show([rule(title, width, note, focused=focused), *window, *gap, *foot, *fill])
 
     def _foot(self, row: RoundRow, width: int) -> list[Line]:
         text, name = outcome(row)

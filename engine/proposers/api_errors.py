@@ -85,13 +85,13 @@ def _status(error: BaseException, now: float) -> CallFailed:
         return CallFailed(
             Failure.NO_CREDENTIALS, f"the API does not take the key ({said}): set another ANTHROPIC_API_KEY"
         )
+    wait = retry_after(getattr(getattr(error, "response", None), "headers", {}), now)
     if status == 429 or kind == "rate_limit_error":
-        wait = retry_after(getattr(getattr(error, "response", None), "headers", {}), now)
         return CallFailed(
             Failure.RATE_LIMITED, f"the API limits the rate of this key ({said})", again=True, wait_s=wait
         )
     if status >= 500 or kind in ("overloaded_error", "api_error", "timeout_error"):
-        return CallFailed(Failure.OVERLOADED, f"the API has too much to do ({status}: {said})", again=True)
+        return CallFailed(Failure.OVERLOADED, f"the API has too much to do ({status}: {said})", again=True, wait_s=wait)
     return CallFailed(Failure.REJECTED, f"the API took the request for wrong ({status} {kind}: {said})")
 
 

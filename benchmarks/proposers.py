@@ -1,0 +1,157 @@
+"""Compares proposers that cost nothing: what recorded proposals and a sweep over constants find with equally many shards.
+
+    python benchmarks/proposers.py [--shards 30] [--keep DIR]
+
+Each proposer gets a fresh copy of the sample lab: the same trunk, the same data, the same seeds. Nothing is signed off, so that
+every experiment of both is compared with that trunk. The next proposal is approved, whatever it says, for as long as its seeds
+still fit into the number of shards. Then `queries/proposers.sql` is asked once, over both histories. It takes a quarter of an
+hour on two cores, so that `make bench` leaves it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from cockpit.attach import Session, attached, state_dir
+from cockpit.commands import wait_down
+from cockpit.demo import set_up
+from engine.methods import DEMO_POLICY
+
+ROOT = Path(__file__).resolve().parent.parent
+ARMS = ("recording", "sweep")
+NAMES = {"id", "proposal", "experiment", "baseline", "duplicate_of", "round"}
+"""Columns that name a row of the same lab."""
+POLL_S = 0.5
+
+
+def make_lab(root: Path, kind: str) -> None:
+    """A fresh sample lab whose proposer is `kind`; two proposals wait at a time, so that a sweep soon sees how others went."""
+    problem = set_up(root)
+    if problem:
+        raise SystemExit(problem)
+    path = root / "cockpit.toml"
+    text = path.read_text("utf-8")
+    for old, new in (('kind = "recording"', f'kind = "{kind}"'), ("queue = 6", "queue = 2")):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text, "utf-8")
+    subprocess.run(["git", "-C", str(root), "commit", "-q", "--allow-empty", "-am", f"Propose by {kind}"], check=True)
+
+
+def campaign(root: Path, kind: str, budget: int) -> None:
+    """Run experiments until no further one fits into `budget` shards, the trunk's own left out."""
+    make_lab(root, kind)
+    with attached(root) as session:
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        head, told = 0, ""
+        while True:
+            fresh, head = session.rows(head)
+            rows.update({(row["kind"], row["id"]): row for row in fresh})
+            seeds = len(rows["lab", "lab"]["seeds"]) if ("lab", "lab") in rows else 0
+            text, going = advance(session, list(rows.values()), budget, seeds)
+            if text != told:
+                print(f"{kind}: {text}", file=sys.stderr, flush=True)
+                told = text
+            if not going:
+                break
+            time.sleep(POLL_S)
+        session.call("shutdown")
+    wait_down(root)
+
+
+def advance(session: Session, rows: list[dict[str, Any]], budget: int, seeds: int) -> tuple[str, bool]:
+    """Approve the next proposal if there is room for it; how things stand, and whether they go on."""
+    experiments = [row for row in rows if row["kind"] == "experiment" and row["role"] == "experiment"]
+    names = {row["id"] for row in experiments}
+    shards = [row for row in rows if row["kind"] == "shard" and row["experiment"] in names]
+    going = [row for row in experiments if row["state"] in ("queued", "running")]
+    owed = sum(max(0, seeds - sum(shard["experiment"] == row["id"] for shard in shards)) for row in going)
+    waiting = [row for row in rows if row["kind"] == "proposal" and row["state"] == "waiting"]
+    room = seeds > 0 and len(shards) + owed + seeds <= budget
+    if room and waiting and len(going) < 2:
+        approve(session, waiting[0])
+    phase = session.call("status")["phase"]
+    failed = phase.startswith(("stalled", "preparing data failed", "the trunk itself fails"))
+    dry = not waiting and not going and phase == "idle"
+    text = f"{len(experiments) - len(going)} experiments settled, {len(shards)} of {budget} shards begun"
+    if failed:
+        raise SystemExit(phase)
+    return text, bool(going) or (room and not dry)
+
+
+def approve(session: Session, row: dict[str, Any]) -> None:
+    """What `cockpit demo --approve-all` does; the engine takes it in the sample lab alone."""
+    session.call(
+        "decide",
+        proposal=row["id"],
+        diff_hash=row["diff_hash"],
+        action="approve",
+        why="one arm of a comparison of proposers",
+        policy=DEMO_POLICY,
+        request_id=uuid.uuid4().hex,
+    )
+
+
+def both(histories: dict[str, Path]) -> duckdb.DuckDBPyConnection:
+    """A database whose tables are the rows of all these histories, each with its lab's name before its ids."""
+    con = duckdb.connect()
+    for arm, path in histories.items():
+        con.execute(f"ATTACH '{path}' AS {arm} (READ_ONLY)")
+    for table in ("proposals", "experiments", "shards", "calls"):
+        parts = []
+        for arm in histories:
+            columns = {row[0] for row in con.execute(f"DESCRIBE {arm}.{table}").fetchall()}
+            renamed = ", ".join(f"'{arm}:' || {name} AS {name}" for name in sorted(columns & NAMES))
+            parts.append(f"SELECT * REPLACE ({renamed}) FROM {arm}.{table}")
+        con.execute(f"CREATE TABLE {table} AS {' UNION ALL '.join(parts)}")
+    return con
+
+
+def trunks(con: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    """The metric of each lab's trunk, seed by seed: both arms are compared with the same numbers, or this shows that not."""
+    return con.execute(
+        "SELECT split_part(experiment, ':', 1) AS lab, list(metric ORDER BY seed) FROM shards "
+        "WHERE experiment LIKE '%:trunk-%' AND outcome = 'finished' GROUP BY lab ORDER BY lab"
+    ).fetchall()
+
+
+def table(con: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The answer, turned: one line a column, one column a row, as Markdown."""
+    found = con.execute(sql)
+    names = [each[0] for each in found.description or ()]
+    rows = found.fetchall()
+    lines = [[name, *(shown(row[n]) for row in rows)] for n, name in enumerate(names)]
+    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "|---" * (len(rows) + 1) + "|", *body])
+
+
+def shown(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--shards", type=int, default=30, help="how many each proposer may use (30)")
+    parser.add_argument("--keep", type=Path, help="where the two labs are made and kept; left out: nowhere")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cockpit-proposers-") as scratch:
+        place = args.keep or Path(scratch)
+        for arm in ARMS:
+            campaign(place / arm, arm, args.shards)
+        con = both({arm: state_dir(place / arm).history for arm in ARMS})
+        for lab, metrics in trunks(con):
+            print(f"trunk of {lab}: {metrics}")
+        print(table(con, (ROOT / "queries" / "proposers.sql").read_text("utf-8")))
+
+
+if __name__ == "__main__":
+    main()
