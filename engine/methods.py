@@ -196,6 +196,9 @@ class Methods:
             raise RpcError(
                 rpc.NOT_NOW, "a policy decides by the lab file's [gates] alone; --approve-all is the sample lab's"
             )
+        row = self.core.state.proposals.get(proposal)
+        if policy and row is not None and row.get("repairs"):
+            raise RpcError(rpc.NOT_NOW, f"{proposal} repairs what broke: a person has to read the difference first")
         who = by_policy(policy) if policy else person(self.core.identity)
         return decide(self.core, proposal, diff_hash or "", action, why, who, request_id)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cockpit import listing
 from cockpit.model import ReadModel
-from cockpit.summary import experiment_facts, shard_facts, shard_seconds
+from cockpit.summary import experiment_facts, main_shard, shard_facts, shard_seconds
+from cockpit.widgets.overview import overview
 from engine import events as e
 from engine import smoke
 from engine.campaign import Launch, plan, setup_of
@@ -165,6 +166,30 @@ def test_it_has_no_metric_and_stands_in_no_pair_no_mean_and_no_cost_of_a_seed() 
     assert shard_seconds(model, None) == shard_seconds(model, "screen")
     listed = listing.experiments(list(campaign.state.since(0)))["experiments"][0]["shards"]
     assert {each["rung"] for each in listed} == {"screen"}
+
+
+def test_the_runs_screen_calls_it_a_smoke_and_shows_what_it_printed_last() -> None:
+    campaign = begun(passed=True)
+    name = campaign.approve()
+    shard = campaign.smoke(name, SMOKED, None)
+
+    def shown() -> tuple[ReadModel, str]:
+        model = ReadModel()
+        model.apply(list(campaign.state.since(0)), campaign.state.head)
+        lines = overview(model, model.experiments[name], None, 100, 30)
+        return model, "\n".join(line.text for line in lines)
+
+    model, _ = shown()
+    assert experiment_facts(model, model.experiments[name]).word == "smoke"
+    campaign.write(e.ShardEnded(shard, Outcome.CRASHED, "KeyError: 'x'", said="Traceback …\nKeyError: 'x'"))
+    settle(campaign, LAB)
+    model, text = shown()
+    facts = experiment_facts(model, model.experiments[name])
+    assert (facts.word, facts.steps, facts.metric) == ("broken", "smoke", None)
+    assert "crashed in its smoke run, so no full run was started: KeyError: 'x'" in text
+    assert "smoke crashed: KeyError" in text
+    assert "Traceback …" in text
+    assert main_shard(model, name) == shard, "whose log the screen shows"
 
 
 @settings(max_examples=40, deadline=None)
