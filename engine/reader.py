@@ -29,7 +29,7 @@ from engine.types import Failure, ProposalRow, ProposalState, ReadingRow, Verdic
 
 log = logging.getLogger("engine")
 TRIES = 3
-"""Readings of one diff at most that are begun unasked, where those before were lost or had no key."""
+"""Readings of one diff that may be lost, or have no key that works, before it is left to a person to ask again."""
 
 
 class Reader:
@@ -62,12 +62,12 @@ class Reader:
                     self._begin(row)
 
     def _is_due(self, row: ProposalRow) -> bool:
-        """Whether this diff was not read yet, or not for want of a key that is here now."""
-        before = readings_of(self.core.state, row)
-        if not before:
-            return True
-        again = (Failure.LOST, *([Failure.NO_CREDENTIALS] if self.asking.credentials else []))
-        return before[-1]["state"] in again and len(before) < TRIES
+        """Whether this diff was not read yet, or not for want of a key that is here now, or lost with an engine."""
+        before = [each["state"] for each in readings_of(self.core.state, row)]
+        if not before or not self.asking.credentials:
+            return not before  # without a key that is said once
+        again = (Failure.LOST, Failure.NO_CREDENTIALS)
+        return before[-1] in again and all(before.count(state) < TRIES for state in again)
 
     def ask(self, proposal: str) -> str:
         """Have Claude read a diff now, because somebody wants it; the id of the reading. Raises RpcError."""
