@@ -122,7 +122,7 @@ def test_killed_at_every_named_point_between_intent_effect_and_done(tiny: Make) 
 
 
 def test_killed_ten_times_at_random_while_shards_run(tiny: Make) -> None:
-    lab = tiny(*gains(6), queue=6, slots=2, steps=40)
+    lab = tiny(*gains(6), queue=6, slots=2, steps=40, smoke=True)
     anchored(lab, 6)
     luck = random.Random(7)
     for _ in range(10):
@@ -137,8 +137,9 @@ def test_killed_ten_times_at_random_while_shards_run(tiny: Make) -> None:
         experiments = rows(session, "experiment")
         assert len(experiments) == 7
         assert all(row["verdict"]["verdict"] == "solid" for row in experiments.values() if row["role"] == "experiment")
-        counts = session.call("sql", text="SELECT shard, count(*) FROM points WHERE metric = 'loss' GROUP BY 1")["rows"]
-        assert {count for _, count in counts} == {40}
+        sql = "SELECT s.smoke, count(*) FROM points p JOIN shards s ON s.id = p.shard WHERE p.metric = 'loss' GROUP BY s.id, 1"
+        counts = session.call("sql", text=sql)["rows"]
+        assert sorted({tuple(row) for row in counts}) == [(False, 40), (True, 1)]
     assert_whole(lab)
 
 

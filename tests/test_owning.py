@@ -38,6 +38,8 @@ def own_editor(place: Path, *, claim: tuple[str, str] = HYPOTHESIS, rate: str = 
 
 
 def run(lab: TinyLab, *words: str) -> int:
+    with lab.session():  # its engine is one that is stopped at the end
+        pass
     return cli.main(["-C", str(lab.root), "propose", *words])
 
 
