@@ -13,7 +13,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -29,36 +29,23 @@ class LedgerError(Exception):
     """The ledger cannot be trusted as it is; the message names the line and says what to do."""
 
 
-class Event(NamedTuple):
-    """One line: version, number from 1, time (seconds since the epoch), type, and its data as JSON."""
+class Event(msgspec.Struct):
+    """One line: version, number from 1, time (seconds since the epoch), type, its data as JSON, and the hash before it."""
 
     v: int
     n: int
     t: float
     type: str
-    raw: bytes
+    raw: msgspec.Raw = msgspec.field(name="data")
+    prev: str = ""
 
     @property
     def data(self) -> Any:
         """The data, parsed."""
-        return orjson.loads(self.raw)
+        return orjson.loads(bytes(self.raw))
 
 
-class _Line(msgspec.Struct):
-    """What a line says beside its own hash."""
-
-    v: int
-    n: int
-    t: float
-    type: str
-    data: msgspec.Raw
-    prev: str
-
-    def event(self) -> Event:
-        return Event(self.v, self.n, self.t, self.type, bytes(self.data))
-
-
-_LINE = msgspec.json.Decoder(_Line)
+_LINE = msgspec.json.Decoder(Event)
 
 
 def seal(
@@ -78,23 +65,19 @@ def read_lines(raw: bytes, name: str = "ledger.jsonl") -> Iterator[tuple[Event, 
         if digest is None:
             raise LedgerError(f"{name}:{number}: this line was changed or damaged: its hash does not match; {_ADVICE}")
         try:
-            fields = _LINE.decode(line)
+            event = _LINE.decode(line)
         except (msgspec.MsgspecError, ValueError) as error:
             raise LedgerError(f"{name}:{number}: not an event: {error}; {_ADVICE}") from None
-        if fields.prev != prev or fields.n != number:
+        if event.prev != prev or event.n != number:
             raise LedgerError(f"{name}:{number}: the chain is broken: a line before it is missing or moved; {_ADVICE}")
         prev = digest
-        yield fields.event(), digest
+        yield event, digest
 
 
-def _lines(raw: bytes) -> Iterator[bytes]:
+def _lines(raw: bytes) -> list[bytes]:
     """The lines of `raw` without their newlines, of which the last may have none."""
-    start = 0
-    while (end := raw.find(b"\n", start)) >= 0:
-        yield raw[start:end]
-        start = end + 1
-    if start < len(raw):
-        yield raw[start:]
+    lines = raw.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _tell(each: Callable[[Event], None], events: list[Event]) -> None:
@@ -109,9 +92,8 @@ def _ignore(event: Event) -> None:
 
 def _sealed(line: bytes) -> str | None:
     """The hash that closes a line (without its newline); None when the line is not what was hashed."""
-    body = line[:-_TAIL]
-    digest = hashlib.sha256(body).hexdigest()
-    return digest if line[len(body) :] == _MARK + digest.encode() + b'"}' else None
+    digest = hashlib.sha256(line[:-_TAIL]).hexdigest()
+    return digest if line[-_TAIL:] == b'%b%b"}' % (_MARK, digest.encode()) else None
 
 
 _ADVICE = "restore the file from a backup, or keep its whole part with `head`, then run `cockpit verify`"
@@ -154,7 +136,7 @@ class Ledger:
         while n < upto:
             start, piece = self._ends[n - 1] if n else 0, min(upto, n + _PIECE)
             raw = _read_all(self._file, start, self._ends[piece - 1] - start)
-            yield from (_LINE.decode(line).event() for line in _lines(raw))
+            yield from map(_LINE.decode, _lines(raw))
             n = piece
 
     def append(self, kind: str, data: Mapping[str, Any]) -> Event:
@@ -175,7 +157,7 @@ class Ledger:
         digest = self._hash
         for kind, data in entries:
             raw = orjson.dumps(data)  # what is folded now is what will be read from disk
-            event = Event(VERSION, self.head + len(events) + 1, round(self._clock(), 6), kind, raw)
+            event = Event(VERSION, self.head + len(events) + 1, round(self._clock(), 6), kind, msgspec.Raw(raw), digest)
             line, digest = seal(event.v, event.n, event.t, kind, orjson.Fragment(raw), digest)
             lines.append(line)
             events.append(event)
