@@ -37,7 +37,7 @@ FUTILE = {"fast": 1.0, "careful": 0.5, "strict": 0.5}
 FDR = 0.10
 """False discovery rate that strict mode is proven for."""
 
-HORIZON = 1036
+HORIZON = 1035
 """Proposals that strict mode's guarantee is spread over: the sum of 1 / (4.7 (t + 9)) up to it is just below one."""
 
 
@@ -180,10 +180,10 @@ def bar(proposal_index: int, keeps: int, mode: Mode = "fast") -> float:
     """What E has to reach, a ratio, for proposal number t of the campaign after so many keeps:
 
         max(20, 2 (t + 9) / (keeps + 1))        fast, careful: campaign-wide FDR <= 5 % is simulated (benchmarks/policy.py)
-        4.7 (t + 9) / (0.10 (keeps + 1))        strict: FDR <= 10 % is proven under any dependence, up to t = 1036
+        4.7 (t + 9) / (0.10 (keeps + 1))        strict: FDR <= 10 % is proven under any dependence, up to t = 1035
 
     Strict is e-LOND (Xu and Ramdas, 2024, "Online multiple testing with e-values") with weights 1 / (4.7 (t + 9)), which add
-    up to one at t = 1036; after that nothing can be kept, and the bar is infinite. Source: docs/statistics.md. Raises
+    up to one at t = 1035; after that nothing can be kept, and the bar is infinite. Source: docs/statistics.md. Raises
     ValueError when t is below 1 or keeps is not below t.
     """
     if proposal_index < 1 or not 0 <= keeps < proposal_index:
@@ -311,8 +311,9 @@ def _sentence(found: Weighed, context: Context, hi: float | None) -> str:
         kinds = {kind: [seed for seed, each in found.lost if each == kind] for _, kind in found.lost}
         what = ", ".join(f"{kind} on {which(seeds)}" for kind, seeds in kinds.items())
         return f"{what}; {how_many(n)} finished"
-    needed = "none can be" if math.isinf(found.bar) else ratio(found.bar)
-    weight = f"E {ratio(found.evidence.total)} of {needed} needed"
+    weight = f"E {ratio(found.evidence.total)} of {ratio(found.bar)} needed"
+    if math.isinf(found.bar):
+        weight = f"E {ratio(found.evidence.total)}, but strict mode's guarantee is spent after {HORIZON} proposals"
     effect = f"{words.amount(found.sample.mean - _granted(context))} on {how_many(n)}" if n else "no pair yet"
     if found.action == "solid":
         if found.reason == "faster":
