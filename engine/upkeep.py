@@ -76,7 +76,7 @@ def check_ledger(path: Path) -> list[Check]:
         raw = path.read_bytes()
         whole = [event for event, _ in read_lines(raw[: raw.rfind(b"\n") + 1], str(path))]
         fold(whole)
-    except (LedgerError, OSError, KeyError) as error:
+    except (LedgerError, OSError, KeyError, ValueError) as error:
         return [_check("ledger", [str(error) or repr(error)], "")]
     return [_check("ledger", [], f"{len(whole)} events, the chain is whole")]
 

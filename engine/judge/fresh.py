@@ -12,10 +12,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import stdtrit
-
 from engine.judge.evidence import sample
 from engine.judge.noise import Noise
+from engine.judge.student import quantile
 
 FEWEST, MOST = 3, 8
 PRIOR = 8
@@ -70,7 +69,7 @@ def pooled_interval(differences: Sequence[float], noise: Noise, level: float = 0
     found = sample(differences)
     df = PRIOR + found.n - 1
     error = math.sqrt((PRIOR * noise.scale**2 + found.square) / df / found.n)
-    reach = float(stdtrit(df, 0.5 + level / 2)) * error
+    reach = quantile(0.5 + level / 2, df) * error
     return found.mean, found.mean - reach, found.mean + reach
 
 
