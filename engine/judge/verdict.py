@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from engine.judge.pairs import Failure, Pair
 from engine.judge.student import quantile
+from engine.judge.words import Words, how_many, which
 from engine.types import Verdict, VerdictRow
 
 LEAST_PAIRS = 3
@@ -75,24 +76,26 @@ def judge(
     if failures:
         return _broken(pairs, failures, wanted)
     if not pairs:
-        return Judgement(Verdict.UNDECIDED, None, None, None, None, 0, f"no pair yet of {_seeds(wanted)}")
+        return Judgement(Verdict.UNDECIDED, None, None, None, None, 0, f"no pair yet of {how_many(wanted)}")
     effect, se, rounding = _mean_and_error([each.difference for each in pairs], pairs)
-    n, said = len(pairs), _Words(unit, digits)
+    n, said = len(pairs), Words(unit, digits)
     if n < LEAST_PAIRS:
         need = "" if wanted < LEAST_PAIRS else f"; {LEAST_PAIRS - n} more before anything can be said"
-        sentence = f"{said.amount(effect)} on {n} of {_seeds(wanted)}, no interval below {LEAST_PAIRS} pairs{need}"
+        sentence = f"{said.amount(effect)} on {n} of {how_many(wanted)}, no interval below {LEAST_PAIRS} pairs{need}"
         return Judgement(Verdict.UNDECIDED, effect, None, None, se if n > 1 else None, n, sentence)
     if abs(effect) <= rounding and se == 0:
-        sentence = f"identical to the trunk on {n} of {_seeds(wanted)}"
+        sentence = f"identical to the trunk on {n} of {how_many(wanted)}"
         return Judgement(Verdict.NOT_SOLID, 0.0, 0.0, 0.0, 0.0, n, sentence)
     reach = quantile(0.5 + level / 2, n - 1) * se
     lo, hi = effect - reach, effect + reach
     if se == 0:
         # seeds that change nothing are one run, however often it is repeated
-        sentence = f"{said.amount(effect)}, the very same on each of {_seeds(n)}: one run, not {n}; is the seed wired?"
+        sentence = (
+            f"{said.amount(effect)}, the very same on each of {how_many(n)}: one run, not {n}; is the seed wired?"
+        )
         return Judgement(Verdict.UNDECIDED, effect, None, None, None, n, sentence)
     sentence = (
-        f"{said.amount(effect)} on {n} of {_seeds(wanted)}, "
+        f"{said.amount(effect)} on {n} of {how_many(wanted)}, "
         f"{level * 100:.4g} % interval {said.signed(lo)} to {said.signed(hi)}"
     )
     return Judgement(_decide(lo, hi, n, wanted), effect, lo, hi, se, n, sentence)
@@ -111,8 +114,8 @@ def _broken(pairs: Sequence[Pair], failures: Sequence[Failure], wanted: int) -> 
     kinds: dict[str, list[int]] = {}
     for failure in sorted(failures, key=lambda each: each.seed):
         kinds.setdefault(str(failure.outcome), []).append(failure.seed)
-    what = ", ".join(f"{outcome} on {_which(seeds)}" for outcome, seeds in kinds.items())
-    finished = f"{len(pairs)} of {_seeds(max(wanted, len(pairs) + len(failures)))} finished"
+    what = ", ".join(f"{outcome} on {which(seeds)}" for outcome, seeds in kinds.items())
+    finished = f"{len(pairs)} of {how_many(max(wanted, len(pairs) + len(failures)))} finished"
     return Judgement(Verdict.BROKEN, None, None, None, None, len(pairs), f"{what}; {finished}")
 
 
@@ -134,25 +137,3 @@ def _mean_and_error(differences: Sequence[float], pairs: Sequence[Pair]) -> tupl
     square = math.fsum((value - mean) ** 2 for value in parts)
     se = math.sqrt(square / (n - 1) / n) * scale if n > 1 else 0.0
     return mean * scale, se, rounding
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    unit: str
-    digits: int
-
-    def signed(self, value: float) -> str:
-        """`value` with its sign; a value that would round to zero keeps two significant digits, so that it has one."""
-        text = f"{value:+.{self.digits}f}"
-        return f"{value:+.2g}" if value and float(text) == 0 else text
-
-    def amount(self, value: float) -> str:
-        return f"{self.signed(value)} {self.unit}".rstrip()
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
-def _which(seeds: Sequence[int]) -> str:
-    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
