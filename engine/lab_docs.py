@@ -120,6 +120,10 @@ def page() -> str:
             f"| `{name}` | {_default(each, name)} | {each.description}{_type(each)} |"
             for name, each in model.model_fields.items()
         ]
+        if table == "detectors":
+            out.append(
+                "\nAny other key is a detector's name, and its value a table of thresholds: `loss-spike = { rise = 0.1 }`."
+            )
         if table == "rungs.NAME":
             out.append(
                 "\nAny other key is a parameter, a string or a number, that commands and `lab.env` may name in braces."

@@ -36,6 +36,7 @@ from engine.money import Budget
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
+from engine.watch.detectors import settings as detectors
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
 PREPARE_NAMES = ("python", "data", "held")
@@ -196,6 +197,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "gates": schema.GatesTable,
         "proposer": schema.ProposerTable,
         "budget": schema.BudgetTable,
+        "detectors": schema.DetectorsTable,
         "store": schema.StoreTable,
         "retain": schema.RetainTable,
     }
@@ -221,6 +223,8 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _placeholder_problems(config)
     yield from _pattern_problems(config)
     yield from _score_problems(config)
+    for path, wrong, fix in detectors.problems(config.detectors.model_dump()):
+        yield ("detectors", *path), wrong, fix
     seeds = config.run.seeds
     if len(set(seeds)) < len(seeds):
         yield ("run", "seeds"), "names a seed twice", f"seeds = {list(dict.fromkeys(seeds))}"
@@ -372,6 +376,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         ask=config.gates.ask,
         proposer=_proposer(config, root),
         budget=Budget(**config.budget.model_dump()),
+        detectors=config.detectors.model_dump(exclude_unset=True),
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
     )

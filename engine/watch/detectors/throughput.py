@@ -27,7 +27,7 @@ class Throughput(AfterDetector):
         mine = run.between(self.after * run.last, run.last).median()
         theirs = trunk.between(self.after * trunk.last, trunk.last).median()
         least = 1 - self.times * self.spread
-        if mine is None or theirs is None or mine >= least * theirs:
+        if mine is None or theirs is None or theirs <= 0 or mine >= least * theirs:
             return []
         sentence = f"{mine:,.0f} tokens a second, {1 - mine / theirs:.0%} fewer than the trunk's {theirs:,.0f}"
         place = Place(run.steps[0], run.last)
