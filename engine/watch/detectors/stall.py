@@ -1,4 +1,6 @@
-"""Steps that take many times as long as usual: a data loader that waits, a machine that swaps, a neighbour on the GPU."""
+"""Steps that take many times as long as usual: a data loader that waits, a machine that swaps, a neighbour on the GPU.
+
+For information only: it may be the machine's doing, and equal tokens are compared, not equal time."""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class Stall(LiveDetector):
     needs: ClassVar = frozenset({Signal.SPEED})
 
     times: float = 5.0  # the median step of the last 30
-    share: float = 0.02  # of all steps so far that have to stall before it is told again, as a warning
+    share: float = 0.02  # of all steps so far that have to stall before it is told once more
 
     def begin(self, declared: Declared) -> Watch:
         return _Watch(self, declared)
@@ -34,7 +36,7 @@ class _Watch:
         self._rule, self._names = rule, declared.names
         self._window = Window()
         self._seen = self._stalls = 0
-        self._warned = False
+        self._told_often = False
 
     def update(self, point: Point) -> list[Finding]:
         speed = self._names.read(point, Signal.SPEED)
@@ -50,11 +52,11 @@ class _Watch:
 
     def _say(self, step: int, times: float) -> list[Finding]:
         often = self._stalls >= 3 and self._stalls > self._rule.share * self._seen
-        if self._warned or (self._stalls > 1 and not often):
+        if self._told_often or (self._stalls > 1 and not often):
             return []
-        self._warned = often
+        self._told_often = often
         sentence = f"step {step} took {times:.0f} times as long as usual"
         if often:
             sentence += f"; {self._stalls} of {self._seen} steps so far were like that"
         evidence = {"times": times, "limit": self._rule.times, "stalls": float(self._stalls)}
-        return [self._rule.found(Severity.WARNING if often else Severity.NOTE, sentence, Place(step), **evidence)]
+        return [self._rule.found(Severity.NOTE, sentence, Place(step), **evidence)]
