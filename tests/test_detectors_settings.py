@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from engine.lab import LabError, parse
 from engine.watch.detectors.evidence import Declared
 from engine.watch.detectors.registry import DETECTORS, LiveWatch
 from engine.watch.detectors.settings import configure
-from engine.watch.detectors.signals import Signal
+from engine.watch.detectors.signals import MEANING, Signal
 from engine.watch.parse import Point
 
 LAB = """
@@ -88,3 +89,17 @@ def test_what_makes_no_sense_is_said_with_a_fix(text, said):
 
 def test_the_line_is_named():
     assert "cockpit.toml:11" in problem("[detectors.loss-spike]\nrise = -1\n")
+
+
+def test_the_page_names_every_detector_threshold_and_signal():
+    page = (Path(__file__).parents[1] / "docs" / "detectors.md").read_text()
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in page.splitlines() if line.startswith("| ")}
+    for each in DETECTORS:
+        line = lines[each.name]
+        for field in dataclasses.fields(each):
+            assert f"`{field.name}`" in line, f"{each.name}: {field.name}"
+            assert f"{getattr(each, field.name):.4f}".rstrip("0").removesuffix(".") in line, (
+                f"{each.name}: {field.name}"
+            )
+    for signal, meaning in MEANING.items():
+        assert lines[f"`{signal.value}`"].endswith(f"| {meaning} |")
