@@ -53,7 +53,7 @@ class Plant:
 
 CATALOGUE = (
     Plant("nan", "non-finite", Severity.STOP),
-    Plant("rate-too-high", "divergence", Severity.STOP),
+    Plant("growing-rate", "divergence", Severity.STOP),
     Plant("random-labels", "loss-spike", Severity.NOTE),
     Plant("loss-times-300", "gradient-spike", Severity.WARNING),
     Plant("growing-gradient", "gradient-explosion", Severity.WARNING),

@@ -3,6 +3,7 @@ untrusted, and a broken one is what detectors look for."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from bisect import bisect_left, bisect_right
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 WINDOW = 30
 """Steps that live rules compare a new value with."""
 
-_MAD = 1.4826  # makes the median absolute deviation a standard deviation, for a normal distribution
+_NORMAL = 1.4826 / math.sqrt(2)  # from the median size of differences to a standard deviation, for normal noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,12 @@ class Window:
         return statistics.median(self._values)
 
     def z(self, value: float) -> float:
-        """How many robust standard deviations `value` lies above the median; infinite above a window without spread."""
-        middle = self.median()
-        spread = _MAD * statistics.median(abs(each - middle) for each in self._values)
+        """How many robust standard deviations `value` lies above the median; infinite above a window without spread.
+
+        The spread is that of the differences between neighbours, so that a loss which falls fast does not count as noise.
+        """
+        above = value - self.median()
+        spread = _NORMAL * statistics.median(abs(b - a) for a, b in itertools.pairwise(self._values))
         if spread > 0:
-            return (value - middle) / spread
-        return math.copysign(math.inf, value - middle) if value != middle else 0.0
+            return above / spread
+        return math.copysign(math.inf, above) if above else 0.0
