@@ -83,7 +83,6 @@ CATALOGUE = (
 )
 HEALTHY = (
     "01-raise-peak-rate",
-    "02-multi-query-attention",
     "05-label-smoothing",
     "06-mix-like-the-score",
     "09-relu-squared",
@@ -92,6 +91,7 @@ HEALTHY = (
     "15-dropout",
     "18-rmsnorm",
     "19-orthogonal-updates",
+    "20-query-key-norm",
 )
 
 
