@@ -3,6 +3,7 @@
 #   make demo          install into .venv and open the cockpit on a sample lab that is really training
 #   make test          install what the tests need and run them
 #   make check         ruff, mypy --strict, import-linter
+#   make detectors     plant failures in the sample lab and see which detector catches each (minutes)
 #   make bench         run the benchmarks, one after the other
 #   make proposers     what recorded proposals and a sweep find on the sample lab with equally many shards (a quarter of an hour)
 #   make clean-demo    stop the demo lab's engine and delete the lab
@@ -35,7 +36,7 @@ BIN := .venv/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
 
-.PHONY: help demo test check bench proposers clean clean-demo
+.PHONY: help demo test check detectors bench proposers clean clean-demo
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
@@ -51,6 +52,9 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+detectors: .venv/.installed-dev
+	@$(PY) -m tests.planting $(TEST_ARGS)
 
 bench: .venv/.installed-dev
 	@set -e; for each in benchmarks/*.py; do \

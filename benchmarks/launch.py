@@ -40,7 +40,7 @@ def prepare(place: Path) -> tuple[Path, Path]:
     """The sample lab's tree and a small version of its data."""
     tree = place / "tree"
     tree.mkdir()
-    for name in ("train.py", "data.py", "prepare.py", "mix.toml"):
+    for name in ("train.py", "data.py", "probes.py", "prepare.py", "mix.toml"):
         shutil.copy(LAB / name, tree)
     words = ("prepare.py", "--open", place / "open", "--held", place / "held", "--max-bytes", "400000")
     subprocess.run([sys.executable, *map(str, words)], cwd=tree, check=True, capture_output=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -190,6 +190,9 @@ class Lab:
     state_dir: Path
     retain: Retain
     branch: str = TRUNK
+    detectors: Mapping[str, object] = field(
+        default_factory=dict
+    )  # as written; engine.watch.detectors.settings reads it
 
     @property
     def state(self) -> StateDir:

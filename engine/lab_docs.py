@@ -125,6 +125,10 @@ def page() -> str:
                 "\nAny other key is a parameter, as in a rung; those that are left out are the first rung's. A smoke is never "
                 "evidence\n(docs/launching.md)."
             )
+        if table == "detectors":
+            out.append(
+                "\nAny other key is a detector's name, and its value a table of thresholds: `loss-spike = { rise = 0.1 }`."
+            )
         if table == "rungs.NAME":
             out.append(
                 "\nAny other key is a parameter, a string or a number, that commands and `lab.env` may name in braces."

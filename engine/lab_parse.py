@@ -37,6 +37,7 @@ from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
 from engine.types import SMOKE
+from engine.watch.detectors import settings as detectors
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
 PREPARE_NAMES = ("python", "data", "held")
@@ -200,6 +201,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "gates": schema.GatesTable,
         "proposer": schema.ProposerTable,
         "budget": schema.BudgetTable,
+        "detectors": schema.DetectorsTable,
         "store": schema.StoreTable,
         "retain": schema.RetainTable,
     }
@@ -225,6 +227,8 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _placeholder_problems(config)
     yield from _pattern_problems(config)
     yield from _score_problems(config)
+    for path, wrong, fix in detectors.problems(config.detectors.model_dump()):
+        yield ("detectors", *path), wrong, fix
     seeds = config.run.seeds
     if len(set(seeds)) < len(seeds):
         yield ("run", "seeds"), "names a seed twice", f"seeds = {list(dict.fromkeys(seeds))}"
@@ -387,6 +391,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         most_lines=config.gates.lines,
         proposer=_proposer(config, root),
         budget=Budget(**config.budget.model_dump()),
+        detectors=config.detectors.model_dump(exclude_unset=True),
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
     )

@@ -358,6 +358,17 @@ class BudgetTable(_Table):
     shard_minutes: float | None = Field(None, ge=0, strict=False, description="the most that they may run in all")
 
 
+class DetectorsTable(BaseModel):
+    """Beside these keys, a table of thresholds for each detector by name; `engine.watch.detectors.settings` knows them."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    off: list[str] = Field([], description="names of detectors that are not to look")
+    signals: dict[str, str] = Field(
+        {}, description="what your runs call a signal, where that is not the signal's own name"
+    )
+
+
 class StoreTable(_Table):
     state_dir: FilePath = Field(".cockpit", description="where the engine keeps its state; a local disk, never NFS")
 
@@ -385,6 +396,10 @@ class ConfigFile(_Table):
     budget: BudgetTable = Field(
         BudgetTable(),  # type: ignore[call-arg]
         description="what may be spent, with all that is in flight, before nothing more is proposed; left out: no limit",
+    )
+    detectors: DetectorsTable = Field(
+        DetectorsTable(),  # type: ignore[call-arg]
+        description="what the failure detectors look at, and from where on they speak (docs/detectors.md)",
     )
     store: StoreTable = Field(StoreTable(), description="where state lies")  # type: ignore[call-arg]
     retain: RetainTable = Field(RetainTable(), description="what is kept")  # type: ignore[call-arg]

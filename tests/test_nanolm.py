@@ -26,7 +26,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 LAB = Path(__file__).parents[1] / "sample_runs" / "nanolm"
-FILES = ("train.py", "data.py", "prepare.py", "mix.toml")
+FILES = ("train.py", "data.py", "probes.py", "prepare.py", "mix.toml")
 CATEGORIES = (
     "architecture",
     "optimizer",

@@ -297,7 +297,7 @@ def nanolm(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     place = tmp_path_factory.mktemp("nanolm")
-    for name in ("train.py", "data.py", "prepare.py", "mix.toml"):
+    for name in ("train.py", "data.py", "probes.py", "prepare.py", "mix.toml"):
         shutil.copy(LAB / name, place)
     words = ("prepare.py", "--open", place / "open", "--held", place / "held", "--max-bytes", "400000")
     subprocess.run([sys.executable, *map(str, words)], cwd=place, check=True, capture_output=True, timeout=120)

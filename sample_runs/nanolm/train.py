@@ -305,7 +305,14 @@ def train(seed: int, steps: int, folder: Path, out: Path, metrics: Metrics, conf
     metrics.write({"summary": {**declared, "flops_per_token": model.flops_per_token()}})
 
     times = []
+    probe = None
     for step in range(1, steps + 1):
+        if step == 2:  # the first step comes as soon as it can, and needs nobody to look at it
+            import probes
+
+            probe = probes.Probe(model, out)
+        if probe:
+            probe.before(step)
         began = time.perf_counter()
         tokens = as_tokens(batches.next(), config.context + 1)
         logits = model(tokens[:, :-1])
@@ -317,7 +324,8 @@ def train(seed: int, steps: int, folder: Path, out: Path, metrics: Metrics, conf
         value, norm_value = loss.item(), norm.item()  # waits for the device, so that the time is the step's own
         times.append(time.perf_counter() - began)
         point = {"step": step, "loss": value, "grad_norm": norm_value, "lr": rate}
-        metrics.write({**point, "tokens_per_s": round(tokens_a_step / times[-1], 1)})
+        looked = probe.after(step) if probe else {}
+        metrics.write({**point, "tokens_per_s": round(tokens_a_step / times[-1], 1), **looked})
         if step == 1:
             metrics.write({"summary": {"first_loss": value}})
         if not math.isfinite(value):
@@ -328,6 +336,8 @@ def train(seed: int, steps: int, folder: Path, out: Path, metrics: Metrics, conf
             save(model, out / "half.safetensors")
 
     save(model, out / "final.safetensors")
+    if probe:
+        metrics.write({"summary": probe.summary()})
     seen = {"tokens": steps * tokens_a_step, "data_order": batches.fingerprint, "peak_memory": peak_memory(where)}
     metrics.write({"summary": {**seen, "step_time": statistics.median(times)}})
     reported = dev_bits_per_byte(model, folder)

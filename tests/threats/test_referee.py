@@ -15,7 +15,7 @@ from tests.tinylab import TinyLab, decide, proposal, rows, wait_for, waiting
 
 BEST_BOX = True
 LAB = Path(__file__).parents[2] / "sample_runs" / "nanolm"
-FILES = ("train.py", "data.py", "prepare.py", "mix.toml")
+FILES = ("train.py", "data.py", "probes.py", "prepare.py", "mix.toml")
 
 CAUSAL = "        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)"
 AHEAD = proposal(
