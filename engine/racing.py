@@ -114,9 +114,10 @@ def judgement(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Judgeme
     pairs = pair(trunk, mine, lab.metric.direction)
     # a failure counts once the trunk has shown that it does not fail on that seed itself
     known = [failure for failure in failures(trunk, mine) if failure.seed in trunk]
-    wanted = len(set(lab.seeds) - set(voided(trunk)))
-    if lab.judge.mode == "fixed" or known:
-        return judge(pairs, known, wanted, unit=lab.metric.unit)
+    fixed = lab.judge.mode == "fixed"
+    wanted = len(set(lab.seeds) - set(voided(trunk))) if fixed else len(pairs) + len(known)
+    if fixed or known:
+        return replace(judge(pairs, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
     context = _context(state, lab, row, row["rung"], setup, trunk)
     if context is None:
         return _uncalibrated(trunk, lab, len(pairs))

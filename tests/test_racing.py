@@ -164,6 +164,7 @@ def test_a_crash_breaks_it_at_once_even_before_the_trunks_noise_is_known() -> No
     verdict = campaign.state.experiments[name]["verdict"]
     assert verdict is not None
     assert verdict["verdict"] == Verdict.BROKEN
+    assert verdict["sentence"] == "crashed on seed 0; 0 of 1 seed finished"
 
 
 def test_a_seed_on_which_the_trunk_fails_is_replaced_by_another() -> None:

@@ -45,7 +45,7 @@ class Judgement:
 
     def row(self, rung: str) -> VerdictRow:
         """The verdict at `rung` as the read model shows it."""
-        return {
+        row: VerdictRow = {
             "verdict": str(self.verdict),
             "rung": rung,
             "effect": self.effect,
@@ -54,11 +54,10 @@ class Judgement:
             "se": self.se,
             "n": self.n,
             "sentence": self.sentence,
-            "evidence": self.evidence,
-            "bar": self.bar,
-            "sigma": self.sigma,
-            "mode": self.mode,
         }
+        if self.mode != "fixed":
+            row |= {"evidence": self.evidence, "bar": self.bar, "sigma": self.sigma, "mode": self.mode}
+        return row
 
 
 def judge(
