@@ -36,6 +36,7 @@ def make(root: Path, shards: int, slots: int, steps: int) -> None:
     text = config.read_text()
     for old, new in (
         ("seeds = [0, 1, 2]", f"seeds = {list(range(shards))}"),
+        ('mode = "fast"', 'mode = "fixed"'),
         ('slots = "auto"', f"slots = {slots}"),
         ("budget = 300", f"budget = {steps}"),
         ('kind = "recording"', 'kind = "none"'),

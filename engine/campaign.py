@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from engine import events as e
 from engine import smoke
-from engine.judge.pairs import ShardFact, failures, pair, voided
-from engine.judge.verdict import judge
+from engine.judge.pairs import pair, voided
 from engine.lab import Lab
+from engine.racing import facts, first_seeds, judgement, latest, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
@@ -122,7 +122,7 @@ def _wants(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
 def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
     if smoke.stand(state, lab, str(row["baseline"]), setup) in (Stand.FAILED, Stand.OUT):
         return True
-    return set(lab.seeds) <= set(voided(_facts(state, str(row["baseline"]), row["rung"], setup)))
+    return set(first_seeds(lab)) <= set(voided(facts(state, str(row["baseline"]), row["rung"], setup)))
 
 
 def may_launch(state: State, experiment: str) -> bool:
@@ -156,24 +156,6 @@ def _is_open(row: ExperimentRow) -> bool:
 # --- evidence ----------------------------------------------------------------------------------------------------------
 
 
-def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
-    """Seed to the last attempt at it, of one experiment, rung and setup."""
-    return {
-        shard["seed"]: shard
-        for shard in state.shards_of(experiment)
-        if shard["rung"] == rung and state.setups[shard["id"]] == setup
-    }
-
-
-def _facts(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardFact]:
-    shards = latest(state, experiment, rung, setup)
-    return {
-        seed: ShardFact(Outcome(shard["outcome"]), shard["metric"])
-        for seed, shard in shards.items()
-        if shard["state"] == ShardState.ENDED and shard["outcome"] is not None
-    }
-
-
 def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator[e.VerdictReached | e.RungReached]:
     """The verdict that the evidence so far supports, when it differs from the one on record, and what follows from it."""
     if row["commit"] is None or row["baseline"] is None:
@@ -183,37 +165,37 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         if _is_news(row, early):
             yield early
         return
-    mine = _facts(state, row["id"], row["rung"], setup)
-    if not mine:
+    said = judgement(state, lab, row, setup)
+    if said is None:
         return
-    theirs = _facts(state, row["baseline"], row["rung"], setup)
+    theirs, mine = (facts(state, arm, row["rung"], setup) for arm in (row["baseline"], row["id"]))
     pairs = pair(theirs, mine, lab.metric.direction)
-    wanted = len(set(lab.seeds) - set(voided(theirs)))
-    # a failure counts once the trunk has shown that it does not fail on that seed itself
-    known = [failure for failure in failures(theirs, mine) if failure.seed in theirs]
-    judgement = judge(pairs, known, wanted, unit=lab.metric.unit)
     exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
     exhausted = exhausted and not any(
         shard["state"] != ShardState.ENDED
         for each in (row["id"], row["baseline"])
         for shard in latest(state, each, row["rung"], setup).values()
     )
-    final = judgement.verdict is not Verdict.UNDECIDED or exhausted
+    final = said.verdict is not Verdict.UNDECIDED or exhausted
     higher = _next_rung(lab, row["rung"])
-    climbs = final and judgement.verdict is Verdict.SOLID and higher is not None
+    climbs = final and said.verdict is Verdict.SOLID and higher is not None
     event = e.VerdictReached(
         experiment=row["id"],
         rung=row["rung"],
-        verdict=judgement.verdict,
-        effect=judgement.effect,
-        lo=judgement.lo,
-        hi=judgement.hi,
-        se=judgement.se,
-        n=judgement.n,
-        sentence=judgement.sentence,
+        verdict=said.verdict,
+        effect=said.effect,
+        lo=said.lo,
+        hi=said.hi,
+        se=said.se,
+        n=said.n,
+        sentence=said.sentence,
         pairs=[dict(each.row()) for each in pairs],
         baseline=row["baseline"],
         final=final and not climbs,
+        evidence=said.evidence,
+        bar=said.bar,
+        sigma=said.sigma,
+        mode=said.mode,
     )
     if _is_news(row, event):
         yield event
@@ -302,13 +284,13 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     if row["baseline"]:
         baseline = latest(state, row["baseline"], rung, setup)
         dead = {seed for seed, shard in baseline.items() if _own_fault(shard)}
-        if dead and not all(seed in baseline and baseline[seed]["outcome"] for seed in lab.seeds):
+        if dead and not all(seed in baseline and baseline[seed]["outcome"] for seed in first_seeds(lab)):
             return []  # the trunk may be broken: wait for all of it before spending more
     if row["role"] == "experiment" and any(_own_fault(shard) for seed, shard in shards.items() if seed not in dead):
         return []
     everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
     found = []
-    for place, seed in enumerate(lab.seeds):
+    for place, seed in enumerate(seeds_wanted(state, lab, arm, rung, setup)):
         shard = shards.get(seed)
         tries = sum(each["seed"] == seed for each in everyone)
         if seed not in dead and (shard is None or _again(state, shard, everyone, setup)):

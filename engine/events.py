@@ -198,6 +198,10 @@ class VerdictReached(msgspec.Struct, frozen=True):
     pairs: list[Json]
     baseline: str
     final: bool
+    evidence: float | None = None
+    bar: float | None = None
+    sigma: float | None = None
+    mode: str = "fixed"
 
 
 class StopIntended(msgspec.Struct, frozen=True):

@@ -111,6 +111,15 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Judging:
+    """When an experiment is decided: on all of the lab's seeds ("fixed"), or seed by seed, with the trunk's noise measured on
+    `calibration` seeds."""
+
+    mode: Literal["fixed", "fast", "careful", "strict"] = "fixed"
+    calibration: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one shard may take, in bytes and in processes, before it is ended; `log` is what is kept of its output."""
 
@@ -193,6 +202,7 @@ class Lab:
     detectors: Mapping[str, object] = field(
         default_factory=dict
     )  # as written; engine.watch.detectors.settings reads it
+    judge: Judging = Judging()
 
     @property
     def state(self) -> StateDir:

@@ -19,6 +19,7 @@ from engine import lab_schema as schema
 from engine.globs import glob_problem
 from engine.lab import (
     ALWAYS_PROTECTED,
+    Judging,
     Lab,
     LabError,
     Limits,
@@ -63,6 +64,7 @@ _EXAMPLES = {
     ("run", "ranks"): "ranks = 1",
     ("run", "nice"): "nice = 5",
     ("run", "warm"): "warm = true",
+    ("judge", "calibration"): "calibration = 8",
     ("limits", "memory"): 'memory = "8 GiB"',
     ("limits", "disk"): 'disk = "20 GiB"',
     ("limits", "processes"): "processes = 512",
@@ -394,6 +396,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         detectors=config.detectors.model_dump(exclude_unset=True),
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
+        judge=Judging(config.judge.mode, config.judge.calibration),
     )
 
 

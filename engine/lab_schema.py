@@ -293,6 +293,20 @@ class RunTable(_Table):
     )
 
 
+class JudgeTable(_Table):
+    mode: Literal["fixed", "fast", "careful", "strict"] = Field(
+        "fixed",
+        description="fixed: all of `run.seeds`, then a t interval; else seed by seed until the evidence is in "
+        "(docs/statistics.md); careful drops later than fast, strict has a proven false discovery rate",
+    )
+    calibration: int = Field(
+        8,
+        ge=3,
+        le=64,
+        description="unless fixed: seeds of the trunk that its noise is measured on; below 8 it counts as wider",
+    )
+
+
 class LimitsTable(_Table):
     memory: Annotated[int, BeforeValidator(_memory)] = Field(
         0,
@@ -390,6 +404,7 @@ class ConfigFile(_Table):
     )
     rungs: dict[str, RungTable] = Field(min_length=1, description="budget levels; the first is where experiments start")
     run: RunTable = Field(RunTable(), description="how shards run")  # type: ignore[call-arg]
+    judge: JudgeTable = Field(JudgeTable(), description="when an experiment is decided")  # type: ignore[call-arg]
     limits: LimitsTable = Field(LimitsTable(), description="what a shard may take before it is ended")  # type: ignore[call-arg]
     gates: GatesTable = Field(GatesTable(), description="what needs a person")  # type: ignore[call-arg]
     proposer: ProposerTable = Field(ProposerTable(), description="where proposals come from")  # type: ignore[call-arg]

@@ -264,6 +264,10 @@ class VerdictRow(TypedDict):
     se: float | None
     n: int  # pairs
     sentence: str  # in words, for the screen
+    evidence: NotRequired[float | None]  # E, of sequential judging
+    bar: NotRequired[float | None]  # what E has to reach
+    sigma: NotRequired[float | None]  # the trunk's seed-to-seed standard deviation, in units of the metric
+    mode: NotRequired[str]  # "fixed" | "fast" | "careful" | "strict"
 
 
 class PairRow(TypedDict):

@@ -17,6 +17,9 @@ Pairing = Literal["tight", "loose"]
 CALIBRATION = 8
 """Trunk runs, each with a seed of its own, that sigma is measured on; they stay as the cached baseline."""
 
+LEAST_CALIBRATION = 3
+"""Trunk runs before anything is judged at all, with a sigma that is widened for want of the others."""
+
 PRIOR_DF = 5
 """How many degrees of freedom the guess 2 sigma^2 is worth against what past proposals have shown."""
 
@@ -63,6 +66,19 @@ def sigma_of(losses: Sequence[float]) -> float:
         )
     mean = math.fsum(losses) / len(losses)
     return math.sqrt(math.fsum((loss - mean) ** 2 for loss in losses) / (len(losses) - 1))
+
+
+def sigma_so_far(losses: Sequence[float]) -> float | None:
+    """Sigma while calibration is still going on, in the metric's unit; None below three seeds.
+
+        sigma_of(losses) * sqrt(7 / (n - 1)),   at n >= 8 just sigma_of
+
+    With few seeds the spread is as likely too small as too large, and too small makes luck look like evidence, so it is
+    widened as far as its degrees of freedom fall short. Source: docs/statistics.md. Raises ValueError as `sigma_of` does.
+    """
+    if len(losses) < LEAST_CALIBRATION:
+        return None
+    return sigma_of(losses) * math.sqrt((CALIBRATION - 1) / (min(len(losses), CALIBRATION) - 1))
 
 
 def noise(sigma: float, pool: Pool) -> Noise:

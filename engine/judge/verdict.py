@@ -27,6 +27,7 @@ LEAST_PAIRS = 3
 class Judgement:
     """A verdict with its evidence. `effect`, `lo`, `hi` and `se` are in the metric's unit; `effect` > 0 is better.
 
+    `evidence` (E), its `bar` and `sigma` are of sequential judging (`engine.judge.policy`), and None when `mode` is "fixed".
     `n` counts pairs. `lo` and `hi` are None below three pairs, `se` below two; a broken experiment has none of them.
     """
 
@@ -37,10 +38,14 @@ class Judgement:
     se: float | None
     n: int
     sentence: str
+    evidence: float | None = None
+    bar: float | None = None
+    sigma: float | None = None
+    mode: str = "fixed"
 
     def row(self, rung: str) -> VerdictRow:
         """The verdict at `rung` as the read model shows it."""
-        return {
+        row: VerdictRow = {
             "verdict": str(self.verdict),
             "rung": rung,
             "effect": self.effect,
@@ -50,6 +55,9 @@ class Judgement:
             "n": self.n,
             "sentence": self.sentence,
         }
+        if self.mode != "fixed":
+            row |= {"evidence": self.evidence, "bar": self.bar, "sigma": self.sigma, "mode": self.mode}
+        return row
 
 
 def judge(

@@ -94,6 +94,7 @@ def _dress(lab: TinyLab) -> None:
     swaps = {
         "budget = 300 ": "budget = 4 ",
         "seeds = [0, 1, 2]": "seeds = [0]",
+        'mode = "fast"': 'mode = "fixed"',
         'slots = "auto"': "slots = 2",
         'isolation = "auto"': f'isolation = "{_isolation(lab)}"',
         '"--held", "{held}"]\ntimeout = "5m"': '"--held", "{held}", "--max-bytes", "400000"]\ntimeout = "5m"',

@@ -1,0 +1,234 @@
+"""How far each arm of a race has to run, and what its shards say so far: from the campaign's state to a judgement.
+
+With `[judge] mode = "fixed"` every arm runs the lab's seeds, and a t interval decides once they are in. Else the trunk runs
+its calibration seeds, an experiment one seed after the other, and `engine.judge.policy` says after each whether there is to be
+another. Pure, like the planner that calls it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count, islice
+
+from engine.judge.noise import LEAST_CALIBRATION, Pool, noise, pooled, sigma_so_far
+from engine.judge.pairs import ShardFact, failures, pair, voided
+from engine.judge.policy import MOST_PAIRS, Action, Context, Decision, Mode, Pair, decide, weigh
+from engine.judge.stopping import is_control
+from engine.judge.verdict import Judgement, judge
+from engine.lab import Lab
+from engine.state import State
+from engine.types import ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+
+VERDICTS: Mapping[Action, Verdict] = {
+    "continue": Verdict.UNDECIDED,
+    "solid": Verdict.SOLID,
+    "not-solid": Verdict.NOT_SOLID,
+    "harmful": Verdict.HARMFUL,
+    "broken": Verdict.BROKEN,
+}
+
+
+def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
+    """Seed to the last attempt at it, of one experiment, rung and setup."""
+    return {
+        shard["seed"]: shard
+        for shard in state.shards_of(experiment)
+        if shard["rung"] == rung and state.setups[shard["id"]] == setup
+    }
+
+
+def facts(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardFact]:
+    """Seed to how its last attempt ended, of those that have."""
+    shards = latest(state, experiment, rung, setup)
+    return {
+        seed: ShardFact(Outcome(shard["outcome"]), shard["metric"])
+        for seed, shard in shards.items()
+        if shard["state"] == ShardState.ENDED and shard["outcome"] is not None
+    }
+
+
+# --- how far to run ----------------------------------------------------------------------------------------------------
+
+
+def first_seeds(lab: Lab) -> tuple[int, ...]:
+    """The seeds that the trunk runs whatever happens: all of the lab's, or those that its noise is measured on."""
+    return lab.seeds if lab.judge.mode == "fixed" else _order(lab, lab.judge.calibration)
+
+
+def seeds_wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> tuple[int, ...]:
+    """The seeds that this arm is to have run by now, in order; those on which the trunk fails are among the trunk's alone."""
+    if lab.judge.mode == "fixed":
+        return lab.seeds
+    row = state.experiments[arm]
+    if row["role"] == "experiment":
+        return _seeds_of(state, lab, row, rung, setup)
+    others = (
+        each
+        for each in state.experiments.values()
+        if each["baseline"] == arm and each["rung"] == rung and each["role"] == "experiment" and _undecided(each)
+    )
+    found = [*first_seeds(lab), *(seed for each in others for seed in _seeds_of(state, lab, each, rung, setup))]
+    return tuple(dict.fromkeys(found))
+
+
+def _seeds_of(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> tuple[int, ...]:
+    """One seed until the trunk's noise is known, then one more as long as the policy asks for one."""
+    trunk = facts(state, str(row["baseline"]), rung, setup) if row["baseline"] else {}
+    mine = facts(state, row["id"], rung, setup)
+    void = set(voided(trunk))
+    n = len(pair(trunk, mine, lab.metric.direction))
+    order = [seed for seed in _order(lab, MOST_PAIRS + len(void)) if seed not in void]
+    context = _context(state, lab, row, rung, setup, trunk)
+    if context is None:
+        return tuple(order[:1])
+    action = weigh(_pairs(trunk, mine, lab), context).action
+    more = action == "continue"
+    return tuple(order[: min(n + more, MOST_PAIRS)])
+
+
+def _order(lab: Lab, length: int) -> tuple[int, ...]:
+    """The fixed order of seeds: the lab's own, and then the smallest others."""
+    others = (seed for seed in count() if seed not in lab.seeds)
+    return (*lab.seeds, *islice(others, max(0, length - len(lab.seeds))))[:length]
+
+
+def _undecided(row: ExperimentRow) -> bool:
+    verdict = row["verdict"]
+    still = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
+    return row["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING) or (
+        row["state"] == ExperimentState.JUDGED and still
+    )
+
+
+# --- what it says ------------------------------------------------------------------------------------------------------
+
+
+def judgement(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Judgement | None:
+    """What the shards of an experiment say so far, against its baseline at its rung; None before the first has ended."""
+    mine = facts(state, row["id"], row["rung"], setup)
+    if not mine:
+        return None
+    trunk = facts(state, str(row["baseline"]), row["rung"], setup)
+    pairs = pair(trunk, mine, lab.metric.direction)
+    # a failure counts once the trunk has shown that it does not fail on that seed itself
+    known = [failure for failure in failures(trunk, mine) if failure.seed in trunk]
+    fixed = lab.judge.mode == "fixed"
+    wanted = len(set(lab.seeds) - set(voided(trunk))) if fixed else len(pairs) + len(known)
+    if fixed or known:
+        return replace(judge(pairs, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
+    context = _context(state, lab, row, row["rung"], setup, trunk)
+    if context is None:
+        return _uncalibrated(trunk, lab, len(pairs))
+    said = decide(_pairs(trunk, mine, lab), context)
+    if _premature(trunk, lab, said.action):
+        said = replace(said, action="continue", sentence=f"{_progress(trunk, lab)}; {said.sentence}")
+    return _told(said, context)
+
+
+def _premature(trunk: Mapping[int, ShardFact], lab: Lab, action: Action) -> bool:
+    """Whether to wait with dropping: a sigma that is widened for want of calibration makes small gains look hopeless."""
+    return action == "not-solid" and any(seed not in trunk for seed in first_seeds(lab))
+
+
+def _progress(trunk: Mapping[int, ShardFact], lab: Lab) -> str:
+    return f"{len(_calibration(trunk, lab))} of {len(first_seeds(lab))} runs of the trunk that its noise is measured on"
+
+
+def _told(said: Decision, context: Context) -> Judgement:
+    scale = noise(context.sigma, Pool(context.pooled_df, context.pooled_ss)).scale
+    return Judgement(
+        VERDICTS[said.action],
+        said.effect,
+        said.lo,
+        said.hi,
+        scale / math.sqrt(said.n) if said.n else None,
+        said.n,
+        said.sentence,
+        evidence=said.evidence,
+        bar=said.bar if math.isfinite(said.bar) else None,
+        sigma=said.sigma,
+        mode=said.mode,
+    )
+
+
+def _uncalibrated(trunk: Mapping[int, ShardFact], lab: Lab, n: int) -> Judgement:
+    """Nothing can be said yet, or ever: why."""
+    losses = _calibration(trunk, lab)
+    if len(losses) >= LEAST_CALIBRATION:
+        sentence = "the trunk's result is the same on every seed: nothing can be judged; is the seed wired?"
+    else:
+        sentence = _progress(trunk, lab)
+    return Judgement(Verdict.UNDECIDED, None, None, None, None, n, sentence, mode=lab.judge.mode)
+
+
+def _calibration(trunk: Mapping[int, ShardFact], lab: Lab) -> list[float]:
+    """The trunk's results on its calibration seeds, as far as they are there."""
+    return [
+        fact.metric
+        for seed in first_seeds(lab)
+        if (fact := trunk.get(seed)) and fact.counts and fact.metric is not None
+    ]
+
+
+def _pairs(trunk: Mapping[int, ShardFact], mine: Mapping[int, ShardFact], lab: Lab) -> list[Pair]:
+    """The pairs as the policy takes them: losses, of which lower is better."""
+    sign = 1 if lab.metric.direction == "min" else -1
+
+    def loss(fact: ShardFact | None) -> float | None:
+        return None if fact is None or not fact.counts or fact.metric is None else sign * fact.metric
+
+    found = []
+    for seed, fact in sorted(mine.items()):
+        outcome = fact.fault or fact.outcome
+        if outcome is Outcome.FINISHED and not fact.counts:
+            outcome = Outcome.LOST  # finished and never scored: it says nothing, and runs again
+        found.append(Pair(seed, loss(trunk.get(seed)), loss(fact), outcome))
+    return found
+
+
+def _context(
+    state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str, trunk: Mapping[int, ShardFact]
+) -> Context | None:
+    """What of the campaign the verdict depends on; None while the trunk's noise is not known."""
+    losses = _calibration(trunk, lab)
+    mode = lab.judge.mode
+    if mode == "fixed" or (len(losses) >= LEAST_CALIBRATION and max(losses) == min(losses)):
+        return None
+    sigma = sigma_so_far(losses)
+    if sigma is None:
+        return None
+    index, keeps, pool = _past(state, row, rung, setup, sigma)
+    judged: Mode = mode
+    return Context(
+        index,
+        keeps,
+        "loose",
+        sigma,
+        pool.df,
+        pool.ss,
+        mode=judged,
+        category=row["category"],
+        control=is_control(lab.name, row["id"]),
+        unit=lab.metric.unit,
+    )
+
+
+def _past(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float) -> tuple[int, int, Pool]:
+    """(place among the campaign's experiments, how many of those before it were solid, what all that ended showed of the
+    spread within an experiment at this rung and setup)."""
+    index, keeps, pool, before = 0, 0, Pool(), True
+    for each in state.experiments.values():
+        if each["role"] != "experiment":
+            continue
+        verdict = each["verdict"]
+        index += before
+        before = before and each["id"] != row["id"]
+        if verdict is None or _undecided(each) or each["id"] == row["id"]:
+            continue
+        keeps += before and verdict["verdict"] == Verdict.SOLID
+        if verdict["rung"] == rung and verdict["n"] >= 2 and latest(state, each["id"], rung, setup):
+            found = [pair["difference"] for pair in each["pairs"]]
+            pool = pooled(pool, [value for value in found if value is not None], sigma)
+    return index, keeps, pool
