@@ -9,6 +9,7 @@ writes them, `--measured` shards with a metrics file, and a branch for every exp
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cockpit.attach import EngineDown, Session, connect, spawn, start_failure
 from engine import events as e
 from engine.campaign import Record, plan, setup_of
-from engine.core import fold
+from engine.core import fold_one
 from engine.lab import Lab, load
 from engine.ledger import GENESIS, Ledger, seal
+from engine.state import State
 from engine.types import Outcome
 from tests.campaigns import Campaign
 from tests.tinylab import TinyLab, wait_for
@@ -96,6 +99,15 @@ def write_metrics(lab: TinyLab, campaign: Campaign, count: int) -> int:
     return len(shards)
 
 
+def folded(ledger: Path) -> State:
+    """The state as an engine folds it, with the collector off as there."""
+    state = State()
+    gc.disable()
+    Ledger(ledger, each=partial(fold_one, state)).close()
+    gc.enable()
+    return state
+
+
 def timed(what: str, act: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds that `act` takes, printed, and what it returns."""
     start = time.perf_counter()
@@ -160,7 +172,7 @@ def measure(lab: TinyLab, options: argparse.Namespace) -> int:
     print(
         f"{campaign.state.head} events, {experiments} experiments, {len(campaign.state.shards)} shards, {measured} measured"
     )
-    timed("to read and fold the ledger", lambda: fold(Ledger(lab.state.ledger).events))
+    timed("to read and fold the ledger", lambda: folded(lab.state.ledger))
     _, session = timed("to start the engine without an index, until it answers", lambda: start_engine(lab))
     timed("to pull everything while it indexes", session.rows)
     timed("more until the index is whole", lambda: session.call("rank", limit=1))

@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from engine import events as e
@@ -39,8 +40,8 @@ class Core:
         self.lab = lab
         self.dir: StateDir = lab.state
         self.blobs = Blobs(self.dir.blobs)
-        self.ledger = Ledger(self.dir.ledger)
-        self.state = fold(self.ledger.events)
+        self.state = State()
+        self.ledger = Ledger(self.dir.ledger, each=partial(fold_one, self.state))
         self.repo = repo
         self.store = store
         self.wake = asyncio.Event()  # the conductor should look again
@@ -57,7 +58,7 @@ class Core:
         """Make events durable, in order and at once, then fold them. Raises RpcError when the ledger is read-only."""
         self.check_writable()
         for event in self.ledger.append_all([e.dump(entry) for entry in entries]):
-            _fold(self.state, event)
+            fold_one(self.state, event)
         self.wake.set()
         for listener in self.listeners:
             listener()
@@ -122,19 +123,19 @@ def number_of(branch: str) -> int:
     return int(digits) if digits.isdigit() and len(digits) < 10 else 0
 
 
-def fold(ledger: list[Event]) -> State:
+def fold(ledger: Iterable[Event]) -> State:
     """The state after these events."""
     state = State()
     for event in ledger:
-        _fold(state, event)
+        fold_one(state, event)
     return state
 
 
-def _fold(state: State, event: Event) -> None:
+def fold_one(state: State, event: Event) -> None:
     """Fold one event. From the first event of a newer version on nothing is understood, and the state stays as it was."""
     if event.v > VERSION:
         return
-    loaded = e.load(event.type, event.v, event.data)
+    loaded = e.load(event.type, event.v, event.raw)
     if loaded is None:
         state.head = event.n
     else:

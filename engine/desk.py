@@ -120,7 +120,7 @@ class EngineDesk:
             files=files,
             protected=core.lab.protected,
             config=_text(core.lab.root / CONFIG),
-            history=past_lines(core.ledger.events, state, await self._speeds()),
+            history=past_lines(core.ledger.since(0), state, await self._speeds()),
             noise=noise_lines(state),
             trying=tuple(self._titles("experiment")),
             waiting=tuple(self._titles("proposal")),

@@ -1,51 +1,50 @@
-"""Every event that the ledger can hold, as a frozen dataclass; the name on disk is in `TYPES`.
+"""Every event that the ledger can hold, as a frozen struct; the name on disk is in `TYPES`.
 
-Fields are plain JSON. A field may be added with a default (old lines still read); a changed meaning needs a new version and an
-upcaster in `UPCASTERS`, which turns the data of version v into that of v + 1.
+msgspec reads a line straight into one of these and checks its types on the way, in a third of the time of a parser and a
+dataclass: on a long ledger that is what a restart waits for. Fields are plain JSON. A field may be added with a default (old
+lines still read); a changed meaning needs a new version and an upcaster in `UPCASTERS`, which turns the data of version v
+into that of v + 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
+import orjson
 
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineStarted:
+class EngineStarted(msgspec.Struct, frozen=True):
     pid: int
     host: str
     boot: str
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigLoaded:
+class ConfigLoaded(msgspec.Struct, frozen=True):
     """`lab` holds what clients see of the lab (the fields of `LabRow` that come from the file); `config` is a blob."""
 
     config: str
     lab: Json
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigBroken:
+class ConfigBroken(msgspec.Struct, frozen=True):
     """The lab file was changed and no longer reads, or reads again (then `error` is empty). Until the next start of an
     engine the lab is run as it was."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrunkIntended:
+class TrunkIntended(msgspec.Struct, frozen=True):
     """The trunk is about to be created at `start`, when it does not exist."""
 
     start: str
 
 
-@dataclass(frozen=True, slots=True)
-class ArmAdded:
+class ArmAdded(msgspec.Struct, frozen=True):
     """The trunk stands at `commit`, as the arm `experiment` that experiments are compared with from now on."""
 
     experiment: str
@@ -55,8 +54,7 @@ class ArmAdded:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalAdded:
+class ProposalAdded(msgspec.Struct, frozen=True):
     """`source` and `diff` are blobs (the reply; the unified diff); `refusal` says why nothing could be applied."""
 
     proposal: str
@@ -68,8 +66,8 @@ class ProposalAdded:
     parent: str
     source: str
     diff: str | None = None
-    files: list[Json] = field(default_factory=list)
-    risks: list[str] = field(default_factory=list)
+    files: list[Json] = []
+    risks: list[str] = []
     refusal: str | None = None
     detail: str | None = None
     predicted_effect: float | None = None
@@ -82,8 +80,7 @@ class ProposalAdded:
     co_author: str = ""  # the person who edited it
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalRebased:
+class ProposalRebased(msgspec.Struct, frozen=True):
     """The trunk moved while a proposal waited: it was applied afresh, and a decision must be on the new diff."""
 
     proposal: str
@@ -95,8 +92,7 @@ class ProposalRebased:
     risks: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True):
     """A decision on a proposal (`action` is one of Action): `diff` is the hash of the diff that was on screen."""
 
     decision: str
@@ -108,8 +104,7 @@ class Decided:
     request: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentIntended:
+class ExperimentIntended(msgspec.Struct, frozen=True):
     """The branch of an approved proposal is about to be made. Everything that its commit hash depends on is here."""
 
     experiment: str
@@ -123,30 +118,26 @@ class ExperimentIntended:
     rung: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentBranched:
+class ExperimentBranched(msgspec.Struct, frozen=True):
     experiment: str
     commit: str
     tree: str
     branch: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentFailed:
+class ExperimentFailed(msgspec.Struct, frozen=True):
     experiment: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class RungReached:
+class RungReached(msgspec.Struct, frozen=True):
     """An experiment goes on to a larger budget."""
 
     experiment: str
     rung: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShardIntended:
+class ShardIntended(msgspec.Struct, frozen=True):
     shard: str
     experiment: str
     seed: int
@@ -160,16 +151,14 @@ class ShardIntended:
     pattern: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ShardStarted:
+class ShardStarted(msgspec.Struct, frozen=True):
     """`where` is the executor's own name for the process: a pid, later a job step."""
 
     shard: str
     where: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardEnded:
+class ShardEnded(msgspec.Struct, frozen=True):
     """Training ended. `scoring` means that a score is wanted before the shard has ended for good."""
 
     shard: str
@@ -177,26 +166,23 @@ class ShardEnded:
     detail: str
     reported: float | None = None
     scoring: bool = False
-    usage: Json = field(default_factory=dict)
+    usage: Json = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreIntended:
+class ScoreIntended(msgspec.Struct, frozen=True):
     shard: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShardScored:
+class ShardScored(msgspec.Struct, frozen=True):
     shard: str
     outcome: str
     detail: str
     metric: float | None
-    sources: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, float] = {}
     by: str = "referee"
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictReached:
+class VerdictReached(msgspec.Struct, frozen=True):
     experiment: str
     rung: str
     verdict: str
@@ -211,8 +197,7 @@ class VerdictReached:
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StopIntended:
+class StopIntended(msgspec.Struct, frozen=True):
     """A person stops an experiment (its running shards with it) or one shard."""
 
     decision: str
@@ -223,13 +208,11 @@ class StopIntended:
     shards: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class StopDone:
+class StopDone(msgspec.Struct, frozen=True):
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class FindingNoted:
+class FindingNoted(msgspec.Struct, frozen=True):
     finding: str
     about: str
     rule: str
@@ -237,8 +220,7 @@ class FindingNoted:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class MergeIntended:
+class MergeIntended(msgspec.Struct, frozen=True):
     """A person signed an experiment off. Everything that the merge commit's hash depends on is here."""
 
     experiment: str
@@ -254,21 +236,18 @@ class MergeIntended:
     request: str
 
 
-@dataclass(frozen=True, slots=True)
-class MergeDone:
+class MergeDone(msgspec.Struct, frozen=True):
     experiment: str
     commit: str
     tree: str
 
 
-@dataclass(frozen=True, slots=True)
-class MergeFailed:
+class MergeFailed(msgspec.Struct, frozen=True):
     experiment: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class PullIntended:
+class PullIntended(msgspec.Struct, frozen=True):
     """A person pulls their branch into the trunk. Everything that the merge commit's hash depends on is here."""
 
     decision: str
@@ -280,31 +259,26 @@ class PullIntended:
     who: Json
 
 
-@dataclass(frozen=True, slots=True)
-class PullDone:
+class PullDone(msgspec.Struct, frozen=True):
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
-class PullFailed:
+class PullFailed(msgspec.Struct, frozen=True):
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Paused:
+class Paused(msgspec.Struct, frozen=True):
     """No new shards are launched until `Resumed`."""
 
     who: Json
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed:
+class Resumed(msgspec.Struct, frozen=True):
     who: Json
 
 
-@dataclass(frozen=True, slots=True)
-class RoundBegan:
+class RoundBegan(msgspec.Struct, frozen=True):
     """A person asks a proposer for hypotheses, or to revise the proposal `revises` as the note says."""
 
     round: str
@@ -316,8 +290,7 @@ class RoundBegan:
     revises: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundEnded:
+class RoundEnded(msgspec.Struct, frozen=True):
     """`state` is "done" or a Failure; `added` names the proposals that came of it."""
 
     round: str
@@ -325,11 +298,10 @@ class RoundEnded:
     detail: str = ""
     category: str = ""
     retry_at: float | None = None
-    added: list[str] = field(default_factory=list)
+    added: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class CallIntended:
+class CallIntended(msgspec.Struct, frozen=True):
     """A call of a model is about to be made: `request` is the blob of what goes out, `most` the tokens it can use at most."""
 
     call: str
@@ -343,8 +315,7 @@ class CallIntended:
     most_usd: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(msgspec.Struct, frozen=True):
     """`usage` counts tokens; `usd` is None where the model has no price; `reply` is the blob of all that was written."""
 
     call: str
@@ -392,26 +363,34 @@ TYPES: dict[str, type] = {
     "engine.resumed": Resumed,
 }
 NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
-_FIELDS: dict[str, frozenset[str]] = {name: frozenset(f.name for f in fields(cls)) for name, cls in TYPES.items()}
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in TYPES.items()}
 
 UPCASTERS: dict[tuple[str, int], Callable[[Json], Json]] = {}
 """(type, version) to a function from that version's data to the next one's."""
 
 
 def dump(event: Any) -> tuple[str, Json]:
-    """(type, data) of an event, as the ledger takes them."""
-    kind = type(event)
-    return NAMES[kind], {f.name: getattr(event, f.name) for f in fields(kind)}
+    """(type, data) of an event, as the ledger takes them. Raises ValueError for one that could not be read back."""
+    kind, data = NAMES[type(event)], msgspec.structs.asdict(event)
+    _decode(kind, orjson.dumps(data))
+    return kind, data
 
 
-def load(kind: str, version: int, data: Mapping[str, Any]) -> Any | None:
-    """The event, upcast to the present version; None for a type that this program does not know (a newer one wrote it)."""
-    cls = TYPES.get(kind)
-    if cls is None:
+def load(kind: str, version: int, raw: bytes | msgspec.Raw) -> Any | None:
+    """The event with this JSON, upcast to the present version; None for a type that this program does not know (a newer one
+    wrote it). Raises ValueError when a field is missing or of another type."""
+    if kind not in TYPES:
         return None
     if (kind, version) in UPCASTERS:
-        data = dict(data)
+        data = orjson.loads(bytes(raw))
         while (upcast := UPCASTERS.get((kind, version))) is not None:
-            data, version = upcast(dict(data)), version + 1
-    known = _FIELDS[kind]
-    return cls(**data) if data.keys() <= known else cls(**{k: v for k, v in data.items() if k in known})
+            data, version = upcast(data), version + 1
+        raw = orjson.dumps(data)
+    return _decode(kind, raw)
+
+
+def _decode(kind: str, raw: bytes | msgspec.Raw) -> Any:
+    try:
+        return _DECODERS[kind].decode(raw)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not an event {kind}: {error}") from None

@@ -19,6 +19,7 @@ from engine.files import read_regular
 from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.history.tables import Batch
+from engine.ledger import Event
 from engine.live import Live
 from engine.watch.parse import Parser
 from engine.watch.tail import LIMIT, Tailer
@@ -143,12 +144,10 @@ class Indexer:
             core, base, upto = self.core, self._indexed, self.core.state.head
             if base == upto:
                 return
-            events = [
-                {"n": each.n, "t": each.t, "type": each.type, "data": each.data}
-                for each in core.ledger.events[base:upto]
-            ]
             rows = list(core.state.since(base))
-            await core.index(lambda store: store.index(rows, events, upto))
+            await core.index(
+                lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto)
+            )
             self._indexed = upto
 
     async def rebuild(self) -> dict[str, int]:
@@ -233,3 +232,7 @@ class Indexer:
     def tick(self) -> dict[str, Any]:
         """Live rows that changed since the last tick."""
         return dict(self.live.changes(now()))
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {"n": event.n, "t": event.t, "type": event.type, "data": event.data}

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from engine import events as e
 from engine import faults
 from engine.applying import applied
@@ -73,12 +75,12 @@ class Intake:
         name = f"p{len(core.state.proposals) + 1:04d}"
         parent = await core.git(core.repo.trunk)
         event = await draft(core, name, reply, source, parent)
-        event = replace(event, round=round, replaces=reply.replaces, co_author=reply.co_author)
+        event = msgspec.structs.replace(event, round=round, replaces=reply.replaces, co_author=reply.co_author)
         first = core.state.fingerprints.get(event.fingerprint) if event.fingerprint else None
         if first is not None:
-            event = replace(event, duplicate_of=first)
+            event = msgspec.structs.replace(event, duplicate_of=first)
             if not reply.again:
-                event = replace(event, refusal=Refusal.DUPLICATE, detail=_earlier(core, first, name))
+                event = msgspec.structs.replace(event, refusal=Refusal.DUPLICATE, detail=_earlier(core, first, name))
         faults.point("propose.effect")
         core.record(event)
         faults.point("propose.done")

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from engine import campaign, faults
 from engine import events as e
 from engine.core import Core
-from engine.files import below, last_line, read_regular, read_tail
+from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
-from engine.scoring import read_score
+from engine.scoring import read_score, scratch_of
 from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.outcome import Facts, classify
@@ -323,8 +323,15 @@ class Runs:
             return
         core.record(await asyncio.to_thread(read_score, shard, run_dir, record))
         faults.point("score.done")
+        await asyncio.to_thread(self._tidy, shard)
         await self._examine(shard)
-        await asyncio.to_thread(self.caches.scored, shard)
+
+    def _tidy(self, shard: str) -> None:
+        """Let go of what only scoring needed; what cannot be removed now is left to `cockpit gc`."""
+        self.caches.scored(shard)
+        for scratch in scratch_of(self.core.dir.runs / shard):
+            with suppress(OSError):
+                remove_tree(scratch)
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""

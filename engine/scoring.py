@@ -116,6 +116,11 @@ def _refereed(asked: Referee, place: Place, common: dict[str, Any]) -> ShardSpec
     return ShardSpec(argv=argv, inner=inner, cwd="/", env=env, warm=imports if lab.warm else (), **common)
 
 
+def scratch_of(run_dir: Path) -> list[Path]:
+    """What scoring left in a run directory beside its result: what the boxes of the model's code could write to."""
+    return [each for name in ("told", "asked", "referee") for each in run_dir.glob(f"{name}-{'[0-9a-f]' * 16}")]
+
+
 def read_score(shard: str, run_dir: Path, record: ExitRecord) -> e.ShardScored:
     """The event of a scoring that ended. A score that cannot be read is the shard's crash, with the reason."""
     if record.how != "exited" or record.code != 0:

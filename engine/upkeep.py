@@ -22,6 +22,7 @@ from engine.proposals import one_line
 from engine.repo import Repo
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
 from engine.runs import checkpoints, keeps_checkpoints
+from engine.scoring import scratch_of
 from engine.shards.caches import Caches
 from engine.state import State
 from engine.types import Outcome, ProposalState, ShardState, Who
@@ -76,7 +77,7 @@ def check_ledger(path: Path) -> list[Check]:
         raw = path.read_bytes()
         whole = [event for event, _ in read_lines(raw[: raw.rfind(b"\n") + 1], str(path))]
         fold(whole)
-    except (LedgerError, OSError, KeyError) as error:
+    except (LedgerError, OSError, KeyError, ValueError) as error:
         return [_check("ledger", [str(error) or repr(error)], "")]
     return [_check("ledger", [], f"{len(whole)} events, the chain is whole")]
 
@@ -190,7 +191,9 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
     for row in state.shards.values():
         if row["state"] == ShardState.ENDED:
             files += [] if keeps_checkpoints(core, row["experiment"]) else checkpoints(core.dir.runs / row["id"])
-            files += [each for each in [core.dir.runs / row["id"] / "tmp"] if each.is_dir() and not each.is_symlink()]
+            run_dir = core.dir.runs / row["id"]
+            scratch = [run_dir / "tmp", *scratch_of(run_dir)]
+            files += [each for each in scratch if each.is_dir() and not each.is_symlink()]
     caches = Caches(core.dir.caches)
     files += caches.idle({caches.name(str(row["tree"]), trunk=row["role"] == "trunk") for row in used}, set(state.live))
     freed += await asyncio.to_thread(_remove, files, dry_run)

@@ -107,6 +107,7 @@ def test_the_demo_ends_with_a_ranking_of_real_runs(tmp_path: Path, state: StateD
     assert len(set(metrics)) == len(metrics)  # the seeds are wired
     assert "2 of 2 decided" in done.stderr
     assert not is_running(state)
+    assert [each.name for each in state.runs.glob("*/*-*") if each.is_dir()] == []  # scoring cleared up behind itself
     lab = tmp_path / "lab"
     assert len(git(lab, "branch", "--list", "exp/*").splitlines()) == 2
     assert git(lab, "status", "--porcelain") == ""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from engine.judge.pairs import Failure, Pair, ShardFact, failures, pair, rerun, voided
+from engine.judge.student import quantile
 from engine.judge.verdict import judge
 from engine.types import Direction, Outcome, Verdict
 
@@ -205,6 +206,20 @@ def test_no_verdict_below_three_pairs(values: list[tuple[float, float]], wanted:
     assert judge(pairs_of(values), (), wanted).verdict is Verdict.UNDECIDED
 
 
-def test_judging_needs_no_more_than_special_functions() -> None:
-    code = "import engine.judge.verdict, sys; print(*(m for m in ('scipy.stats', 'duckdb', 'git') if m in sys.modules))"
+@many
+@given(st.floats(1e-6, 1 - 1e-6), st.one_of(st.integers(1, 200).map(float), st.floats(0.5, 1e8)))
+def test_quantiles_of_students_t_are_those_of_scipy(p: float, df: float) -> None:
+    assert quantile(p, df) == pytest.approx(float(stats.t.ppf(p, df)), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("p", "df"), [(0.0, 3.0), (1.0, 3.0), (0.5, 0.0), (math.nan, 3.0), (0.9, math.nan)])
+def test_a_quantile_that_does_not_exist_is_refused(p: float, df: float) -> None:
+    with pytest.raises(ValueError, match="no quantile"):
+        quantile(p, df)
+
+
+def test_judging_loads_no_library() -> None:
+    code = (
+        "import engine.judge.verdict, sys; print(*(m for m in ('scipy', 'numpy', 'duckdb', 'git') if m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cockpit import cli
 from engine import ledger as ledgers
-from engine.ledger import GENESIS, Ledger, LedgerError, read_lines, seal
+from engine.ledger import GENESIS, Event, Ledger, LedgerError, read_lines, seal
 from engine.rpc import READ_ONLY, RpcError
 from tests.tinylab import TinyLab, better, rows, wait_for, waiting
 
@@ -60,7 +60,7 @@ def test_what_was_appended_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     written(path)
     again = Ledger(path)
-    assert [(each.n, each.t, each.type, each.data) for each in again.events] == [
+    assert [(each.n, each.t, each.type, each.data) for each in again.since(0)] == [
         (number, 999.25 + number, kind, data) for number, (kind, data) in enumerate(STORY, 1)
     ]
     assert again.head == 3
@@ -89,12 +89,13 @@ def test_any_json_comes_back_and_is_the_same_before_and_after_the_restart(
 ) -> None:
     path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
     live = Ledger(path)
-    live.append_all(list(entries))
+    said = live.append_all(list(entries))
+    heard: list[Event] = []
+    again = Ledger(path, each=heard.append)
+    assert said == heard == list(live.since(0)) == list(again.since(0))
+    assert [(event.type, event.data) for event in heard] == entries
     live.close()
-    again = Ledger(path)
     again.close()
-    assert live.events == again.events
-    assert [(event.type, event.data) for event in again.events] == entries
 
 
 @settings(max_examples=150, deadline=None)

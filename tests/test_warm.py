@@ -580,7 +580,8 @@ log = os.open(os.devnull, os.O_WRONLY)
 def start(n):
     argv = (sys.executable, "a.py")
     place = {"cwd": os.getcwd(), "run_dir": f"/run{n}"}
-    return pool.start(ShardSpec(id=f"s{n}", argv=argv, env={}, timeout_s=9, warm=("orjson",), **place), log)
+    asked = pool.ask(ShardSpec(id=f"s{n}", argv=argv, env={}, timeout_s=9, warm=("orjson",), **place), log)
+    return asked and pool.start(asked)
 def serve():
     for key, mask in selector.select(30): key.data(mask)
 def end(pid):

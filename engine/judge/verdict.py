@@ -15,9 +15,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 from engine.judge.pairs import Failure, Pair
+from engine.judge.student import quantile
 from engine.types import Verdict, VerdictRow
 
 LEAST_PAIRS = 3
@@ -86,7 +85,7 @@ def judge(
     if abs(effect) <= rounding and se == 0:
         sentence = f"identical to the trunk on {n} of {_seeds(wanted)}"
         return Judgement(Verdict.NOT_SOLID, 0.0, 0.0, 0.0, 0.0, n, sentence)
-    reach = float(stdtrit(n - 1, 0.5 + level / 2)) * se
+    reach = quantile(0.5 + level / 2, n - 1) * se
     lo, hi = effect - reach, effect + reach
     if se == 0:
         # seeds that change nothing are one run, however often it is repeated

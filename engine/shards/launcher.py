@@ -176,10 +176,11 @@ class Launcher:
     def _start(self, spec: ShardSpec, directory: int) -> Answer:
         now = time.time()
         try:
-            self._prepare(spec, directory)
+            if spec.fresh:
+                os.mkdir("tmp", 0o700, dir_fd=directory)
             output, end = self.outputs.begin(process.open_log(directory, spec.output), spec.log_bytes)
             try:
-                popen = self.parents.start(spec, end) or process.start(spec, end)
+                popen = self._begin(spec, directory, end)
             except BaseException:
                 self.outputs.finish(output)
                 raise
@@ -198,13 +199,18 @@ class Launcher:
         say(f"{spec.id} started as {popen.pid}{', warm' if isinstance(popen, Forked) else ''}")
         return {"pid": popen.pid, "known": False, "state": "running"}
 
-    @staticmethod
-    def _prepare(spec: ShardSpec, directory: int) -> None:
-        """The directory's own files, before anything of the shard's runs."""
-        if spec.fresh:
-            os.mkdir("tmp", 0o700, dir_fd=directory)
+    def _begin(self, spec: ShardSpec, directory: int, log: int) -> subprocess.Popen[bytes] | Forked:
+        """Start it. Its spec is on the disk before anything of it runs, and is written there while its box is being built."""
+        asked = self.parents.ask(spec, log)
         name = spec.record.replace("exit", "spec") if "exit" in spec.record else f"spec-{spec.record}"
-        process.write_durably(directory, name, json.dumps(spec.to_json(), indent=1).encode())
+        try:
+            process.write_durably(directory, name, json.dumps(spec.to_json(), indent=1).encode())
+        except BaseException:
+            if asked is not None:
+                asked.drop()
+            raise
+        forked = None if asked is None else self.parents.start(asked)
+        return forked or process.start(spec, log)
 
     def list(self, client: Client, request: Answer) -> Answer:
         running = [

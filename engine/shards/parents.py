@@ -33,6 +33,17 @@ PARENTS = 4  # at once; each holds some hundred megabytes
 IDLE_S = 600.0  # without a fork it is ended
 AGAIN_S = 300.0  # after a failure the key stays cold for so long
 ANSWER_S = 5.0  # for one fork; a parent that takes longer is ended
+_HEAP = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        "hugetlb": 1,
+        "mmap_threshold": 32 << 20,
+        "trim_threshold": 64 << 20,
+        "top_pad": 32 << 20,
+    }.items()
+)
+"""The heap that glibc arrives at by itself after a few large tensors, on huge pages, from the first tensor on: nine tenths of
+the page faults before the first step go. Only what is read at the start of a process counts, so no fork has it to see."""
 _ROOM = 16384  # bytes of the parent's environment that its forks' environments are shown in
 _PER_RUN = frozenset(  # read when they are first needed, so that a fork can still set them
     ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_VISIBLE_DEVICES")
@@ -72,6 +83,55 @@ class Parent:
     used: float = field(default_factory=time.monotonic)
 
 
+class Asked:
+    """A fork that was asked for. It runs only when `run` lets it: until then it waits at the gate, and ends with it.
+
+    Raises OSError when the parent cannot be asked."""
+
+    def __init__(self, parent: Parent, spec: ShardSpec, log: int) -> None:
+        self.parent, self.spec = parent, spec
+        env = {process.MARKER: process.marker(spec), **spec.env}
+        env[process.MARKER] = process.marker(spec)
+        request = {"argv": spec.inner or spec.argv, "cwd": spec.cwd, "env": env, "nice": spec.nice, "cores": spec.cores}
+        body = json.dumps(request | {"walls": spec.walls}).encode()
+        (gate, self._go), (stands, self._life) = os.pipe(), os.pipe()
+        try:
+            socket.send_fds(parent.sock, [struct.pack("!I", len(body))], [log, gate, stands])
+            parent.sock.sendall(body)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(gate)
+            os.close(stands)
+
+    def run(self) -> Forked:
+        """Let it run. Raises Cold, OSError or ValueError, and then nothing runs."""
+        pid = self._answer()
+        os.write(self._go, GO)
+        return Forked(pid, os.dup(self._life))
+
+    def drop(self) -> None:
+        """It shall not run after all."""
+        with contextlib.suppress(Cold, OSError, ValueError):
+            self._answer()
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._go)
+        os.close(self._life)
+
+    def _answer(self) -> int:
+        try:
+            answer = _receive(self.parent.sock)
+        except OSError as error:
+            raise Cold(f"its warm parent does not answer: {error}", retire=True) from None
+        pid = answer.get("pid")
+        if not isinstance(pid, int):
+            raise Cold(str(answer.get("refused", "its warm parent refused"))[:1000], answer.get("retire") is True)
+        return pid
+
+
 class Parents:
     """All warm parents of a launcher, by what they imported."""
 
@@ -83,25 +143,38 @@ class Parents:
         self.failed: dict[Key, float] = {}  # until when not to try again
         self.ending: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, spec: ShardSpec, log: int) -> Forked | None:
-        """Start `spec` warm; None when it has to be started cold. Never waits for an import."""
+    def ask(self, spec: ShardSpec, log: int) -> Asked | None:
+        """Have `spec` forked, without waiting for it; None when it has to be started cold. Never waits for an import."""
         if not spec.warm or not process.can_adopt():
             return None
         parent = None
         try:
-            key = key_of(spec)
-            parent = self._parent(key)
-            forked = _ask(parent, spec, log)
+            parent = self._parent(key_of(spec))
+            return Asked(parent, spec, log)
         except (Cold, OSError, ValueError) as error:
-            self.say(f"{spec.id} starts cold: {error}")
-            if parent is not None and (not isinstance(error, Cold) or error.retire):
-                self._failed(parent, str(error))
+            self._refused(parent, spec, error)
             return None
+
+    def start(self, asked: Asked) -> Forked | None:
+        """Let what was asked for run, when it stands; None when it has to be started cold after all."""
+        parent = asked.parent
+        try:
+            forked = asked.run()
+        except (Cold, OSError, ValueError) as error:
+            self._refused(parent, asked.spec, error)
+            return None
+        finally:
+            asked.close()
         parent.forks, parent.used = parent.forks + 1, time.monotonic()
-        if parent.forks >= FORKS and key not in self.next:
+        if parent.forks >= FORKS and parent.key not in self.next:
             with contextlib.suppress(OSError):
-                self.next[key] = self._spawn(key)
+                self.next[parent.key] = self._spawn(parent.key)
         return forked
+
+    def _refused(self, parent: Parent | None, spec: ShardSpec, error: Exception) -> None:
+        self.say(f"{spec.id} starts cold: {error}")
+        if parent is not None and (not isinstance(error, Cold) or error.retire):
+            self._failed(parent, str(error))
 
     def _parent(self, key: Key) -> Parent:
         """The ready parent of `key`; starts one when there is none. Raises Cold, OSError."""
@@ -125,6 +198,7 @@ class Parents:
         ours, theirs = socket.socketpair()
         try:
             env = {**dict(environment), **dict.fromkeys(_THREADS, "1"), "COCKPIT_ROOM": "." * _ROOM}
+            env.setdefault("GLIBC_TUNABLES", _HEAP)
             env["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # an import that asks for GPUs must not initialise CUDA
             argv = (interpreter, SCRIPT, str(theirs.fileno()), *modules)
             popen = process.start_parent(argv, env, theirs.fileno())
@@ -230,33 +304,6 @@ def key_of(spec: ShardSpec) -> Key:
             raise Cold(f"its variable {name} names the run's own directory")
         environment.append((name, value))
     return argv[0], spec.warm, tuple(environment)
-
-
-def _ask(parent: Parent, spec: ShardSpec, log: int) -> Forked:
-    """Have `spec` forked. It runs only once all is well: until then it waits at the gate.
-
-    Raises Cold, OSError or ValueError, and then nothing runs.
-    """
-    env = {process.MARKER: process.marker(spec), **spec.env}
-    env[process.MARKER] = process.marker(spec)
-    request = {"argv": spec.inner or spec.argv, "cwd": spec.cwd, "env": env, "nice": spec.nice, "cores": spec.cores}
-    body = json.dumps(request | {"walls": spec.walls}).encode()
-    (gate, go), (stands, life) = os.pipe(), os.pipe()
-    try:
-        socket.send_fds(parent.sock, [struct.pack("!I", len(body))], [log, gate, stands])
-        parent.sock.sendall(body)
-        try:
-            answer = _receive(parent.sock)
-        except OSError as error:
-            raise Cold(f"its warm parent does not answer: {error}", retire=True) from None
-        pid = answer.get("pid")
-        if not isinstance(pid, int):
-            raise Cold(str(answer.get("refused", "its warm parent refused"))[:1000], answer.get("retire") is True)
-        os.write(go, GO)
-        return Forked(pid, os.dup(life))
-    finally:
-        for each in (gate, go, stands, life):
-            os.close(each)
 
 
 def _receive(sock: socket.socket) -> dict[str, Any]:

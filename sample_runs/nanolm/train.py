@@ -18,6 +18,7 @@ What the lab relies on: the arguments above; metrics as JSON lines; `half.safete
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
@@ -27,7 +28,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -133,6 +134,20 @@ class GPT(nn.Module):
         return 6 * (multiplied + attention)
 
 
+@contextlib.contextmanager
+def unfilled() -> Iterator[None]:
+    """Layers that are made inside draw no random numbers: every parameter is filled afterwards, and a layer more or less
+    must not shift what is drawn later."""
+    kinds = {kind: kind.reset_parameters for kind in (nn.Linear, nn.Embedding)}
+    for kind in kinds:
+        kind.reset_parameters = lambda self: None
+    try:
+        yield
+    finally:
+        for kind, own in kinds.items():
+            kind.reset_parameters = own
+
+
 def initialise(model: nn.Module, seed: int, config: Config) -> None:
     """Fill every parameter from a generator of its own, keyed on its name and the seed."""
     for name, parameter in model.named_parameters():
@@ -203,7 +218,8 @@ def load(checkpoint: Path) -> GPT:
     """The model of a checkpoint, on this machine's device, ready to score. Raises ValueError when it does not fit."""
     with safe_open(checkpoint, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-        model = GPT(Config(**json.loads(file.metadata()["config"])))
+        with unfilled():
+            model = GPT(Config(**json.loads(file.metadata()["config"])))
     parameters = dict(model.named_parameters())
     if parameters.keys() != tensors.keys():
         raise ValueError(f"{checkpoint.name} and train.py differ in {sorted(parameters.keys() ^ tensors.keys())}")
@@ -272,9 +288,12 @@ def as_tokens(batch: bytes, length: int) -> Tensor:
 
 def train(seed: int, steps: int, folder: Path, out: Path, metrics: Metrics, config: Config) -> None:
     """One run from scratch. Raises FloatingPointError when the loss stops being finite."""
-    torch.manual_seed(seed)
     where = device()
-    model = GPT(config)
+    (torch.default_generator if where.type == "cpu" else torch).manual_seed(
+        seed
+    )  # torch's own would look for accelerators
+    with unfilled():
+        model = GPT(config)
     initialise(model, seed, config)
     model.to(where)
     mix = data.load_mix(Path(__file__).with_name("mix.toml"))
