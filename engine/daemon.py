@@ -22,6 +22,7 @@ from pathlib import Path
 
 from engine.conductor import Conductor
 from engine.core import Core
+from engine.detecting import Detecting
 from engine.history.console import Console
 from engine.history.database import StoreError
 from engine.history.store import Store
@@ -127,6 +128,8 @@ class Engine:
         self.conductor = Conductor(self.core, self.runs, Intake(self.core, proposer))
         self.indexer = Indexer(self.core, self.tailer, self.live, self.runs.metrics_file, self.runs.parser)
         self.runs.indexer = self.indexer
+        self.runs.detecting = Detecting(self.core, self.live, self.runs.parsed, self.runs.held_text)
+        self.indexer.watcher = self.runs.detect
         console = Console(state.history, state.root / "sql", self._checkpoint)
         self.console = console
         self.methods = Methods(self.core, self.conductor, self.runs, self.indexer, console)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ class Indexer:
         self.make_parser = make_parser
         self.offsets: dict[str, int] = {}
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
+        self.watcher: Callable[[Batch], Awaitable[None]] | None = None  # is told of each batch as it comes
         self._wake = asyncio.Event()
         self._indexed = 0
         self._pending: list[Batch] = []
@@ -105,6 +106,8 @@ class Indexer:
             shard = self.live.shards.get(batch.shard)
             if shard is not None:
                 shard.feed(batch.points, batch.summary, batch.garbage)
+            if self.watcher is not None:
+                await self.watcher(batch)
             self._pending.append(batch)
             if not self._due.is_set():
                 asyncio.get_running_loop().call_later(GATHER_S, self._due.set)

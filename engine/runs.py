@@ -38,6 +38,8 @@ from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
 if TYPE_CHECKING:
+    from engine.detecting import Detecting
+    from engine.history.tables import Batch
     from engine.indexer import Indexer
 
 log = logging.getLogger("engine")
@@ -61,6 +63,7 @@ class Runs:
         self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
         self.indexer: Indexer | None = None
+        self.detecting: Detecting | None = None
         self._cancelled: set[str] = set()
 
     def look_for_room(self) -> None:
@@ -212,6 +215,8 @@ class Runs:
         facts, reported = await asyncio.to_thread(self._facts, shard)
         tail = await asyncio.to_thread(read_tail, run_dir / "output.log")
         outcome, detail = classify(record, tail, facts)
+        if outcome is Outcome.KILLED and shard in core.state.condemned:  # by us, for a fault of its own
+            outcome, detail = Outcome.DIVERGED, core.state.condemned[shard]
         outcome, detail = await self._whole(row, outcome, detail)
         counts = outcome is Outcome.FINISHED and not row.get("smoke")  # a smoke only has to come to its end
         if counts and core.lab.score is None and reported is None:
@@ -229,10 +234,30 @@ class Runs:
             await asyncio.to_thread(_drop, run_dir)
         if scores:
             await self.score(shard)
+        else:
+            await self._examine(shard)
 
     def _forget(self, shard: str) -> None:
         self.live.end(shard)
+        if self.detecting:
+            self.detecting.forget(shard)
         self._cancelled.discard(shard)
+
+    async def detect(self, batch: Batch) -> None:
+        """Show the detectors what a running shard wrote; a shard that cannot recover is ended."""
+        if self.detecting and await self.detecting.feed(batch):
+            await self.cancel(batch.shard)
+
+    async def _examine(self, shard: str) -> None:
+        if self.detecting:
+            await self.detecting.examine(shard)
+
+    def held_text(self) -> Path | None:
+        """The file that describes the held text, where a referee scores it."""
+        score = self.core.lab.score
+        if score is None or score.referee is None or not self.specs.data:
+            return None
+        return Path(self.core.lab.fill((score.referee.text,), {"held": str(self.specs.data["held"])})[0])
 
     async def _whole(self, row: ShardRow, outcome: Outcome, detail: str) -> tuple[Outcome, str]:
         """A result counts only when the run tree is still what the commit says."""
@@ -244,7 +269,7 @@ class Runs:
         changed = core.state.tampered.get(row["id"])
         return (outcome, detail) if changed is None else (Outcome.WRONG_TREE, changed)
 
-    def _parse(self, shard: str) -> Iterator[Parsed]:
+    def parsed(self, shard: str) -> Iterator[Parsed]:
         """All that the shard wrote, a piece at a time; the unfinished last line too."""
         parser, path = self.parser(shard), self.metrics_file(shard)
         for at in range(0, METRICS_LIMIT, CHUNK):
@@ -259,7 +284,7 @@ class Runs:
         """What the shard's own measurements say, read again from the file, so that it does not matter who watched."""
         metric = self.core.lab.metric
         nonfinite, reported, last = False, None, -1
-        for parsed in self._parse(shard):
+        for parsed in self.parsed(shard):
             for point in parsed.points:
                 last = max(last, point.step)
                 loss = point.values.get(metric.loss)
@@ -304,6 +329,7 @@ class Runs:
         core.record(await asyncio.to_thread(read_score, shard, run_dir, record))
         faults.point("score.done")
         await asyncio.to_thread(self._tidy, shard)
+        await self._examine(shard)
 
     def _tidy(self, shard: str) -> None:
         """Let go of what only scoring needed; what cannot be removed now is left to `cockpit gc`."""
@@ -380,6 +406,9 @@ class Runs:
                 await self.score(shard)
             else:
                 await self.ended(name)
+        for arm in [row["id"] for row in self.core.state.experiments.values() if row["state"] in campaign.OPEN]:
+            for row in self.core.state.shards_of(arm):  # an engine may have gone between an end and a look at it
+                await self._examine(row["id"])
 
 
 def _drop(run_dir: Path) -> None:

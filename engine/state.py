@@ -37,6 +37,8 @@ Source = Literal["jsonl", "summary", "regex"]
 
 TREE_CHANGED = "run tree changed"
 """Rule of the finding that a shard's code was changed on disk while it ran."""
+STOP = "stop"
+"""Severity of a finding that ends its shard (`engine.watch.detectors.finding`)."""
 
 
 @dataclass
@@ -77,6 +79,8 @@ class State:
     trunk_start: str | None = None  # the commit that the trunk was to be forked at
     pull: e.PullIntended | None = None  # intended, not done
     pull_error: str | None = None  # why the last one failed
+    noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
+    condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
@@ -419,6 +423,9 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
 
 def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
     s.counts["finding"] += 1
+    s.noted.add((ev.about, ev.rule, ev.sentence))
+    if ev.severity == STOP:
+        s.condemned.setdefault(ev.about, ev.sentence)
     if ev.rule == TREE_CHANGED:
         s.tampered[ev.about] = ev.sentence
     row = FindingRow(

@@ -339,7 +339,7 @@ class FindingRow(TypedDict):
     seq: int
     about: str  # experiment or shard id
     rule: str
-    severity: Literal["note", "warning", "bars a keep"]
+    severity: Literal["note", "warning", "bars a keep", "stop"]
     sentence: str
     at: float
 

@@ -1,0 +1,197 @@
+"""The failure detectors at work: over the stream of each running shard, and over each pair of runs that has ended.
+
+What they find becomes `finding.noted` events, nothing twice. A finding of severity "stop" ends its shard,
+whose outcome is then `diverged` (or `nonfinite`, by what it wrote), not `killed`: that is the code's own fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from engine import events as e
+from engine.core import Core
+from engine.files import read_regular
+from engine.history.tables import Batch
+from engine.judge.referee import ScoreError, read_text
+from engine.live import Live
+from engine.text import clean
+from engine.types import ExperimentRow, Outcome, ShardRow
+from engine.watch.detectors.evidence import Declared, Run, Seen, read_run
+from engine.watch.detectors.finding import Finding, Severity
+from engine.watch.detectors.registry import LiveWatch, judge
+from engine.watch.detectors.settings import configure
+from engine.watch.detectors.signals import Signal
+from engine.watch.detectors.sketch import passages, read_rows
+from engine.watch.parse import Parsed, Point
+
+log = logging.getLogger("engine")
+ROWS_LIMIT = 64 << 20  # bytes of a file of hashes
+POINTS_LIMIT = 1_000_000  # of one run that whole-run rules look at
+RUNS_KEPT = 16
+
+
+class Detecting:
+    """Asks the detectors. `parsed(shard)` gives all that a shard wrote, a piece at a time; `held` the held text's manifest."""
+
+    def __init__(
+        self, core: Core, live: Live, parsed: Callable[[str], Iterator[Parsed]], held: Callable[[], Path | None]
+    ) -> None:
+        self.core = core
+        self.live = live
+        self._parsed = parsed
+        self._held_text = held
+        self._detectors = configure(core.lab.detectors)
+        self._watches: dict[str, LiveWatch] = {}
+        self._runs: dict[str, Run] = {}
+        self._held: dict[Path, frozenset[int]] = {}
+
+    # --- while a shard runs ---
+
+    async def feed(self, batch: Batch) -> bool:
+        """Take in what was read of a running shard. True when it is to be ended at once."""
+        shard = batch.shard
+        if shard not in self.live.shards:
+            return False
+        watch = self._watches.get(shard)
+        if watch is None:
+            watch = self._watches[shard] = LiveWatch(self._declared(shard), self._detectors.all)
+            if batch.start:  # an engine before this one followed the beginning
+                self._note(shard, await asyncio.to_thread(self._replayed, shard, watch, batch.start))
+        self._note(shard, watch.feed(batch.points))
+        return shard in self.core.state.condemned
+
+    def forget(self, shard: str) -> None:
+        """The shard has ended: its stream is over."""
+        self._watches.pop(shard, None)
+
+    def _declared(self, shard: str) -> Declared:
+        return Declared(self.live.shards[shard].steps, self._detectors.names)
+
+    def _replayed(self, shard: str, watch: LiveWatch, upto: int) -> list[Finding]:
+        """What the watch says of the first `upto` bytes of a shard's measurements."""
+        found: list[Finding] = []
+        for parsed in self._parsed(shard):
+            found += watch.feed(parsed.points)
+            upto -= parsed.consumed
+            if upto <= 0:
+                break
+        return found
+
+    # --- after shards have ended ---
+
+    async def examine(self, shard: str) -> None:
+        """Look at the pairs that are complete now that this shard has finished; at none when it has not."""
+        row = self.core.state.shards[shard]
+        if row["outcome"] != Outcome.FINISHED:
+            return
+        arm = self.core.state.experiments[row["experiment"]]
+        if arm["role"] == "experiment":
+            trunk = self._finished(arm["baseline"], row)
+            if trunk is not None:
+                await self._examine_pair(arm, row, trunk)
+            return
+        for other in list(self.core.state.experiments.values()):
+            mine = self._finished(other["id"], row) if other["baseline"] == arm["id"] else None
+            if mine is not None:
+                await self._examine_pair(other, mine, row)
+
+    def _finished(self, arm: str | None, like: ShardRow) -> ShardRow | None:
+        """The finished shard of an arm with the seed and rung of another one."""
+        if arm is None:
+            return None
+        for row in self.core.state.shards_of(arm):
+            if row["outcome"] == Outcome.FINISHED and (row["seed"], row["rung"]) == (like["seed"], like["rung"]):
+                return row
+        return None
+
+    async def _examine_pair(self, arm: ExperimentRow, row: ShardRow, trunk: ShardRow) -> None:
+        mine = [each for each in self._all_finished(arm["id"], row["rung"]) if each["id"] != row["id"]]
+        theirs = self._all_finished(str(arm["baseline"]), row["rung"])
+        wanted = {each["id"]: each for each in (row, trunk, *mine, *theirs)}
+        try:
+            runs = {name: await asyncio.to_thread(self._run, each) for name, each in wanted.items()}
+            held = await asyncio.to_thread(self._held_passages)
+        except (OSError, ValueError) as error:
+            log.warning("%s was not examined: %s", row["id"], error)
+            return
+        seen = Seen(
+            runs[row["id"]],
+            trunk=runs[trunk["id"]],
+            siblings=tuple(runs[each["id"]] for each in mine),
+            trunk_siblings=tuple(runs[each["id"]] for each in theirs),
+            steps=self._steps(row["rung"], runs[trunk["id"]]),
+            lower_is_better=self.core.lab.metric.direction == "min",
+            category=arm["category"],
+            held=held,
+        )
+        self._note(row["id"], await asyncio.to_thread(judge, seen, self._detectors.all))
+
+    def _all_finished(self, arm: str, rung: str) -> list[ShardRow]:
+        shards = self.core.state.shards_of(arm)
+        return [row for row in shards if row["outcome"] == Outcome.FINISHED and row["rung"] == rung]
+
+    def _steps(self, rung: str, trunk: Run) -> int | None:
+        """The declared number of steps, where the trunk's run shows that the rung's budget is one."""
+        budget = next((each.budget for each in self.core.lab.rungs if each.name == rung), None)
+        made = trunk.series.get(Signal.LOSS)
+        return budget if made is not None and made.last == budget else None
+
+    def _run(self, row: ShardRow) -> Run:
+        """A finished shard as the detectors see it; the last few are remembered."""
+        known = self._runs.get(row["id"])
+        if known is not None:
+            return known
+        points: list[Point] = []
+        summary: dict[str, float | str] = {}
+        for parsed in self._parsed(row["id"]):
+            points += parsed.points[: POINTS_LIMIT - len(points)]
+            summary |= parsed.summary
+        names, lab = self._detectors.names, self.core.lab
+        rows = read_rows(read_regular(self.core.dir.runs / row["id"] / "seen.jsonl", ROWS_LIMIT))
+        base = read_run(row["seed"], points, summary, rows, names)
+        run = Run(
+            base.seed,
+            base.series,
+            base.facts,
+            rows,
+            row["metric"] if lab.score else None,
+            row["sources"],
+            row["reported"],
+        )
+        self._runs[row["id"]] = run
+        while len(self._runs) > RUNS_KEPT:
+            del self._runs[next(iter(self._runs))]
+        return run
+
+    def _held_passages(self) -> frozenset[int]:
+        """Hashes of the text that is scored; empty where there is no referee. Read once."""
+        manifest = self._held_text()
+        if manifest is None:
+            return frozenset()
+        if manifest not in self._held:
+            try:
+                _, sources = read_text(str(manifest))
+            except ScoreError as error:
+                log.warning("held text is not compared with training text: %s", error)
+                sources = []
+            every = (passages(window) for source in sources for window in source.windows)
+            self._held[manifest] = frozenset[int]().union(*every)
+        return self._held[manifest]
+
+    # --- writing it down ---
+
+    def _note(self, shard: str, found: Iterable[Finding]) -> None:
+        """Record what is new; an end that was called for while nobody wrote it down is called for again."""
+        core = self.core
+        if core.ledger.read_only:
+            return
+        for finding in found:
+            sentence = clean(finding.sentence)
+            if (shard, finding.detector, sentence) in core.state.noted:
+                continue
+            number = f"f{core.state.counts['finding'] + 1:05d}"
+            severity = Severity(finding.severity).value
+            core.record(e.FindingNoted(number, shard, finding.detector, severity, sentence))
