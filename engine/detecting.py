@@ -18,7 +18,7 @@ from engine.history.tables import Batch
 from engine.judge.referee import ScoreError, read_text
 from engine.live import Live
 from engine.text import clean
-from engine.types import ExperimentRow, Outcome, ShardRow
+from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow
 from engine.watch.detectors.evidence import Declared, Run, Seen, read_run
 from engine.watch.detectors.finding import Finding, Severity
 from engine.watch.detectors.registry import LiveWatch, judge
@@ -83,9 +83,10 @@ class Detecting:
     # --- after shards have ended ---
 
     async def examine(self, shard: str) -> None:
-        """Look at the pairs that are complete now that this shard has finished; at none when it has not."""
+        """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, of which
+        a step or two say nothing."""
         row = self.core.state.shards[shard]
-        if row["outcome"] != Outcome.FINISHED:
+        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE:
             return
         arm = self.core.state.experiments[row["experiment"]]
         if arm["role"] == "experiment":
