@@ -58,7 +58,7 @@ READ = proposal("Look for what is held out", "from safetensors.torch import save
 class Played:
     """What is left of the sample lab's day."""
 
-    shards: dict[str, dict[str, Any]]  # the first shard of the trunk and of each experiment
+    shards: dict[str, dict[str, Any]]  # the first full shard of the trunk and of each experiment
     alone: float  # the trunk's metric when nothing ran beside it
     pings: Pings
 
@@ -82,7 +82,8 @@ def played(stage: Stage) -> Iterator[Played]:
 
 
 def _ended(session: Any, experiment: str) -> dict[str, Any] | None:
-    found = [row for row in rows(session, "shard").values() if row["experiment"] == experiment]
+    shards = [row for row in rows(session, "shard").values() if row["rung"] != "smoke"]
+    found = [row for row in shards if row["experiment"] == experiment]
     return found[0] if found and found[0]["state"] == "ended" else None
 
 
