@@ -83,8 +83,8 @@ class Detecting:
     # --- after shards have ended ---
 
     async def examine(self, shard: str) -> None:
-        """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, of which
-        a step or two say nothing."""
+        """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, since a
+        step or two say nothing."""
         row = self.core.state.shards[shard]
         if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE:
             return
