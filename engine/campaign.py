@@ -16,15 +16,10 @@ from engine import events as e
 from engine import smoke
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
-from engine.racing import facts, first_seeds, judgement, latest, seeds_wanted
+from engine.racing import OPEN, RETRIES, facts, first_seeds, is_open, judgement, latest, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
-
-RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
-"""How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
-
-OPEN = (ExperimentState.QUEUED, ExperimentState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +123,7 @@ def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool
 def may_launch(state: State, experiment: str) -> bool:
     """Whether shards of this arm may start: asked again right before each launch, since a plan takes time to carry out."""
     row = state.experiments[experiment]
-    return state.paused is None and (row["role"] == "trunk" or _is_open(row))
+    return state.paused is None and (row["role"] == "trunk" or is_open(row))
 
 
 def stranded(state: State, lab: Lab) -> list[ExperimentRow]:
@@ -143,14 +138,7 @@ def _placed(state: State, lab: Lab) -> list[ExperimentRow]:
 
 
 def _open(state: State) -> list[ExperimentRow]:
-    return [row for row in state.experiments.values() if row["role"] == "experiment" and _is_open(row)]
-
-
-def _is_open(row: ExperimentRow) -> bool:
-    """Whether more evidence may still change something: also when all that could be had left it undecided."""
-    verdict = row["verdict"]
-    undecided = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
-    return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
+    return [row for row in state.experiments.values() if row["role"] == "experiment" and is_open(row)]
 
 
 # --- evidence ----------------------------------------------------------------------------------------------------------
@@ -165,10 +153,10 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         if _is_news(row, early):
             yield early
         return
-    said = judgement(state, lab, row, setup)
-    if said is None:
-        return
     theirs, mine = (facts(state, arm, row["rung"], setup) for arm in (row["baseline"], row["id"]))
+    if not mine:
+        return
+    said = judgement(state, lab, row, setup, theirs, mine)
     pairs = pair(theirs, mine, lab.metric.direction)
     exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
     exhausted = exhausted and not any(

@@ -30,6 +30,19 @@ VERDICTS: Mapping[Action, Verdict] = {
 }
 
 
+OPEN = (ExperimentState.QUEUED, ExperimentState.RUNNING)
+
+RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
+"""How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
+
+
+def is_open(row: ExperimentRow) -> bool:
+    """Whether more evidence may still change something: also when all that could be had left it undecided."""
+    verdict = row["verdict"]
+    undecided = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
+    return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
+
+
 def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
     """Seed to the last attempt at it, of one experiment, rung and setup."""
     return {
@@ -67,7 +80,7 @@ def seeds_wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> tup
     others = (
         each
         for each in state.experiments.values()
-        if each["baseline"] == arm and each["rung"] == rung and each["role"] == "experiment" and _undecided(each)
+        if each["baseline"] == arm and each["rung"] == rung and each["role"] == "experiment" and is_open(each)
     )
     found = [*first_seeds(lab), *(seed for each in others for seed in _seeds_of(state, lab, each, rung, setup))]
     return tuple(dict.fromkeys(found))
@@ -94,23 +107,18 @@ def _order(lab: Lab, length: int) -> tuple[int, ...]:
     return (*lab.seeds, *islice(others, max(0, length - len(lab.seeds))))[:length]
 
 
-def _undecided(row: ExperimentRow) -> bool:
-    verdict = row["verdict"]
-    still = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
-    return row["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING) or (
-        row["state"] == ExperimentState.JUDGED and still
-    )
-
-
 # --- what it says ------------------------------------------------------------------------------------------------------
 
 
-def judgement(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Judgement | None:
-    """What the shards of an experiment say so far, against its baseline at its rung; None before the first has ended."""
-    mine = facts(state, row["id"], row["rung"], setup)
-    if not mine:
-        return None
-    trunk = facts(state, str(row["baseline"]), row["rung"], setup)
+def judgement(
+    state: State,
+    lab: Lab,
+    row: ExperimentRow,
+    setup: str,
+    trunk: Mapping[int, ShardFact],
+    mine: Mapping[int, ShardFact],
+) -> Judgement:
+    """What the shards of an experiment (the `facts` of its baseline and of itself, at its rung) say so far."""
     pairs = pair(trunk, mine, lab.metric.direction)
     # a failure counts once the trunk has shown that it does not fail on that seed itself
     known = [failure for failure in failures(trunk, mine) if failure.seed in trunk]
@@ -225,10 +233,16 @@ def _past(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float)
         verdict = each["verdict"]
         index += before
         before = before and each["id"] != row["id"]
-        if verdict is None or _undecided(each) or each["id"] == row["id"]:
+        if verdict is None or is_open(each) or each["id"] == row["id"]:
             continue
         keeps += before and verdict["verdict"] == Verdict.SOLID
-        if verdict["rung"] == rung and verdict["n"] >= 2 and latest(state, each["id"], rung, setup):
+        if verdict["rung"] == rung and verdict["n"] >= 2 and _ran(state, each["id"], rung, setup):
             found = [pair["difference"] for pair in each["pairs"]]
             pool = pooled(pool, [value for value in found if value is not None], sigma)
     return index, keeps, pool
+
+
+def _ran(state: State, experiment: str, rung: str, setup: str) -> bool:
+    """Whether any of its shards was of that rung and setup."""
+    shards = (state.shards[name] for name in state.of_experiment.get(experiment, ()))
+    return any(shard["rung"] == rung and state.setups[shard["id"]] == setup for shard in shards)

@@ -21,6 +21,7 @@ from engine.core import Core
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.leftovers import defuse
 from engine.live import Live
+from engine.racing import OPEN
 from engine.repo import RepoError
 from engine.scoring import read_score, scratch_of
 from engine.shards.caches import Caches
@@ -406,7 +407,7 @@ class Runs:
                 await self.score(shard)
             else:
                 await self.ended(name)
-        for arm in [row["id"] for row in self.core.state.experiments.values() if row["state"] in campaign.OPEN]:
+        for arm in [row["id"] for row in self.core.state.experiments.values() if row["state"] in OPEN]:
             for row in self.core.state.shards_of(arm):  # an engine may have gone between an end and a look at it
                 await self._examine(row["id"])
 
@@ -429,7 +430,7 @@ def keeps_checkpoints(core: Core, experiment: str) -> bool:
     if keep != "unless-refereed":
         return keep == "all"
     solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
-    return solid or core.lab.score is None or row["role"] == "trunk" or row["state"] in campaign.OPEN
+    return solid or core.lab.score is None or row["role"] == "trunk" or row["state"] in OPEN
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

@@ -11,10 +11,9 @@ from enum import StrEnum
 
 from engine import events as e
 from engine.lab import Lab
+from engine.racing import RETRIES
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow, ShardState, Verdict
-
-RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 
 
 class Stand(StrEnum):
