@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from engine import events as e
 from engine.types import BriefRow, CallRow, ReadingRow
@@ -39,14 +39,9 @@ def brief_began(s: State, n: int, t: float, ev: e.BriefBegan) -> None:
 
 def brief_ended(s: State, n: int, t: float, ev: e.BriefEnded) -> None:
     names = ("state", "writer", "detail", "category", "retry_at", "body", "claims", "dropped")
-    _update_brief(s, n, ev.brief, ended=t, **{name: getattr(ev, name) for name in names})
+    s.change(s.briefs, n, ev.brief, {"ended": t, **{name: getattr(ev, name) for name in names}})
     if ev.body is not None:
         s.bodies.add(ev.body)
-
-
-def _update_brief(s: State, n: int, name: str, **changes: Any) -> None:
-    s.briefs[name] = cast(BriefRow, {**s.briefs[name], **changes})
-    s.put(s.briefs[name], n)
 
 
 def reading_began(s: State, n: int, t: float, ev: e.ReadingBegan) -> None:
@@ -77,31 +72,27 @@ def reading_began(s: State, n: int, t: float, ev: e.ReadingBegan) -> None:
 
 def reading_ended(s: State, n: int, t: float, ev: e.ReadingEnded) -> None:
     names = ("state", "detail", "category", "retry_at", "flags", "sealed")
-    _update_reading(s, n, ev.reading, ended=t, **{name: getattr(ev, name) for name in names})
+    s.change(s.readings, n, ev.reading, {"ended": t, **{name: getattr(ev, name) for name in names}})
     if ev.sealed is not None:
         s.sealed[ev.sealed] = ev.reading
         s.bodies.add(ev.sealed)
 
 
 def reading_opened(s: State, n: int, t: float, ev: e.ReadingOpened) -> None:
-    _update_reading(s, n, ev.reading, opened=t, p_approve=ev.p_approve, p_solid=ev.p_solid)
-
-
-def _update_reading(s: State, n: int, name: str, **changes: Any) -> None:
-    s.readings[name] = cast(ReadingRow, {**s.readings[name], **changes})
-    s.put(s.readings[name], n)
+    s.change(s.readings, n, ev.reading, {"opened": t, "p_approve": ev.p_approve, "p_solid": ev.p_solid})
 
 
 def paid(s: State, n: int, call: CallRow, usd: float | None) -> None:
     """A call that was made for a brief or a reading has ended. The whole answer of a reader holds its predictions."""
     name = call["round"]
     if name in s.briefs:
-        _update_brief(s, n, name, usd=_sum(s.briefs[name]["usd"], usd))
+        s.change(s.briefs, n, name, {"usd": total(s.briefs[name]["usd"], usd)})
     elif name in s.readings:
-        _update_reading(s, n, name, usd=_sum(s.readings[name]["usd"], usd))
+        s.change(s.readings, n, name, {"usd": total(s.readings[name]["usd"], usd)})
         if call["reply"] is not None:
             s.sealed[call["reply"]] = name
 
 
-def _sum(so_far: float | None, more: float | None) -> float | None:
+def total(so_far: float | None, more: float | None) -> float | None:
+    """Dollars with those of one more call; None as soon as one of them has no price."""
     return None if so_far is None or more is None else so_far + more

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from engine import events as e
-from engine.advised import paid
+from engine.advised import paid, total
 from engine.decided import not_replaced
 from engine.types import CallRow, RoundRow
 
@@ -40,14 +40,9 @@ def round_began(s: State, n: int, t: float, ev: e.RoundBegan) -> None:
     s.requests[ev.request] = {"round": ev.round}
 
 
-def _update_round(s: State, n: int, name: str, **changes: Any) -> None:
-    s.rounds[name] = cast(RoundRow, {**s.rounds[name], **changes})
-    s.put(s.rounds[name], n)
-
-
 def round_ended(s: State, n: int, t: float, ev: e.RoundEnded) -> None:
     changes = {name: getattr(ev, name) for name in ("state", "detail", "category", "retry_at", "added")}
-    _update_round(s, n, ev.round, ended=t, **changes)
+    s.change(s.rounds, n, ev.round, {**changes, "ended": t})
     if revises := s.rounds[ev.round].get("revises"):
         not_replaced(s, n, revises)
 
@@ -84,11 +79,8 @@ def call_intended(s: State, n: int, t: float, ev: e.CallIntended) -> None:
 def call_ended(s: State, n: int, t: float, ev: e.CallEnded) -> None:
     usage = {name: ev.usage.get(name, 0) for name in ("input", "cache_read", "cache_write", "output", "thinking")}
     changes = {name: getattr(ev, name) for name in ("state", "usd", "stop_reason", "detail", "reply")}
-    row = cast(CallRow, {**s.calls[ev.call], **usage, **changes, "ended": t})
-    s.calls[ev.call] = row
-    s.put(row, n)
-    if row["round"] not in s.rounds:
+    row = s.change(s.calls, n, ev.call, {**usage, **changes, "ended": t})
+    if row["round"] in s.rounds:
+        s.change(s.rounds, n, row["round"], {"usd": total(s.rounds[row["round"]]["usd"], ev.usd)})
+    else:
         paid(s, n, row, ev.usd)
-        return
-    usd = s.rounds[row["round"]]["usd"]
-    _update_round(s, n, row["round"], usd=None if usd is None or ev.usd is None else usd + ev.usd)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from engine import events as e
-from engine.types import Action, DecisionRow, ExperimentState, ProposalRow, ProposalState
+from engine.types import Action, DecisionRow, ExperimentState, ProposalState
 
 if TYPE_CHECKING:
     from engine.state import State
@@ -47,9 +47,7 @@ def _undo(s: State, n: int, ev: e.Decided) -> None:
     experiment = s.proposals[ev.target]["experiment"]
     if experiment is not None:
         why = f"its approval was taken back before it ran{': ' + ev.why if ev.why else ''}"
-        row = cast(Any, {**s.experiments[experiment], "state": ExperimentState.STOPPED, "why": why})
-        s.experiments[experiment] = row
-        s.put(row, n)
+        s.change(s.experiments, n, experiment, {"state": ExperimentState.STOPPED, "why": why})
     _change(s, n, ev.target, **_OPEN, experiment=None)
 
 
@@ -68,6 +66,4 @@ def not_replaced(s: State, n: int, old: str) -> None:
 
 
 def _change(s: State, n: int, name: str, **changes: Any) -> None:
-    row = cast(ProposalRow, {**s.proposals[name], **changes})
-    s.proposals[name] = row
-    s.put(row, n)
+    s.change(s.proposals, n, name, changes)

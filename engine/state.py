@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from engine import advised, asked, decided
 from engine import events as e
@@ -33,6 +33,7 @@ from engine.types import (
 )
 
 Key = tuple[str, str]
+R = TypeVar("R", bound=Mapping[str, Any])
 Source = Literal["jsonl", "summary", "regex"]
 
 TREE_CHANGED = "run tree changed"
@@ -93,6 +94,12 @@ class State:
         self.rows[key] = row
         self.changed.pop(key, None)
         self.changed[key] = n
+
+    def change(self, rows: dict[str, R], n: int, name: str, changes: Mapping[str, Any]) -> R:
+        """Replace a row of one kind by one with these changes; returns it."""
+        row = rows[name] = cast(R, {**rows[name], **changes})
+        self.put(cast(Row, row), n)
+        return row
 
     def since(self, n: int) -> Iterator[Row]:
         """Rows changed after event `n`, oldest change first."""
@@ -233,8 +240,7 @@ def _proposal_rebased(s: State, n: int, t: float, ev: e.ProposalRebased) -> None
         "state": ProposalState.REFUSED if ev.refusal else ProposalState.WAITING,
         "risks": row["risks"] if ev.risks is None else ev.risks,
     }
-    s.proposals[ev.proposal] = cast(ProposalRow, {**row, **changes})
-    s.put(s.proposals[ev.proposal], n)
+    s.change(s.proposals, n, ev.proposal, changes)
 
 
 # --- experiments -------------------------------------------------------------------------------------------------------
@@ -266,15 +272,11 @@ def _experiment_intended(s: State, n: int, t: float, ev: e.ExperimentIntended) -
     )
     s.experiments[ev.experiment] = row
     s.put(row, n)
-    s.proposals[ev.proposal] = cast(ProposalRow, {**proposal, "experiment": ev.experiment})
-    s.put(s.proposals[ev.proposal], n)
+    s.change(s.proposals, n, ev.proposal, {"experiment": ev.experiment})
 
 
 def _update_experiment(s: State, n: int, name: str, **changes: Any) -> ExperimentRow:
-    row = cast(ExperimentRow, {**s.experiments[name], **changes})
-    s.experiments[name] = row
-    s.put(row, n)
-    return row
+    return s.change(s.experiments, n, name, changes)
 
 
 def _branched(s: State, n: int, t: float, ev: e.ExperimentBranched) -> None:
@@ -375,9 +377,7 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
 
 
 def _update_shard(s: State, n: int, name: str, **changes: Any) -> None:
-    row = cast(ShardRow, {**s.shards[name], **changes})
-    s.shards[name] = row
-    s.put(row, n)
+    row = s.change(s.shards, n, name, changes)
     if row["state"] == ShardState.ENDED:
         s.live.pop(name, None)
         if not (row.get("smoke") and row["outcome"] == Outcome.FINISHED):  # its full shards come next
