@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from engine import campaign
@@ -25,14 +26,14 @@ from engine.proposers.past import five
 from engine.proposers.single import single
 from engine.proposers.stream import Failed
 from engine.proposers.talk import Answer
+from engine.racing import OPEN
 from engine.resources import shipped
 from engine.rpc import NOT_NOW, RpcError
 from engine.state import State
 from engine.text import clean
-from engine.types import ExperimentRow, ExperimentState, Failure, Verdict, Who
+from engine.types import ExperimentRow, Failure, Verdict, Who
 
 log = logging.getLogger("engine")
-AT_WORK = (ExperimentState.QUEUED, ExperimentState.RUNNING)
 
 
 class Briefing:
@@ -43,8 +44,8 @@ class Briefing:
         self.asking = asking
         self.errands = Errands("brief")
         self._flush = flush
-        self._fresh: dict[str, None] = {}  # experiments judged since the last brief, in the order of their verdicts
-        self._seen: int | None = None  # ledger events that were looked through
+        written = [row for row in core.state.briefs.values() if row["body"] is not None]
+        self._since = written[-1]["upto"] if written else 0  # the event that the last brief looked back from
 
     # --- when
 
@@ -57,27 +58,14 @@ class Briefing:
 
     def look(self) -> None:
         """Begin a brief when a batch is judged."""
-        self._take_in()
-        if self._fresh and not self.errands.busy and at_rest(self.core.state, self.core.lab):
+        if self.newer() and not self.errands.busy and at_rest(self.core.state, self.core.lab):
             by = self.core.lab.proposer.brief
             self._begin(by, policy(f'brief = "{by}"'), f"batch-{self.core.state.head}")
 
     def newer(self) -> list[str]:
-        """Experiments that were judged since the last brief."""
-        self._take_in()
-        return list(self._fresh)
-
-    def _take_in(self) -> None:
-        """Look through the events since the last time for final verdicts."""
-        ledger, state = self.core.ledger, self.core.state
-        if self._seen is None:
-            written = [row for row in state.briefs.values() if row["body"] is not None]
-            self._seen = written[-1]["upto"] if written else 0
-        for event in ledger.since(self._seen, state.head):
-            if event.type == "verdict.reached" and event.data.get("final"):
-                self._fresh.pop(event.data["experiment"], None)
-                self._fresh[event.data["experiment"]] = None
-        self._seen = state.head
+        """Experiments that were judged since the last brief, in the order of their verdicts."""
+        found = takewhile(lambda each: each[1] > self._since, reversed(self.core.state.judged.items()))
+        return [experiment for experiment, _ in found][::-1]
 
     # --- writing
 
@@ -100,8 +88,9 @@ class Briefing:
             raise RpcError(NOT_NOW, "nothing was judged yet: a brief says what came of a batch")
         name = f"b{len(state.briefs) + 1:04d}"
         model = self.core.lab.proposer.model if writer == "model" else ""
-        self.core.record(e.BriefBegan(name, writer, model, list(experiments), state.head, who.to_json(), request))
-        self._fresh = {}
+        upto = state.head
+        self.core.record(e.BriefBegan(name, writer, model, list(experiments), upto, who.to_json(), request))
+        self._since = upto
         self.errands.start(name, self._write(name, experiments, writer))
         return name
 
@@ -195,7 +184,7 @@ def at_rest(state: State, lab: Lab) -> bool:
         return False
     stranded = {row["id"] for row in campaign.stranded(state, lab)}
     return not any(
-        row["role"] == "experiment" and row["state"] in AT_WORK and row["id"] not in stranded
+        row["role"] == "experiment" and row["state"] in OPEN and row["id"] not in stranded
         for row in state.experiments.values()
     )
 

@@ -61,6 +61,9 @@ class State:
     bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
+    judged: dict[str, int] = field(
+        default_factory=dict
+    )  # experiment to the event of its last final verdict, in their order
     trunk_arm: str = ""
     config: str = ""
     sources: dict[str, str] = field(default_factory=dict)  # proposal to the blob of the reply
@@ -300,6 +303,9 @@ def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
     if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
         changes["state"] = ExperimentState.JUDGED
+    if ev.final:
+        s.judged.pop(ev.experiment, None)
+        s.judged[ev.experiment] = n
     _update_experiment(s, n, ev.experiment, **changes)
 
 
