@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from engine.proposers.api_errors import NO_KEY, CallFailed, told
@@ -39,18 +39,24 @@ class Claude:
     async def propose(self, desk: Desk) -> AsyncIterator[Said]:
         """Proposals as they become whole; ends with `Failed` when not all went well."""
         until = time.monotonic() + self.bounds.whole_s
-        credentials = desk.credentials()
+        try:
+            async with self.connected(desk.credentials()) as client:
+                async for said in self._round(client, desk, until):
+                    yield said
+        except CallFailed as failed:
+            yield Failed(failed.failure, failed.detail)
+
+    @asynccontextmanager
+    async def connected(self, credentials: Credentials | None) -> AsyncIterator[Any]:
+        """A client of the API, which is closed in the end. Raises CallFailed without a key or without the SDK."""
         if credentials is None:
-            yield Failed(Failure.NO_CREDENTIALS, NO_KEY)
-            return
+            raise CallFailed(Failure.NO_CREDENTIALS, NO_KEY)
         try:
             client = await asyncio.to_thread(connect, credentials, self.bounds)
         except ImportError:
-            yield Failed(Failure.NOT_INSTALLED, MISSING)
-            return
+            raise CallFailed(Failure.NOT_INSTALLED, MISSING) from None
         try:
-            async for said in self._round(client, desk, until):
-                yield said
+            yield client
         finally:
             with suppress(Exception):  # a connection that is broken already
                 await client.close()
@@ -58,11 +64,7 @@ class Claude:
     async def _round(self, client: Any, desk: Desk, until: float) -> AsyncIterator[Said]:
         context = await desk.context()
         body = request(context, self.settings.model, self.settings.effort, self.settings.max_tokens)
-        try:
-            body, note = await self.fit(client, body, until)
-        except CallFailed as failed:
-            yield Failed(failed.failure, failed.detail)
-            return
+        body, note = await self.fit(client, body, until)
         if note:
             yield Noted(note)
         pending: list[tuple[str, Refused]] = []
