@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,7 @@ import duckdb
 
 from cockpit.attach import Session, attached, state_dir
 from cockpit.commands import wait_down
-from cockpit.demo import set_up
-from engine.methods import DEMO_POLICY
+from cockpit.demo import approve, set_up
 
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("recording", "sweep")
@@ -78,7 +76,7 @@ def advance(session: Session, rows: list[dict[str, Any]], budget: int, seeds: in
     waiting = [row for row in rows if row["kind"] == "proposal" and row["state"] == "waiting"]
     room = seeds > 0 and len(shards) + owed + seeds <= budget
     if room and waiting and len(going) < 2:
-        approve(session, waiting[0])
+        approve(session, waiting[0], "one arm of a comparison of proposers")
     phase = session.call("status")["phase"]
     failed = phase.startswith(("stalled", "preparing data failed", "the trunk itself fails"))
     dry = not waiting and not going and phase == "idle"
@@ -86,19 +84,6 @@ def advance(session: Session, rows: list[dict[str, Any]], budget: int, seeds: in
     if failed:
         raise SystemExit(phase)
     return text, bool(going) or (room and not dry)
-
-
-def approve(session: Session, row: dict[str, Any]) -> None:
-    """What `cockpit demo --approve-all` does; the engine takes it in the sample lab alone."""
-    session.call(
-        "decide",
-        proposal=row["id"],
-        diff_hash=row["diff_hash"],
-        action="approve",
-        why="one arm of a comparison of proposers",
-        policy=DEMO_POLICY,
-        request_id=uuid.uuid4().hex,
-    )
 
 
 def both(histories: dict[str, Path]) -> duckdb.DuckDBPyConnection:

@@ -130,7 +130,10 @@ def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
         waiting = [row for row in everything if row["kind"] == "proposal" and row["state"] == "waiting"]
         unsettled = [row for row in experiments if not _is_settled(row)]
         for row in waiting[: max(0, until - len(decided) - len(unsettled))]:
-            _approve(session, row)
+            try:
+                approve(session, row, "asked for on the command line")
+            except RpcError as error:
+                print(f"cockpit: {row['id']}: {error}", file=sys.stderr)
         phase = session.call("status")["phase"]
         if phase.startswith(("stalled", "preparing data failed", "the trunk itself fails")):
             print(f"cockpit: {clean(phase)}", file=sys.stderr)
@@ -141,19 +144,17 @@ def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
         time.sleep(POLL_S)
 
 
-def _approve(session: Session, row: dict[str, Any]) -> None:
-    try:
-        session.call(
-            "decide",
-            proposal=row["id"],
-            diff_hash=row["diff_hash"],
-            action="approve",
-            why="asked for on the command line",
-            policy="demo --approve-all",
-            request_id=uuid.uuid4().hex,
-        )
-    except RpcError as error:
-        print(f"cockpit: {row['id']}: {error}", file=sys.stderr)
+def approve(session: Session, row: dict[str, Any], why: str) -> None:
+    """Approve a proposal as `--approve-all` does; the engine takes that in the sample lab alone. Raises RpcError."""
+    session.call(
+        "decide",
+        proposal=row["id"],
+        diff_hash=row["diff_hash"],
+        action="approve",
+        why=why,
+        policy="demo --approve-all",
+        request_id=uuid.uuid4().hex,
+    )
 
 
 def _is_decided(row: dict[str, Any]) -> bool:

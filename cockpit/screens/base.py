@@ -10,7 +10,11 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
+from engine.rpc import RpcError
+from engine.text import clean, clean_all
+
 from .. import keys
+from ..follow import OFFLINE
 from ..model import ReadModel
 from ..widgets.lines import Lines
 from ..widgets.prompt import Prompt, Question
@@ -61,6 +65,17 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         width = self.size.width
         self.query_one("#header", Lines).show([header(self.model, self.scope, width)])
         self.show_status()
+
+    async def proposer(self) -> dict[str, Any] | None:
+        """Who would be asked, with the key and the budget that there are; None when the engine cannot say."""
+        try:
+            who = cast(dict[str, Any], clean_all(await self.cockpit.link.call("proposer")))
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return None
+        except OFFLINE:
+            return None
+        return who
 
     def show_status(self) -> None:
         """The bottom line alone."""

@@ -90,12 +90,8 @@ class BriefingScreen(CockpitScreen):
 
     async def _offer(self) -> None:
         """Say what asking costs, or why nobody can be asked; the second stroke asks."""
-        try:
-            who = cast(dict[str, Any], clean_all(await self.cockpit.link.call("proposer")))
-        except RpcError as error:
-            self.say(clean(error.message), "bad")
-            return
-        except OFFLINE:
+        who = await self.proposer()
+        if who is None:
             return
         if not self.is_current or self.prompt.is_open:
             return

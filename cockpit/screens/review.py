@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from engine.rpc import RpcError
-from engine.text import clean, clean_all
+from engine.text import clean
 
 from ..advice import cannot_ask, who_is_asked
 from ..follow import OFFLINE
@@ -31,12 +31,8 @@ class ReviewScreen(WritingScreen):
 
     async def _offer(self) -> None:
         """Say who would be asked, or why nobody can be; the second stroke asks."""
-        try:
-            who = cast(dict[str, Any], clean_all(await self.cockpit.link.call("proposer")))
-        except RpcError as error:
-            self.say(clean(error.message), "bad")
-            return
-        except OFFLINE:
+        who = await self.proposer()
+        if who is None:
             return
         self.who = who
         if not self.is_current or self.prompt.is_open:
