@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,22 +56,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--force", action="store_true", help="make this version's files again")
     force = parser.parse_args().force
-    ledger, expected = HERE / f"ledger-v{VERSION}.jsonl", HERE / f"rows-v{VERSION}.json"
+    return make(f"v{VERSION}", force, _complete)
+
+
+def make(name: str, force: bool, live_through: Callable[[Path], bytes]) -> int:
+    """Make the ledger of that name and its rows, of what `live_through` lived through in a lab that it made at a path.
+
+    Exit code 2 when they exist and `force` was not given."""
+    ledger, expected = HERE / f"ledger-{name}.jsonl", HERE / f"rows-{name}.json"
     if ledger.exists() and not force:
         print(f"{ledger} exists: later code has to fold that very one", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="golden-") as place:
         os.environ["XDG_RUNTIME_DIR"] = place
         os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
-        raw = _live_through(Path(place) / "lab")
-    missing = set(e.TYPES) - {event.type for event, _ in read_lines(raw)}
-    if missing:
-        print(f"no {', '.join(sorted(missing))} came up", file=sys.stderr)
-        return 1
+        raw = live_through(Path(place) / "lab")
     ledger.write_bytes(raw)
     state = fold([event for event, _ in read_lines(raw)])
     expected.write_text(json.dumps(list(state.since(0)), indent=1) + "\n")
     return 0
+
+
+def _complete(root: Path) -> bytes:
+    """A day in which every type of event comes up; the program ends with 1 when one did not."""
+    raw = _live_through(root)
+    missing = set(e.TYPES) - {event.type for event, _ in read_lines(raw)}
+    if missing:
+        print(f"no {', '.join(sorted(missing))} came up", file=sys.stderr)
+        raise SystemExit(1)
+    return raw
 
 
 def _live_through(root: Path) -> bytes:
@@ -87,7 +101,7 @@ def _live_through(root: Path) -> bytes:
             assert all(check["ok"] for check in session.call("verify")["checks"])
     finally:
         lab.end()
-    return _anonymous(lab)
+    return anonymous(lab)
 
 
 def _day(lab: TinyLab, session: Session) -> None:
@@ -157,7 +171,7 @@ def _by_hand(lab: TinyLab) -> None:
     ledger.close()
 
 
-def _anonymous(lab: TinyLab) -> bytes:
+def anonymous(lab: TinyLab) -> bytes:
     """The ledger with this machine's names and places taken out, sealed anew."""
     names = {str(lab.root): "/home/ada/lab", f"{os_user()}@{socket.gethostname()}": "ada@workstation"}
     names |= {socket.gethostname(): "workstation", boot_id(): "boot"}

@@ -7,45 +7,33 @@ See make.py beside it: the same promise holds for these files.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from engine.core import fold  # noqa: E402
-from engine.ledger import read_lines  # noqa: E402
-from tests.golden.make import _anonymous  # noqa: E402
+from tests.golden.make import anonymous, make  # noqa: E402
 from tests.messages_server import Turn, serving  # noqa: E402
 from tests.tinylab import TinyLab, decide, rate, wait_for, waiting  # noqa: E402
 
 
 def main() -> int:
     """Make both files. Exit code 2 when they exist and `--force` was not given."""
-    ledger, expected = HERE / "ledger-v1-asking.jsonl", HERE / "rows-v1-asking.json"
-    if ledger.exists() and "--force" not in sys.argv:
-        print(f"{ledger} exists: later code has to fold that very one", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory(prefix="golden-") as place:
-        os.environ["XDG_RUNTIME_DIR"] = place
-        os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
-        lab = TinyLab(Path(place) / "lab", [])
-        config = lab.root / "cockpit.toml"
-        config.write_text(config.read_text().replace('kind = "recording"', 'kind = "claude"'))
-        lab.git("commit", "-qam", "Ask Claude")
-        try:
-            _ask(lab)
-            lab.stop()
-            raw = _anonymous(lab)
-        finally:
-            lab.end()
-    ledger.write_bytes(raw)
-    state = fold([event for event, _ in read_lines(raw)])
-    expected.write_text(json.dumps(list(state.since(0)), indent=1) + "\n")
-    return 0
+    return make("v1-asking", "--force" in sys.argv, _live_through)
+
+
+def _live_through(root: Path) -> bytes:
+    lab = TinyLab(root, [])
+    config = lab.root / "cockpit.toml"
+    config.write_text(config.read_text().replace('kind = "recording"', 'kind = "claude"'))
+    lab.git("commit", "-qam", "Ask Claude")
+    try:
+        _ask(lab)
+        lab.stop()
+        return anonymous(lab)
+    finally:
+        lab.end()
 
 
 def _ask(lab: TinyLab) -> None:
