@@ -33,6 +33,11 @@ from .widgets.lines import Span
 TICK_S = 0.25
 """Everything that happened is painted together, at most four times a second; once a second while unfocused."""
 
+SKIPPED_WHEN_SLOW = 3
+"""Ticks that are left out between two when the line is slow."""
+
+MOST_FRAMES_WAITING = 3
+
 FIRST_PAINT_S = 0.4
 """How long the first paint waits for the first rows, so that it is not painted twice."""
 
@@ -111,7 +116,7 @@ class CockpitApp(App[str], inherit_bindings=False):
                 self.follower.reattach()
             self._link_state = self.link.state
         self.listener.look()
-        if self.slow and self._skipped < 3:
+        if self.slow and self._skipped < SKIPPED_WHEN_SLOW:
             self._skipped += 1
             return
         self._skipped = 0
@@ -130,14 +135,24 @@ class CockpitApp(App[str], inherit_bindings=False):
     @property
     def slow(self) -> bool:
         """Whether to paint less: nobody looks, or the line does not keep up."""
-        return self._blurred or getattr(self._driver, "backlog", 0) > 3
+        return self._blurred or self.backed_up
+
+    @property
+    def backed_up(self) -> bool:
+        """Whether frames wait that the terminal has not taken."""
+        return getattr(self._driver, "backlog", 0) > MOST_FRAMES_WAITING
+
+    def paint_soon(self) -> None:
+        """Paint at the next tick whatever has changed since: many keys, one frame."""
+        self._painted = None
+        self._skipped = SKIPPED_WHEN_SLOW
 
     def on_app_blur(self) -> None:
         self._blurred = True
 
     def on_app_focus(self) -> None:
         self._blurred = False
-        self._skipped = 3
+        self._skipped = SKIPPED_WHEN_SLOW
 
     def troubles(self) -> list[str]:
         """Sentences for the status line: what the engine refused, and a broken lab file."""

@@ -546,3 +546,26 @@ def test_the_first_paint_imports_nothing_heavy() -> None:
     assert out.startswith("[] ")
     known = {"engine.paths", "engine.resources", "engine.rpc", "engine.text", "engine.types"}
     assert set(eval(out.split("] ", 1)[1])) <= known
+
+
+async def test_a_line_that_does_not_keep_up_gets_one_frame_for_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sitting() as desk:
+        await desk.press("2")
+        await desk.until(lambda: isinstance(desk.app.screen, ReviewScreen) and desk.review.shown is not None)
+        await desk.settle()
+        at = desk.review.queue.cursor
+        syncs: list[str] = []
+        sync = ReviewScreen.sync
+        monkeypatch.setattr(ReviewScreen, "sync", lambda screen: (syncs.append("sync"), sync(screen))[1])
+        monkeypatch.setattr(CockpitApp, "backed_up", True)
+        desk.app._skipped = -1000  # no tick paints between these keys
+        owed: list[str] = []
+        paint_soon = CockpitApp.paint_soon
+        monkeypatch.setattr(CockpitApp, "paint_soon", lambda app: owed.append("a frame"))
+        await desk.press("J", "J", "K")
+        assert not syncs
+        assert len(owed) == 3
+        paint_soon(desk.app)
+        desk.app.tick()
+        assert len(syncs) == 1
+        assert desk.review.queue.cursor != at

@@ -66,10 +66,20 @@ class Terminal:
 
     def read_until(self, *wanted: str, timeout: float = 60) -> None:
         """Read until each of `wanted` stands on the screen; fails with what stands there instead."""
-        while not all(any(each in line for line in self.screen.display) for each in wanted):
+        while not self.shows(*wanted):
             ready, _, _ = select.select([self.fd], [], [], timeout)
             if not ready or not self.read_more():
                 raise AssertionError(f"never saw {wanted}; the screen:\n" + "\n".join(self.screen.display))
+
+    def shows(self, *wanted: str) -> bool:
+        """Whether each of `wanted` stands on the screen now."""
+        lines = self.screen.display
+        return all(any(each in line for line in lines) for each in wanted)
+
+    def feed(self, piece: bytes) -> None:
+        """Draw what came."""
+        self.data += piece
+        self._stream.feed(_QUESTIONS.sub(b"", piece))
 
     def read_more(self) -> bool:
         """Take what is there; False when the other end is closed."""
@@ -77,8 +87,7 @@ class Terminal:
             more = os.read(self.fd, 65536)
         except OSError:
             return False
-        self.data += more
-        self._stream.feed(_QUESTIONS.sub(b"", more))
+        self.feed(more)
         return bool(more)
 
     def send(self, keys: str) -> None:

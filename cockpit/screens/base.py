@@ -122,6 +122,13 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
             return
         cast(Any, getattr(self, f"do_{action}"))()
         if self.is_current:
+            self.answer()
+
+    def answer(self) -> None:
+        """Show what a key did: at once, or with the keys that follow where the line does not keep up."""
+        if self.cockpit.backed_up:
+            self.cockpit.paint_soon()
+        else:
             self.sync()
 
     def say(self, text: str, name: str = "text") -> None:
