@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.globs import Globs, glob_problem
-from engine.lab import Lab, LabError, Limits, load, parse
+from engine.lab import Lab, LabError, Limits, Problem, load, parse
 from engine.templates import fill, has_stray_brace, names
 from engine.toml_lines import key_lines
 from engine.toml_write import toml_list, toml_text
@@ -387,15 +387,15 @@ class TestProblems:
             cut = data.draw(st.integers(0, 12))
             new = data.draw(st.sampled_from(PIECES) | st.text(max_size=6))
             text = text[:at] + new + text[at + cut :]
+        problems: tuple[Problem, ...] = ()
         try:
             made = parse(text, ROOT)
-            argv = made.fill(
-                made.command, made.values(made.rungs[0], 0, Path("/r"))
-            )  # the interpreter is looked for here
+            values = made.values(made.rungs[0], 0, Path("/r"))  # the interpreter is looked for here
         except LabError as error:
-            assert all(each.wrong and "\n" not in str(each) for each in error.problems)
+            problems = error.problems
         else:
-            assert len(argv) == len(made.command)
+            assert len(made.fill(made.command, values)) == len(made.command)
+        assert all(each.wrong and "\n" not in str(each) for each in problems)
 
     @settings(max_examples=100, deadline=None)
     @given(st.recursive(
