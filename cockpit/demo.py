@@ -160,7 +160,9 @@ def approve(session: Session, row: dict[str, Any], why: str) -> None:
 def _is_decided(row: dict[str, Any]) -> bool:
     verdict = row["verdict"]
     return row["state"] == "failed" or (
-        row["state"] in ("judged", "merged") and verdict is not None and verdict["verdict"] != "undecided"
+        row["state"] in ("judged", "signed", "vetoed", "merged")
+        and verdict is not None
+        and verdict["verdict"] != "undecided"
     )
 
 

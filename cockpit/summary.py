@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.types import SMOKE, ExperimentRow, ProposalRow, ShardRow
+from engine.types import SMOKE, ExperimentRow, PairRow, ProposalRow, ShardRow
 
 from . import format as f
 from .model import ReadModel
@@ -15,6 +15,7 @@ SORTS = ("newest", "effect", "id")
 GLYPHS: dict[str, tuple[str, str]] = {
     "running": ("●", "run"), "scoring": ("◍", "run"), "queued": ("○", "dim"), "solid": ("✓", "good"),
     "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
+    "signed": ("◈", "run"), "vetoed": ("✗", "bad"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
 }  # fmt: skip
@@ -55,7 +56,7 @@ class Facts:
 def word_of(row: ExperimentRow) -> str:
     """Verdict when there is one that counts, else the state."""
     verdict = row["verdict"]["verdict"] if row["verdict"] else None
-    if row["state"] in ("merged", "stopped", "failed"):
+    if row["state"] in ("merged", "signed", "vetoed", "stopped", "failed"):
         return row["state"]
     if row["role"] == "trunk":
         return row["state"] if row["state"] in ("running", "queued") else "trunk"
@@ -66,11 +67,12 @@ def word_of(row: ExperimentRow) -> str:
 
 def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
     """Columns of an experiment: mean metric of its finished shards at its rung, and how far its seeds are."""
-    latest = latest_attempts(shard for shard in model.shards_of(row["id"]) if shard["rung"] == row["rung"])
+    own = (shard for shard in model.shards_of(row["id"]) if not shard.get("fresh"))
+    latest = latest_attempts(shard for shard in own if shard["rung"] == row["rung"])
     scores = [shard["metric"] for shard in latest if shard["metric"] is not None]
     ended = sum(shard["state"] == "ended" for shard in latest)
     planned = max(len(model.lab["seeds"]) if model.lab else 0, len(latest))
-    if row["state"] in ("judged", "stopped", "failed", "merged"):
+    if row["state"] in ("judged", "signed", "vetoed", "stopped", "failed", "merged"):
         planned = len(latest)
     live = [model.live[shard["id"]] for shard in latest if shard["state"] == "running" and shard["id"] in model.live]
     share = sum(each.step / each.total for each in live if each.total)
@@ -101,9 +103,11 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     """Columns of one shard; the difference is the one of its own seed."""
     live = model.live.get(row["id"]) if row["state"] in ("running", "scoring") else None
     experiment = model.experiments.get(row["experiment"])
-    pair = next((each for each in experiment["pairs"] if each["seed"] == row["seed"]), None) if experiment else None
+    pairs = pairs_beside(experiment, fresh=bool(row.get("fresh"))) if experiment else []
+    pair = next((each for each in pairs if each["seed"] == row["seed"]), None)
     word = row["outcome"] or row["state"]
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
+    seed = f"fresh {seed}" if row.get("fresh") else seed
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
     what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
     if live is not None and live.total:
@@ -127,6 +131,13 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         tokens_per_s=live.tokens_per_s if live is not None else None,
         eta_s=live.eta_s if live is not None else None,
     )
+
+
+def pairs_beside(row: ExperimentRow, *, fresh: bool) -> list[PairRow]:
+    """The pairs of the verdict, or those that were run for a signature."""
+    if not fresh:
+        return row["pairs"]
+    return row["signoff"]["pairs"] if "signoff" in row else []
 
 
 def latest_attempts(rows: Iterable[ShardRow]) -> list[ShardRow]:
@@ -215,7 +226,7 @@ def matches(row: ExperimentRow, terms: str) -> bool:
 def past_of_category(model: ReadModel, category: str) -> str:
     """How experiments of this kind fared so far, in one sentence."""
     rows = [row for row in model.experiments.values() if row["role"] == "experiment" and row["category"] == category]
-    judged = [row for row in rows if row["verdict"] and row["state"] in ("judged", "merged")]
+    judged = [row for row in rows if row["verdict"] and row["state"] in ("judged", "signed", "vetoed", "merged")]
     if not rows:
         return f"nothing of the kind “{category}” was tried yet"
     tally: dict[str, int] = {}

@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engine import confirming, smoke
 from engine import events as e
-from engine import smoke
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
-from engine.racing import OPEN, RETRIES, facts, first_seeds, is_open, judgement, latest, seeds_wanted
+from engine.racing import OPEN, facts, first_seeds, is_open, judgement, latest, runs_again, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
@@ -39,6 +39,7 @@ class Launch:
     attempt: int
     slot: int
     smoke: bool = False
+    fresh: bool = False
 
     @property
     def shard(self) -> str:
@@ -49,7 +50,7 @@ class Launch:
 class Record:
     """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached."""
 
-    event: e.VerdictReached | e.RungReached
+    event: e.VerdictReached | e.RungReached | e.HeadlineReached | e.SignWithdrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
+    steps += [Record(event) for event in confirming.evidence(state, lab, setup, ready=launching)]
     steps += [Cancel(shard) for shard in state.live if _pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
@@ -96,6 +98,8 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
 
 def _pointless(state: State, shard: str) -> bool:
     row = state.experiments[state.shards[shard]["experiment"]]
+    if state.shards[shard].get("fresh"):
+        return not confirming.wants(state, shard)
     return row["role"] == "experiment" and row["state"] not in OPEN
 
 
@@ -123,7 +127,7 @@ def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool
 def may_launch(state: State, experiment: str) -> bool:
     """Whether shards of this arm may start: asked again right before each launch, since a plan takes time to carry out."""
     row = state.experiments[experiment]
-    return state.paused is None and (row["role"] == "trunk" or is_open(row))
+    return state.paused is None and (row["role"] == "trunk" or is_open(row) or experiment in state.signoffs)
 
 
 def stranded(state: State, lab: Lab) -> list[ExperimentRow]:
@@ -221,6 +225,11 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, lab.seeds[0], SMOKE, smoke.next_attempt(state, lab, arm), slot, smoke=True)
+    for arm, seed, rung, attempt in confirming.shards(state, lab, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, seed, rung, attempt, slot, fresh=True)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
@@ -281,22 +290,10 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     for place, seed in enumerate(seeds_wanted(state, lab, arm, rung, setup)):
         shard = shards.get(seed)
         tries = sum(each["seed"] == seed for each in everyone)
-        if seed not in dead and (shard is None or _again(state, shard, everyone, setup)):
+        if seed not in dead and (shard is None or runs_again(state, shard, everyone, setup)):
             found.append((place, seed, tries + 1))
     return found
 
 
 def _own_fault(shard: ShardRow) -> bool:
     return shard["outcome"] is not None and Outcome(shard["outcome"]).own_fault
-
-
-def _again(state: State, shard: ShardRow, everyone: list[ShardRow], setup: str) -> bool:
-    if shard["outcome"] is None or shard["id"] in state.stopped_by_person:
-        return False
-    outcome = Outcome(shard["outcome"])
-    same = sum(
-        each["seed"] == shard["seed"] and each["outcome"] == outcome and state.setups[each["id"]] == setup
-        for each in everyone
-        if each["id"] not in state.forgiven
-    )
-    return same <= RETRIES.get(outcome, 0)

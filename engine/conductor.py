@@ -27,7 +27,7 @@ from engine.reader import Reader
 from engine.repairs import ask_for_one
 from engine.runs import Runs
 from engine.shards.executor import Ended
-from engine.signing import finish_merge, finish_pull
+from engine.signing import finish_merge, finish_pull, merge_confirmed
 from engine.smoke import Stand
 from engine.text import clean
 from engine.types import Outcome, ProposalState, ShardState
@@ -143,6 +143,7 @@ class Conductor:
             busy = True
         for target in list(core.state.stops):
             busy = await self._stop(target) or busy
+        merge_confirmed(core)
         for experiment in list(core.state.merges):
             await finish_merge(core, experiment)
             busy = True
@@ -189,7 +190,7 @@ class Conductor:
             return False
         else:
             self.core.record(step.event)
-            faults.point("verdict.done")
+            faults.point("headline.done" if isinstance(step.event, e.HeadlineReached) else "verdict.done")
             if isinstance(step.event, e.VerdictReached) and step.event.final:
                 self.runs.drop_checkpoints(step.event.experiment)
         return True

@@ -151,6 +151,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     source: str = "jsonl"  # how its metrics are to be read, also long after the lab file has changed
     pattern: str | None = None
     smoke: bool = False  # the very short run before an arm's first full one: never evidence
+    fresh: bool = False  # of a pair that a signature asked for: never in the verdict
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
@@ -227,8 +228,50 @@ class FindingNoted(msgspec.Struct, frozen=True):
     sentence: str
 
 
+class SignIntended(msgspec.Struct, frozen=True):
+    """A person signed an experiment off, and fresh pairs have to bear it out before it is merged.
+
+    `shown` is what they had on screen beside the diff `diff` (the verdict with its sentence and evidence), `findings` the
+    findings that were there to be read. The pairs run on `seeds`, in their order, as many as are needed.
+    """
+
+    experiment: str
+    decision: str
+    diff: str
+    shown: Json
+    findings: list[str]
+    ours: str
+    theirs: str
+    rung: str
+    setup: str
+    seeds: list[int]
+    who: Json
+    why: str
+    request: str
+
+
+class HeadlineReached(msgspec.Struct, frozen=True):
+    """What the fresh pairs of a signed experiment say so far: `action` is "more", "confirmed" or "vetoed"."""
+
+    experiment: str
+    action: str
+    mean: float | None
+    lo: float | None
+    hi: float | None
+    n: int
+    sentence: str
+    pairs: list[Json]
+
+
+class SignWithdrawn(msgspec.Struct, frozen=True):
+    """Fresh pairs can no longer say anything for a signature, for no fault of the experiment: it is to be signed again."""
+
+    experiment: str
+    why: str
+
+
 class MergeIntended(msgspec.Struct, frozen=True):
-    """A person signed an experiment off. Everything that the merge commit's hash depends on is here."""
+    """What a person signed off is about to be merged. Everything that the merge commit's hash depends on is here."""
 
     experiment: str
     decision: str
@@ -415,6 +458,9 @@ TYPES: dict[str, type] = {
     "stop.intended": StopIntended,
     "stop.done": StopDone,
     "finding.noted": FindingNoted,
+    "sign.intended": SignIntended,
+    "headline.reached": HeadlineReached,
+    "sign.withdrawn": SignWithdrawn,
     "merge.intended": MergeIntended,
     "merge.done": MergeDone,
     "merge.failed": MergeFailed,

@@ -19,6 +19,8 @@ POINTS = (
     "rebase.done",
     "decide.done",
     "verdict.done",
+    "sign.done",  # fresh pairs are to run
+    "headline.done",  # what they say is on record
     "repair.done",  # a round for a proposal that broke at its smoke has begun
 )
 

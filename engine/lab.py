@@ -113,10 +113,11 @@ class Rung:
 @dataclass(frozen=True, slots=True)
 class Judging:
     """When an experiment is decided: on all of the lab's seeds ("fixed"), or seed by seed, with the trunk's noise measured on
-    `calibration` seeds."""
+    `calibration` seeds. `fresh`: what is signed is merged once pairs on never-used seeds have borne it out."""
 
     mode: Literal["fixed", "fast", "careful", "strict"] = "fixed"
     calibration: int = 8
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -396,8 +396,13 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         detectors=config.detectors.model_dump(exclude_unset=True),
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
-        judge=Judging(config.judge.mode, config.judge.calibration),
+        judge=_judging(config),
     )
+
+
+def _judging(config: ConfigFile) -> Judging:
+    table = config.judge
+    return Judging(table.mode, table.calibration, table.mode != "fixed" if table.fresh is None else table.fresh)
 
 
 def _smoke(config: ConfigFile) -> Rung | None:

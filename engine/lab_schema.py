@@ -305,6 +305,10 @@ class JudgeTable(_Table):
         le=64,
         description="unless fixed: seeds of the trunk that its noise is measured on; below 8 it counts as wider",
     )
+    fresh: bool | None = Field(
+        None,
+        description="run pairs on seeds never used before what was signed is merged; left out: true unless fixed",
+    )
 
 
 class LimitsTable(_Table):

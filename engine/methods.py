@@ -207,8 +207,11 @@ class Methods:
         return stop(self.core, id, why, person(self.core.identity), request_id)
 
     async def do_sign(self, experiment: str, diff_hash: str, request_id: str, why: str = "") -> dict[str, Any]:
-        """Sign a solid experiment off into the trunk."""
-        answer = sign(self.core, experiment, diff_hash, why, person(self.core.identity), request_id)
+        """Sign a solid experiment off into the trunk; where fresh pairs run first, the answer comes before the merge."""
+        who = person(self.core.identity)
+        answer = sign(self.core, experiment, diff_hash, why, who, request_id, self.runs.setup)
+        if answer["state"] == "confirming":
+            return answer
         await self.core.until(lambda: experiment not in self.core.state.merges)
         row = self.core.state.experiments[experiment]
         if row["state"] != ExperimentState.MERGED:

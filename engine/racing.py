@@ -43,23 +43,36 @@ def is_open(row: ExperimentRow) -> bool:
     return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
 
 
-def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
-    """Seed to the last attempt at it, of one experiment, rung and setup."""
+def latest(state: State, experiment: str, rung: str, setup: str, *, fresh: bool = False) -> dict[int, ShardRow]:
+    """Seed to the last attempt at it, of one experiment, rung and setup: those of the verdict, or of fresh pairs alone."""
     return {
         shard["seed"]: shard
         for shard in state.shards_of(experiment)
-        if shard["rung"] == rung and state.setups[shard["id"]] == setup
+        if shard["rung"] == rung and state.setups[shard["id"]] == setup and bool(shard.get("fresh")) == fresh
     }
 
 
-def facts(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardFact]:
+def facts(state: State, experiment: str, rung: str, setup: str, *, fresh: bool = False) -> dict[int, ShardFact]:
     """Seed to how its last attempt ended, of those that have."""
-    shards = latest(state, experiment, rung, setup)
+    shards = latest(state, experiment, rung, setup, fresh=fresh)
     return {
         seed: ShardFact(Outcome(shard["outcome"]), shard["metric"])
         for seed, shard in shards.items()
         if shard["state"] == ShardState.ENDED and shard["outcome"] is not None
     }
+
+
+def runs_again(state: State, shard: ShardRow, everyone: list[ShardRow], setup: str) -> bool:
+    """Whether a seed whose last attempt is `shard` runs once more; `everyone` are the shards of its arm at its rung."""
+    if shard["outcome"] is None or shard["id"] in state.stopped_by_person:
+        return False
+    outcome = Outcome(shard["outcome"])
+    same = sum(
+        each["seed"] == shard["seed"] and each["outcome"] == outcome and state.setups[each["id"]] == setup
+        for each in everyone
+        if each["id"] not in state.forgiven
+    )
+    return same <= RETRIES.get(outcome, 0)
 
 
 # --- how far to run ----------------------------------------------------------------------------------------------------

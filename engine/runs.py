@@ -34,7 +34,7 @@ from engine.shards.spec import ExitRecord
 from engine.specs import Specs
 from engine.state import TREE_CHANGED
 from engine.text import clean
-from engine.types import Outcome, ShardRow, ShardState, Verdict
+from engine.types import ExperimentState, Outcome, ShardRow, ShardState, Verdict
 from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
@@ -103,6 +103,7 @@ class Runs:
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
                 smoke=step.smoke,
+                fresh=step.fresh,
             )
         )
         faults.point("launch.intent")
@@ -407,7 +408,8 @@ class Runs:
                 await self.score(shard)
             else:
                 await self.ended(name)
-        for arm in [row["id"] for row in self.core.state.experiments.values() if row["state"] in OPEN]:
+        busy = (*OPEN, ExperimentState.SIGNED)
+        for arm in [row["id"] for row in self.core.state.experiments.values() if row["state"] in busy]:
             for row in self.core.state.shards_of(arm):  # an engine may have gone between an end and a look at it
                 await self._examine(row["id"])
 

@@ -1,13 +1,18 @@
-"""Sign-off: a solid experiment's branch becomes part of the trunk. Always a person's act, whatever the lab's gates say."""
+"""Sign-off: a solid experiment's branch becomes part of the trunk. Always a person's act, whatever the lab's gates say.
+
+A gain is borne out by fresh pairs first (`engine.confirming`), and merged by itself when it is. What claims no gain, and
+everything in a lab that asks for no fresh pairs, is merged at once.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from engine import confirming, faults
 from engine import events as e
-from engine import faults
 from engine.core import Core, now
 from engine.decide import next_decision
+from engine.judge.fresh import FEWEST
 from engine.opening import next_arm
 from engine.proposals import one_line
 from engine.repo import Commit, RepoError
@@ -15,31 +20,88 @@ from engine.rpc import NOT_NOW, STALE, UNKNOWN_ID, RpcError
 from engine.types import SMOKE, Category, ExperimentRow, ExperimentState, Verdict, Who
 
 
-def sign(core: Core, experiment: str, diff_hash: str, why: str, who: Who, request: str) -> dict[str, Any]:
-    """Write down a person's signature; the merge follows. Raises RpcError when there is nothing that may be signed."""
+def sign(
+    core: Core, experiment: str, diff_hash: str, why: str, who: Who, request: str, setup: str = ""
+) -> dict[str, Any]:
+    """Write down a person's signature; fresh pairs and the merge follow. `setup` is how runs are measured now. Raises RpcError
+    when there is nothing that may be signed."""
     if request in core.state.requests:
         return core.state.requests[request]
     row = core.state.experiments.get(experiment)
     if row is None or row["role"] == "trunk":
         raise RpcError(UNKNOWN_ID, f"no experiment {experiment!r}; `cockpit ls` lists them")
     _may_sign(core, row, diff_hash, why)
-    ours = str(core.state.experiments[core.state.trunk_arm]["commit"])
-    core.record(
-        e.MergeIntended(
-            experiment=experiment,
-            decision=next_decision(core),
-            diff=diff_hash,
-            ours=ours,
-            theirs=str(row["commit"]),
-            when=float(int(now())),
-            author=list(core.identity),
-            message=_message(row, who, why),
-            who=who.to_json(),
-            why=why.strip(),
-            request=request,
-        )
+    number = next_decision(core)
+    if confirming.wanted_for(core.lab, row):
+        intent = _signature(core, row, number, diff_hash, who.to_json(), why.strip(), request, setup)
+        core.record(intent)
+        faults.point("sign.done")
+        return {"state": "confirming", "trunk": intent.ours, "seeds": intent.seeds[:FEWEST]}
+    merge = _intent(core, row, number, diff_hash, who.to_json(), why.strip(), request)
+    core.record(merge)
+    return {"state": "merging", "trunk": merge.ours}
+
+
+def _signature(
+    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str, setup: str
+) -> e.SignIntended:
+    """A signature with all that its signer could see, and the seeds that it waits for."""
+    if not setup:
+        raise RpcError(NOT_NOW, "the data are being prepared, and fresh pairs need them: try again when that is done")
+    state, verdict = core.state, row["verdict"]
+    assert verdict is not None
+    about = {row["id"], *state.of_experiment.get(row["id"], ())}
+    return e.SignIntended(
+        experiment=row["id"],
+        decision=decision,
+        diff=diff,
+        shown=dict(verdict),
+        findings=[each["id"] for each in state.rows.values() if each["kind"] == "finding" and each["about"] in about],
+        ours=_trunk(core),
+        theirs=str(row["commit"]),
+        rung=verdict["rung"],
+        setup=setup,
+        seeds=confirming.seeds_for(state, core.lab, row["id"]),
+        who=who,
+        why=why,
+        request=request,
     )
-    return {"state": "merging", "trunk": ours}
+
+
+def merge_confirmed(core: Core) -> None:
+    """Intend the merge of what fresh pairs have borne out, one at a time: the trunk moves with it, and the rest start again."""
+    if core.state.merges or core.state.pull is not None:
+        return
+    for name in confirming.confirmed(core.state)[:1]:
+        row, was = core.state.experiments[name], core.state.signoffs[name]
+        if row["baseline"] != core.state.trunk_arm:
+            core.record(
+                e.SignWithdrawn(name, f"the trunk moved before it was merged; it was borne out on {row['baseline']}")
+            )
+        else:
+            core.record(_intent(core, row, was.decision, was.diff, was.who, was.why, was.request))
+
+
+def _intent(
+    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str
+) -> e.MergeIntended:
+    return e.MergeIntended(
+        experiment=row["id"],
+        decision=decision,
+        diff=diff,
+        ours=_trunk(core),
+        theirs=str(row["commit"]),
+        when=float(int(now())),
+        author=list(core.identity),
+        message=_message(row, Who(**who), why),
+        who=who,
+        why=why,
+        request=request,
+    )
+
+
+def _trunk(core: Core) -> str:
+    return str(core.state.experiments[core.state.trunk_arm]["commit"])
 
 
 def _may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
@@ -48,6 +110,14 @@ def _may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
         raise RpcError(NOT_NOW, f"{name} is in the trunk already")
     if core.state.merges or core.state.pull is not None:
         raise RpcError(NOT_NOW, "the trunk is being moved just now: try again in a moment")
+    if core.state.signoffs:
+        other = next(iter(core.state.signoffs))
+        who = "it" if other == name else other
+        raise RpcError(
+            NOT_NOW, f"{who} is signed, and its fresh pairs run: its merge would move the trunk under others"
+        )
+    if row["state"] == ExperimentState.VETOED:
+        raise RpcError(NOT_NOW, f"{name} was vetoed by its fresh pairs: {row['signoff']['sentence']}")
     if verdict is None or row["state"] != ExperimentState.JUDGED:
         raise RpcError(NOT_NOW, f"{name} is {row['state']}: it has no verdict to sign on")
     if verdict["verdict"] != Verdict.SOLID:
@@ -92,10 +162,19 @@ def _message(row: ExperimentRow, who: Who, why: str) -> str:
         f"Cockpit-Experiment: {row['id']}",
         f"Cockpit-Verdict: {verdict['verdict']}",
         f"Cockpit-Effect: {verdict['effect']!r} [{verdict['lo']!r}, {verdict['hi']!r}] n={verdict['n']} rung={verdict['rung']}",
+        *_headline(row),
         f"Cockpit-Signed-By: {one_line(who.name)} ({who.os_user}@{who.host})",
         "",
     ]
     return "\n".join(lines)
+
+
+def _headline(row: ExperimentRow) -> list[str]:
+    """The trailer of what fresh pairs have measured; none where none were asked for."""
+    off = row.get("signoff")
+    if off is None or off["state"] != "confirmed" or off["mean"] is None:
+        return []
+    return [f"Cockpit-Headline: {off['mean']:+.6g} [{off['lo']:+.6g}, {off['hi']:+.6g}] n={off['n']} fresh seeds"]
 
 
 async def finish_merge(core: Core, experiment: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, decided
+from engine import advised, asked, decided, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.types import (
@@ -70,6 +70,7 @@ class State:
     diffs: dict[str, str | None] = field(default_factory=dict)  # proposal to the blob of its diff
     seen: set[str] = field(default_factory=set)  # blobs of replies that were proposed
     branch_plans: dict[str, e.ExperimentIntended] = field(default_factory=dict)
+    signoffs: dict[str, e.SignIntended] = field(default_factory=dict)  # signed, and not merged, vetoed or withdrawn
     merges: dict[str, e.MergeIntended] = field(default_factory=dict)  # intended, not done
     stops: dict[str, e.StopIntended] = field(default_factory=dict)  # intended, not done
     unlaunched: dict[str, e.ShardIntended] = field(default_factory=dict)  # intended, not started
@@ -313,7 +314,9 @@ def _stop_intended(s: State, n: int, t: float, ev: e.StopIntended) -> None:
     add_decision(s, n, t, ev.decision, ev.target, Action.STOP, None, ev.who, ev.why)
     s.stops[ev.target] = ev
     s.stopped_by_person.update(ev.shards)
-    if ev.target in s.experiments:
+    if ev.target in s.signoffs:
+        signed.withdraw(s, n, ev.target, f"{ev.who['name']} stopped its fresh pairs" + (ev.why and f": {ev.why}"))
+    elif ev.target in s.experiments:
         _update_experiment(s, n, ev.target, state=ExperimentState.STOPPED, why=ev.why)
     s.requests[ev.request] = {"state": "stopping"}
 
@@ -323,18 +326,22 @@ def _stop_done(s: State, n: int, t: float, ev: e.StopDone) -> None:
 
 
 def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
-    add_decision(s, n, t, ev.decision, ev.experiment, Action.SIGN, ev.diff, ev.who, ev.why)
+    if ("decision", ev.decision) not in s.rows:  # signed just now, or before its fresh pairs ran
+        add_decision(s, n, t, ev.decision, ev.experiment, Action.SIGN, ev.diff, ev.who, ev.why)
     s.merges[ev.experiment] = ev
     s.requests[ev.request] = {"state": "merging"}
 
 
 def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
     s.merges.pop(ev.experiment, None)
+    s.signoffs.pop(ev.experiment, None)
     _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
 
 
 def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
     s.merges.pop(ev.experiment, None)
+    if ev.experiment in s.signoffs:
+        signed.withdraw(s, n, ev.experiment, ev.why)
     _update_experiment(s, n, ev.experiment, why=ev.why)
 
 
@@ -376,6 +383,8 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     )
     if ev.smoke:
         s.shards[ev.shard]["smoke"] = True
+    if ev.fresh:
+        s.shards[ev.shard]["fresh"] = True
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
     if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
@@ -483,6 +492,9 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.StopIntended: _stop_intended,
     e.StopDone: _stop_done,
     e.FindingNoted: _finding,
+    e.SignIntended: signed.sign_intended,
+    e.HeadlineReached: signed.headline_reached,
+    e.SignWithdrawn: signed.sign_withdrawn,
     e.MergeIntended: _merge_intended,
     e.MergeDone: _merge_done,
     e.MergeFailed: _merge_failed,

@@ -52,6 +52,8 @@ class ExperimentState(StrEnum):
     QUEUED = "queued"  # approved; its branch is being made or its shards wait for slots
     RUNNING = "running"  # at least one shard was started and more evidence is wanted
     JUDGED = "judged"  # it has a verdict other than undecided and wants no more shards
+    SIGNED = "signed"  # signed off; fresh pairs run before its branch is merged
+    VETOED = "vetoed"  # signed off, and its gain did not hold on fresh seeds
     STOPPED = "stopped"  # a person stopped it
     FAILED = "failed"  # no branch could be made from it
     MERGED = "merged"  # signed off; its branch is in the trunk
@@ -277,6 +279,19 @@ class PairRow(TypedDict):
     difference: float | None  # > 0 is better
 
 
+class SignOffRow(TypedDict):
+    """What came of a signature that fresh pairs have to bear out; `mean` with its interval is the headline."""
+
+    state: str  # "confirming" | "confirmed" | "vetoed" | "withdrawn"
+    sentence: str
+    by: str
+    mean: float | None  # > 0 is better than the trunk, in units of the metric; over fresh pairs alone
+    lo: float | None
+    hi: float | None
+    n: int  # fresh pairs
+    pairs: list[PairRow]
+
+
 class ExperimentRow(TypedDict):
     """An experiment, or (role "trunk") the trunk at one commit as the arm that experiments are compared with."""
 
@@ -298,6 +313,7 @@ class ExperimentRow(TypedDict):
     pairs: list[PairRow]
     why: str | None  # reason it failed or was stopped
     created: float
+    signoff: NotRequired[SignOffRow]  # the last one
 
 
 class ShardRow(TypedDict):
@@ -318,6 +334,7 @@ class ShardRow(TypedDict):
     ended: float | None
     detail: str | None  # why it failed: one line
     smoke: NotRequired[bool]  # the very short run before an arm's first full one: never evidence, never with a metric
+    fresh: NotRequired[bool]  # of a pair that a signature asked for: in the headline, never in the verdict
     said: NotRequired[str]  # what a smoke that failed printed last, a few lines
 
 

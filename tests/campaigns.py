@@ -114,16 +114,30 @@ class Campaign:
             self.write(e.ShardEnded(name, outcome, "what went wrong" if failed else "", 2.0, said="last words"))
         return name
 
-    def intend(self, arm: str, seed: int, rung: str = "screen", slot: int = 0) -> str:
+    def sign(self, name: str, setup: str = "") -> str:
+        """A solid experiment is signed, and waits for its fresh pairs on seeds from 1000 on."""
+        row, number = self.state.experiments[name], self.state.counts["decision"] + 1
+        seeds = list(range(1000, 1016))
+        shown = dict(row["verdict"] or {})
+        decision, request = f"d{number:05d}", f"request-{number}"
+        theirs, setup = str(row["commit"]), setup or self.setup
+        self.write(
+            e.SignIntended(
+                name, decision, "", shown, [], self.trunk, theirs, row["rung"], setup, seeds, WHO, "", request
+            )
+        )
+        return name
+
+    def intend(self, arm: str, seed: int, rung: str = "screen", slot: int = 0, fresh: bool = False) -> str:
         """A shard is about to be started; returns its id."""
         attempt = 1 + sum(row["seed"] == seed and row["rung"] == rung for row in self.state.shards_of(arm))
         name = f"{arm}.{rung}.s{seed}.a{attempt}"
         commit, tree = str(self.state.experiments[arm]["commit"]), str(self.state.experiments[arm]["tree"])
-        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, self.setup))
+        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, self.setup, fresh=fresh))
         return name
 
-    def start(self, arm: str, seed: int, rung: str = "screen", slot: int = 0) -> str:
-        name = self.intend(arm, seed, rung, slot)
+    def start(self, arm: str, seed: int, rung: str = "screen", slot: int = 0, fresh: bool = False) -> str:
+        name = self.intend(arm, seed, rung, slot, fresh)
         self.write(e.ShardStarted(name, "pid 7"))
         return name
 
@@ -181,7 +195,10 @@ def _of_experiment(c: Campaign, name: str) -> list[Any]:
         intent = e.MergeIntended(
             name, f"d{s.counts['decision'] + 1:05d}", "", "", "", 1.0, [], "", WHO, "", f"m{s.head}"
         )
-        return [lambda: c.write(intent)]
+        solid = row["verdict"] is not None and row["verdict"]["verdict"] == "solid"
+        return [lambda: c.write(intent), *([lambda: c.sign(name)] if solid and not s.signoffs else [])]
+    if name in s.signoffs:
+        return [lambda: c.write(e.SignWithdrawn(name, "the trunk moved")), lambda: c.stop(name)]
     if row["state"] not in (ExperimentState.QUEUED, ExperimentState.RUNNING):
         return [lambda: c.write(e.StopDone(name))] if name in s.stops else []
     if row["commit"] is None:

@@ -22,7 +22,8 @@ from tests.tinylab import TinyLab, better, decide, proposal, read_json, rows, wa
 Make = Callable[..., TinyLab]
 
 OPENING = tuple(point for point in faults.POINTS if point.startswith(("open.", "prepare.")))
-LATER = tuple(point for point in faults.POINTS if point not in (*OPENING, "repair.done"))  # tests/test_repairs.py
+ELSEWHERE = ("repair.done", "sign.done", "headline.done")  # tests/test_repairs.py, tests/test_confirming.py
+LATER = tuple(point for point in faults.POINTS if point not in (*OPENING, *ELSEWHERE))
 
 
 def assert_whole(lab: TinyLab) -> None:

@@ -28,6 +28,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row)
     for number, each in enumerate(f.wrap(f"{word}: {sentence}" if sentence else word, width - 2, 3)):
         lines.append(Line(((f"{sign} " if number == 0 else "  ", colour), (each, colour if number == 0 else "text"))))
+    lines += _signoff(row, width)
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)
     commit = row["commit"][:10] if row["commit"] else f.NOTHING
@@ -35,6 +36,16 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     if row["baseline"]:
         where.append((f"  against {row['baseline']}", "faint"))
     return [*lines, Line(tuple(where))]
+
+
+def _signoff(row: ExperimentRow, width: int) -> list[Line]:
+    """What the fresh pairs of a signature say: the headline, or why there is none."""
+    off = row.get("signoff")
+    if off is None:
+        return []
+    colour = {"confirmed": "good", "vetoed": "bad", "withdrawn": "warn"}.get(off["state"], "run")
+    text = f"signed, {off['state']}: {off['sentence']}"
+    return [Line(((each, colour),)) for each in f.wrap(text, width, 2)]
 
 
 def _without_verdict(row: ExperimentRow) -> str:
@@ -48,7 +59,7 @@ def _without_verdict(row: ExperimentRow) -> str:
 def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     """Failed shards and findings, one line each."""
     lines: list[Line] = []
-    if row["why"] and row["verdict"]:
+    if row["why"] and row["verdict"] and "signoff" not in row:  # that of a signature stands above
         lines += [Line(((each, "warn"),)) for each in f.wrap(row["why"], width, 2)]
     shards = latest_attempts(model.shards_of(row["id"]))
     for shard in shards:

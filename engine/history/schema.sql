@@ -52,21 +52,27 @@ CREATE TABLE IF NOT EXISTS readings (
     p_approve DOUBLE, p_solid DOUBLE, sealed VARCHAR, usd DOUBLE, began DOUBLE, ended DOUBLE, opened DOUBLE
 );
 
--- role 'trunk' is the trunk at one commit, the arm that experiments are compared with
+-- role 'trunk' is the trunk at one commit, the arm that experiments are compared with. `shrunk` is the gain of the pairs after
+-- allowing for luck (docs/statistics.md); `headline` is the mean of the fresh pairs that a signature asked for, and stands in no
+-- verdict; `signoff` is confirming, confirmed, vetoed or withdrawn
 CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
     verdict VARCHAR, verdict_rung VARCHAR, effect DOUBLE, lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT,
     sentence VARCHAR,
     pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
-    why VARCHAR, created DOUBLE
+    why VARCHAR, created DOUBLE,
+    shrunk DOUBLE, signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
+    headline_n BIGINT,
+    headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[]
 );
 
--- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one
+-- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
+-- `fresh` ones were run for a signature, on seeds never used before
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR, smoke BOOLEAN
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, fresh BOOLEAN
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -101,11 +107,11 @@ CREATE TABLE IF NOT EXISTS shard_facts (shard VARCHAR, key VARCHAR, number DOUBL
 -- how far each shard's file was read, in bytes, and how many of its lines were garbage
 CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage BIGINT);
 
--- the latest finished attempt of each seed
+-- the latest finished attempt of each seed, fresh ones left out
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT fresh
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
 -- what came of smokes; they are no results, and in none of the other views
@@ -131,7 +137,7 @@ SELECT
 FROM shards s
 LEFT JOIN experiments e ON e.id = s.experiment
 LEFT JOIN proposals p ON p.id = e.proposal
-LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed
+LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed AND NOT s.fresh
 WHERE NOT s.smoke;
 
 -- experiments, best first: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.

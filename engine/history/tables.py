@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.shortlist import shrunk_gain
 from engine.types import Row
 
 Record = dict[str, Any]
@@ -66,11 +67,29 @@ class Batch(Protocol):
 def _experiment(row: Mapping[str, Any]) -> Record:
     verdict = row["verdict"] or {}
     flat = {name: verdict.get(name) for name in _VERDICT if name != "rung"}
-    return {**row, **flat, "verdict_rung": verdict.get("rung")}
+    return {**row, **flat, "verdict_rung": verdict.get("rung"), "shrunk": shrunk_gain(row), **_signoff(row)}
+
+
+def _signoff(row: Mapping[str, Any]) -> Record:
+    off = row.get("signoff") or {}
+    return {
+        "signoff": off.get("state"),
+        "signoff_sentence": off.get("sentence"),
+        "headline": off.get("mean"),
+        "headline_lo": off.get("lo"),
+        "headline_hi": off.get("hi"),
+        "headline_n": off.get("n"),
+        "headline_pairs": off.get("pairs"),
+    }
 
 
 def _shard(row: Mapping[str, Any]) -> Record:
-    return {**row, "sources": sorted(row["sources"].items()), "smoke": bool(row.get("smoke"))}
+    return {
+        **row,
+        "sources": sorted(row["sources"].items()),
+        "smoke": bool(row.get("smoke")),
+        "fresh": bool(row.get("fresh")),
+    }
 
 
 def _decision(row: Mapping[str, Any]) -> Record:

@@ -15,6 +15,7 @@ from engine.state import State
 from engine.types import ExperimentState, Outcome, Verdict
 
 Data = Mapping[str, Any]
+_ENDED = (ExperimentState.JUDGED, ExperimentState.SIGNED, ExperimentState.VETOED, ExperimentState.MERGED)
 
 
 def past_lines(events: Iterable[Event], state: State, speeds: Mapping[str, float]) -> tuple[Past, ...]:
@@ -158,11 +159,7 @@ def noise_lines(state: State) -> tuple[str, ...]:
 
 def without_gain(state: State) -> int:
     """How many experiments in a row, to the latest, were judged and are not solid."""
-    judged = [
-        row
-        for row in state.experiments.values()
-        if row["role"] == "experiment" and row["state"] in (ExperimentState.JUDGED, ExperimentState.MERGED)
-    ]
+    judged = [row for row in state.experiments.values() if row["role"] == "experiment" and row["state"] in _ENDED]
     count = 0
     for row in sorted(judged, key=lambda row: row["id"], reverse=True):
         if row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID:
