@@ -50,6 +50,7 @@ def build() -> argparse.ArgumentParser:
     _decision_arguments(add)
     rank = add("rank", "experiments, best first")
     rank.add_argument("--limit", type=_count, default=20, help="most experiments (default: 20)")
+    add("shortlist", "solid experiments on the present trunk, by gain after allowing for luck per hour of shards")
     _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
     _propose_arguments(add("propose", "ask for proposals, or submit a diff of your own; submitting approves nothing"))
     brief = add("brief", "what came of the last batch: what held, what did not, what to try next, what worries")
@@ -142,7 +143,9 @@ def _decision_arguments(add: object) -> None:
     stop.add_argument("id")
     stop.add_argument("--why", default="", help="a reason for the record")
     sign = add(
-        "sign", "sign a solid experiment (or, with a reason, a harmless bug fix) off: it is merged into the trunk"
+        "sign",
+        "sign a solid experiment (or, with a reason, a harmless bug fix) off: it is merged into the trunk, a gain once pairs "
+        "on fresh seeds have borne it out",
     )
     sign.add_argument("id")
     sign.add_argument("--diff", metavar="HASH", help="hash of the diff you sign; without it you are shown and asked")

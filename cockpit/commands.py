@@ -294,20 +294,11 @@ def _stop(args: argparse.Namespace) -> int:
     return emit(args, answer, f"stopping {args.id}")
 
 
-def _sign(args: argparse.Namespace) -> int:
-    with attached(_root(args)) as session:
-        row = _find(session.rows()[0], args.id)
-        if row["kind"] != "experiment" or not row.get("proposal"):
-            raise WrongUse(f"{args.id} is no experiment: only experiments can be signed off")
-        verdict = row["verdict"]
-        if not args.diff and verdict:
-            print(verdict["sentence"], file=sys.stderr)
-        seen = args.diff or _ask(session, args, row["proposal"], "Sign it off: its branch is merged into the trunk?")
-        if seen is None:
-            print("not signed", file=sys.stderr)
-            return 1
-        answer = session.call("sign", experiment=args.id, diff_hash=seen, why=args.why, request_id=uuid.uuid4().hex)
-    return emit(args, answer, f"signed {args.id}: it is in the trunk now")
+def _signing(args: argparse.Namespace) -> int:
+    """The shortlist, or a signature."""
+    from cockpit import signing
+
+    return int(getattr(signing, args.command)(args))
 
 
 # --- upkeep ------------------------------------------------------------------------------------------------------------
@@ -402,7 +393,8 @@ COMMANDS: dict[str, Command] = {
     "defer": _otherwise,
     "undo": _otherwise,
     "stop": _stop,
-    "sign": _sign,
+    "sign": _signing,
+    "shortlist": _signing,
     "rank": _rank,
     "sql": _sql,
     "propose": _propose,

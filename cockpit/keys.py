@@ -62,7 +62,17 @@ TABLE: tuple[Key, ...] = (
     Key("zoom", ("plus",), "details", "the selected run on the whole screen, and back", "runs"),
     Key("mark", ("space",), "mark", "draw this experiment's curve with the others", "runs"),
     Key("sort", ("o",), "sort", "order by newest, effect or id", "runs"),
-    Key("smooth", ("s",), "smooth", "smooth the curves: off, light, strong", "runs"),
+    Key("shortlist", ("v",), "shortlist", "only what is solid on the present trunk, best first, and back", "runs"),
+    Key(
+        "sign",
+        ("s",),
+        "sign",
+        "sign the experiment off; says what that runs and restarts, enter signs",
+        "runs",
+        True,
+        True,
+    ),
+    Key("smooth", ("f",), "smooth", "smooth the curves: off, light, strong", "runs"),
     Key("log_scale", ("e",), "log scale", "logarithmic loss axis, on and off", "runs"),
     Key("brief", ("b",), "brief", "what came of the last batch, beside the table, and back", "runs"),
     Key(

@@ -7,18 +7,17 @@ signature; their mean is the headline. They stand in no verdict, and the verdict
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from engine import events as e
 from engine.judge.fresh import FEWEST, MOST, Headline, fresh_seeds, headline
-from engine.judge.noise import Noise
 from engine.judge.pairs import Pair, failures, pair, voided
 from engine.judge.words import Words
 from engine.lab import Lab
 from engine.racing import facts, latest, runs_again
+from engine.shortlist import noise_of
 from engine.state import State
-from engine.types import ExperimentRow, ShardRow, ShardState, Verdict, VerdictRow
+from engine.types import ExperimentRow, ShardRow, ShardState, Verdict
 
 RESERVED = 2 * MOST
 """Seeds set aside for one signature: more than the pairs that it can need, since the trunk may fail on some."""
@@ -39,12 +38,6 @@ def seeds_for(state: State, lab: Lab, experiment: str) -> list[int]:
     used = {*lab.seeds, *(shard["seed"] for shard in state.shards.values())}
     used |= {seed for each in state.signoffs.values() for seed in each.seeds}
     return list(dict.fromkeys([*earlier, *fresh_seeds(used, RESERVED)]))[:RESERVED]
-
-
-def noise_of(verdict: VerdictRow) -> Noise:
-    """The noise that a verdict with three pairs or more was weighed against: its standard error is scale / sqrt(n)."""
-    scale = (verdict["se"] or 0.0) * math.sqrt(verdict["n"])
-    return Noise(verdict.get("sigma") or scale / math.sqrt(2), scale)
 
 
 # --- what runs ---------------------------------------------------------------------------------------------------------

@@ -28,11 +28,13 @@ from engine.history.store import Store
 from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.opening import version
+from engine.pricing import price
 from engine.reader import is_closed
 from engine.repairs import since_approval
 from engine.resources import shipped
 from engine.rpc import RpcError
 from engine.runs import Runs
+from engine.shortlist import shortlist
 from engine.signing import sign
 from engine.text import clean
 from engine.types import PROTOCOL, ExperimentState, ProposalState
@@ -63,8 +65,8 @@ class Methods:
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign rank queries sql status verify rebuild gc trunk "
-            "pause resume shutdown"
+            "pull live curve metrics log diff body decide stop sign price shortlist rank queries sql status verify rebuild gc "
+            "trunk pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
@@ -217,6 +219,19 @@ class Methods:
         if row["state"] != ExperimentState.MERGED:
             raise RpcError(rpc.NOT_NOW, f"{experiment} was signed, but {row['why']}")
         return {**answer, "state": "merged", "trunk": self.core.state.lab and self.core.state.lab["trunk"]}
+
+    async def do_price(self, experiment: str) -> dict[str, Any]:
+        """What signing an experiment would run, cost and start again."""
+        row = self.core.state.experiments.get(experiment)
+        if row is None or row["role"] == "trunk":
+            raise RpcError(rpc.UNKNOWN_ID, f"no experiment {experiment!r}; `cockpit ls` lists them")
+        return dict(price(self.core.state, self.core.lab, row))
+
+    async def do_shortlist(self) -> dict[str, Any]:
+        """Solid experiments on the present trunk, best first."""
+        state = self.core.state
+        findings = (row for row in state.rows.values() if row["kind"] == "finding")
+        return {"experiments": shortlist(state.trunk_arm, state.experiments.values(), state.shards.values(), findings)}
 
     async def do_pause(self, why: str = "") -> dict[str, Any]:
         """Launch nothing until resumed; what runs goes on."""

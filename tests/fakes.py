@@ -141,6 +141,15 @@ class ScriptedEngine:
     def _propose(self, n: int, note: str, wait: bool, request_id: str) -> dict[str, Any]:
         return {"added": [], "stopped": None}
 
+    def _price(self, experiment: str) -> dict[str, Any]:
+        sentence = (
+            "runs 3 to 8 pairs on fresh seeds; merged by itself if they bear it out; the trunk then moves under 0007"
+        )
+        return {"pairs": [3, 8], "shards": 6, "seconds": None, "restarts": ["0007"], "sentence": sentence}
+
+    def _sign(self, experiment: str, diff_hash: str, why: str, request_id: str) -> dict[str, Any]:
+        return {"state": "confirming", "trunk": "", "seeds": [1000, 1001, 1002]}
+
     def _stop(self, id: str, why: str, request_id: str) -> dict[str, Any]:
         return {"state": "stopped"}
 

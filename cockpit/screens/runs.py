@@ -8,8 +8,12 @@ from typing import ClassVar
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from engine.types import ExperimentRow
+
 from .. import keys
 from ..format import plural
+from ..shortlisting import SHORTLIST
+from ..shortlisting import keys as shortlisted
 from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
 from ..widgets.brief_pane import BriefPane
@@ -19,13 +23,13 @@ from ..widgets.log_view import LogView
 from ..widgets.overview import overview
 from ..widgets.prompt import Question
 from ..widgets.runs_table import RunsTable
-from .briefing import BriefingScreen
+from .signing import SigningScreen
 
 NARROW = 120
 STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "frees the slots for something else")
 
 
-class RunsScreen(BriefingScreen):
+class RunsScreen(SigningScreen):
     """Home. Panes: table, and log or brief; the side is hidden below 120 columns until a row or the brief is opened."""
 
     scope = "runs"
@@ -86,7 +90,9 @@ class RunsScreen(BriefingScreen):
         state = (model.version, self.sort, self.terms, frozenset(self.unfolded))
         if state != self._keys_for:
             self._keys_for = state
-            table.set_keys(ordered(model, self.sort, self.terms, self.unfolded))
+            short = self.sort == SHORTLIST
+            in_order = shortlisted(model, self.terms, self.unfolded) if short else None
+            table.set_keys(ordered(model, self.sort, self.terms, self.unfolded) if in_order is None else in_order)
         self._fetch()
         if not self.zoomed and not (self.brief_shown and self.has_class("narrow")):
             table.redraw(model, self._when_empty())
@@ -95,6 +101,8 @@ class RunsScreen(BriefingScreen):
             self._sync_side()
 
     def _when_empty(self) -> list[Line]:
+        if self.sort == SHORTLIST and not self.terms:
+            return [BLANK, Line((("  Nothing is solid on the present trunk yet; v shows all experiments.", "dim"),))]
         text = "Nothing matches this filter; esc clears it." if self.terms else "No run yet."
         hint = "Proposals wait on screen 2: read one and approve it." if self.model.waiting() else ""
         return [BLANK, Line(((f"  {text}", "dim"),)), Line(((f"  {hint}", "dim"),))]
@@ -260,8 +268,16 @@ class RunsScreen(BriefingScreen):
             free = next((number for number in range(1, 6) if number not in taken), len(taken) % 5 + 1)
             table.marks[cursor.experiment] = free
 
+    def selected(self) -> ExperimentRow | None:
+        cursor = self.table.cursor if self.is_mounted else None
+        return self.model.experiments.get(cursor.experiment) if cursor else None
+
+    def do_shortlist(self) -> None:
+        self.sort = SORTS[0] if self.sort == SHORTLIST else SHORTLIST
+        self.say(f"order: {self.sort}", "dim")
+
     def do_sort(self) -> None:
-        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)] if self.sort in SORTS else SORTS[0]
         self.say(f"order: {self.sort}", "dim")
 
     def do_smooth(self) -> None:

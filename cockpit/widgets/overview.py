@@ -6,6 +6,7 @@ from engine.types import ExperimentRow, ShardRow
 
 from .. import format as f
 from ..model import ReadModel
+from ..shortlisting import place_of
 from ..summary import glyph, latest_attempts, word_of
 from .lines import Line, Span, rule
 
@@ -28,6 +29,9 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row)
     for number, each in enumerate(f.wrap(f"{word}: {sentence}" if sentence else word, width - 2, 3)):
         lines.append(Line(((f"{sign} " if number == 0 else "  ", colour), (each, colour if number == 0 else "text"))))
+    unit = model.lab["unit"] if model.lab else ""
+    if place := place_of(model, row, unit):
+        lines += [Line(((each, "dim"),)) for each in f.wrap(place, width, 1)]
     lines += _signoff(row, width)
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)

@@ -1,0 +1,80 @@
+"""Signing on screen 1: what deserves it is listed first, and the strip says what it runs, costs and starts again."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from engine.rpc import RpcError
+from engine.text import clean, clean_all
+from engine.types import ExperimentRow, ExperimentState
+
+from ..follow import OFFLINE
+from ..widgets.prompt import Question
+from .briefing import BriefingScreen
+
+
+class SigningScreen(BriefingScreen):
+    """Adds the signature of the selected experiment."""
+
+    def selected(self) -> ExperimentRow | None:
+        """The experiment that the cursor is on, itself or one of its shards."""
+        raise NotImplementedError
+
+    def why_not(self, action: str) -> str | None:
+        if action == "sign":
+            row = self.selected()
+            if row is None or row["role"] == "trunk":
+                return "no experiment is selected"
+            if row["state"] != ExperimentState.JUDGED or row["verdict"] is None:
+                return f"{row['id']} is {row['state']}: there is no verdict to sign on"
+            if self.model.lab is not None and row["baseline"] != self.model.lab["trunk_arm"]:
+                return f"{row['id']} was measured against {row['baseline']}, and the trunk has moved since"
+        return super().why_not(action)
+
+    def do_sign(self) -> None:
+        row = self.selected()
+        assert row is not None
+        self._start(self._offer_to_sign(row))
+
+    async def _offer_to_sign(self, row: ExperimentRow) -> None:
+        """Say what the signature would do; the second stroke gives it."""
+        try:
+            price = cast(dict[str, Any], clean_all(await self.cockpit.link.call("price", experiment=row["id"])))
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return
+        except OFFLINE:
+            return
+        if not self.is_current or self.prompt.is_open:
+            return
+        proposal, verdict = self.model.proposals[str(row["proposal"])], row["verdict"]
+        assert verdict is not None
+        shown = proposal["diff_hash"] or ""
+        needs_reason = verdict["verdict"] != "solid"
+        self.ask(
+            Question(
+                title=f"Sign {row['id']} off? {verdict['verdict']}: {verdict['sentence']}",
+                details=(f"It {price['sentence']}.", f"Its diff is {_size(proposal['files'])}; screen 2 shows it."),
+                go="sign it",
+                text="",
+                label="why",
+                required=needs_reason,
+                answer=lambda why: self._start(self._sign(row["id"], shown, why)),
+            )
+        )
+
+    async def _sign(self, experiment: str, shown: str, why: str) -> None:
+        try:
+            answer = await self.cockpit.ask_twice("sign", experiment=experiment, diff_hash=shown, why=why)
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return
+        waits = answer["state"] == "confirming"
+        self.say(
+            f"{experiment}: {'fresh pairs run before it is merged' if waits else 'it is in the trunk now'}", "good"
+        )
+
+
+def _size(files: Any) -> str:
+    added, removed = sum(each["added"] for each in files), sum(each["removed"] for each in files)
+    return f"+{added} -{removed} in {', '.join(each['path'] for each in files[:3])}"

@@ -1,0 +1,73 @@
+"""What a signature would run, cost and start again, said before it is given. Pure."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from engine import confirming
+from engine.judge.fresh import FEWEST, MOST
+from engine.lab import Lab
+from engine.racing import OPEN
+from engine.state import State
+from engine.types import ExperimentRow, ExperimentState, Outcome, Verdict
+
+
+class Price(TypedDict):
+    """What a signature would do. `seconds` are of shards, at least; None before any shard of that rung has finished."""
+
+    pairs: list[int]  # at least, at most; empty where it is merged at once
+    shards: int  # at least
+    seconds: float | None
+    restarts: list[str]
+    sentence: str
+
+
+def price(state: State, lab: Lab, row: ExperimentRow) -> Price:
+    """What signing an experiment would run, for about how long, and under which experiments its merge moves the trunk."""
+    fresh = confirming.wanted_for(lab, row)
+    shards = 2 * FEWEST if fresh else 0
+    one = _seconds(state, row["verdict"]["rung"] if row["verdict"] else row["rung"])
+    seconds = None if one is None else shards * one
+    pairs = [FEWEST, MOST] if fresh else []
+    restarts = [
+        each["id"]
+        for each in state.experiments.values()
+        if each["baseline"] == state.trunk_arm and each["id"] != row["id"] and _in_flight(each)
+    ]
+    return Price(
+        pairs=pairs, shards=shards, seconds=seconds, restarts=restarts, sentence=_say(pairs, seconds, restarts)
+    )
+
+
+def _seconds(state: State, rung: str) -> float | None:
+    """Mean seconds of the shards that finished at a rung."""
+    spans = [
+        row["ended"] - row["started"]
+        for row in state.shards.values()
+        if row["rung"] == rung and row["outcome"] == Outcome.FINISHED and row["started"] and row["ended"]
+    ]
+    return sum(spans) / len(spans) if spans else None
+
+
+def _in_flight(row: ExperimentRow) -> bool:
+    """Whether a moved trunk takes evidence from it that is still wanted: it is open, or solid and not signed."""
+    solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
+    return row["state"] in OPEN or (solid and row["state"] == ExperimentState.JUDGED)
+
+
+def _say(pairs: list[int], seconds: float | None, restarts: list[str]) -> str:
+    if pairs:
+        took = "" if seconds is None else f", {_span(seconds)} of shards at the least"
+        first = f"runs {pairs[0]} to {pairs[1]} pairs on fresh seeds{took}; merged by itself if they bear it out"
+    else:
+        first = "is merged into the trunk at once"
+    if not restarts:
+        return first
+    many = ", ".join(restarts[:4]) + (f" and {len(restarts) - 4} more" if len(restarts) > 4 else "")
+    return f"{first}; the trunk then moves under {many}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
