@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from engine.shortlist import Listed, shortlist
+from typing import TYPE_CHECKING
+
 from engine.types import ExperimentRow
 
 from . import format as f
 from .model import ReadModel
 from .summary import RowKey, matches
+
+if TYPE_CHECKING:
+    from engine.shortlist import Listed
 
 SHORTLIST = "shortlist"
 """Name of the order."""
@@ -15,6 +19,8 @@ SHORTLIST = "shortlist"
 
 def listed(model: ReadModel) -> list[Listed]:
     """Solid experiments on the present trunk, best first."""
+    from engine.shortlist import shortlist  # not before the first paint: an empty table needs none of it
+
     trunk = model.lab["trunk_arm"] if model.lab else ""
     return shortlist(trunk, model.experiments.values(), model.shards.values(), model.findings.values())
 

@@ -15,7 +15,7 @@ SORTS = ("newest", "effect", "id")
 GLYPHS: dict[str, tuple[str, str]] = {
     "running": ("●", "run"), "scoring": ("◍", "run"), "queued": ("○", "dim"), "solid": ("✓", "good"),
     "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
-    "signed": ("◈", "run"), "vetoed": ("✗", "bad"),
+    "signed": ("◈", "run"), "vetoed": ("✗", "bad"), "moved": ("→", "dim"), "conflicted": ("✗", "warn"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
 }  # fmt: skip
@@ -56,7 +56,7 @@ class Facts:
 def word_of(row: ExperimentRow) -> str:
     """Verdict when there is one that counts, else the state."""
     verdict = row["verdict"]["verdict"] if row["verdict"] else None
-    if row["state"] in ("merged", "signed", "vetoed", "stopped", "failed"):
+    if row["state"] in ("merged", "signed", "vetoed", "moved", "conflicted", "stopped", "failed"):
         return row["state"]
     if row["role"] == "trunk":
         return row["state"] if row["state"] in ("running", "queued") else "trunk"
@@ -72,7 +72,7 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
     scores = [shard["metric"] for shard in latest if shard["metric"] is not None]
     ended = sum(shard["state"] == "ended" for shard in latest)
     planned = max(len(model.lab["seeds"]) if model.lab else 0, len(latest))
-    if row["state"] in ("judged", "signed", "vetoed", "stopped", "failed", "merged"):
+    if row["state"] in ("judged", "signed", "vetoed", "moved", "conflicted", "stopped", "failed", "merged"):
         planned = len(latest)
     live = [model.live[shard["id"]] for shard in latest if shard["state"] == "running" and shard["id"] in model.live]
     share = sum(each.step / each.total for each in live if each.total)

@@ -108,6 +108,7 @@ def active(state: State, lab: Lab, slots: int, setup: str) -> list[ExperimentRow
     every seed can get none, and do not hold a place."""
     ready = [row for row in _placed(state, lab) if row["commit"] is not None and row["baseline"]]
     able = [row for row in ready if not _trunk_fails(state, lab, row, setup)]
+    able.sort(key=lambda row: not row.get("retest"))  # what was solid on the trunk before comes first
     return [row for row in able if row["state"] in OPEN or _wants(state, lab, row, setup)][: max(1, slots)]
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from engine import campaign, faults, smoke
+from engine import campaign, faults, moving, smoke
 from engine import events as e
 from engine.asking import Asking
 from engine.briefing import Briefing
@@ -152,6 +152,7 @@ class Conductor:
             busy = True
         await follow_trunk(core, "the trunk moved")
         await self._rebase_waiting()
+        busy = await self._replay() or busy
         await self._look_for_room()
         ready = await self.preparation.look() and self.runs.specs.refusal is None and self.runs.shortage is None
         slots = len(self.runs.specs.slots)
@@ -180,7 +181,8 @@ class Conductor:
 
     async def _carry_out(self, step: campaign.Step) -> bool:
         if isinstance(step, campaign.Branch):
-            await branch(self.core, step.experiment)
+            replayed = step.experiment in self.core.state.replays
+            await (moving.branch if replayed else branch)(self.core, step.experiment)
         elif isinstance(step, campaign.Launch):
             if not campaign.may_launch(self.core.state, step.experiment):
                 return True  # stopped or paused since the plan was made
@@ -216,6 +218,14 @@ class Conductor:
         core.record(e.StopDone(target))
         faults.point("stop.done")
         return True
+
+    async def _replay(self) -> bool:
+        """Take what a moved trunk left behind to where the trunk is now."""
+        left = moving.left_behind(self.core.state)
+        for row in left:
+            async with self._intake_lock:
+                await moving.replay(self.core, self.intake, row)
+        return bool(left)
 
     async def _rebase_waiting(self) -> None:
         for row in list(self.core.state.proposals.values()):

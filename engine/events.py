@@ -131,6 +131,34 @@ class ExperimentFailed(msgspec.Struct, frozen=True):
     why: str
 
 
+class ExperimentReplayed(msgspec.Struct, frozen=True):
+    """The trunk moved: the experiment `of` goes on as `experiment`, with the same patch on the new trunk, and starts again.
+
+    Everything that its commit hash depends on is here. `retest`: it was solid, so it is tested before the others.
+    """
+
+    experiment: str
+    of: str
+    parent: str
+    baseline: str
+    branch: str
+    when: float
+    author: list[str]
+    message: str
+    rung: str
+    retest: bool = False
+
+
+class ReplayEnded(msgspec.Struct, frozen=True):
+    """The trunk moved, and an experiment cannot go on there as it was approved: it conflicts, or became another patch, which
+    waits for review as `proposal`. `state` is the experiment's from now on."""
+
+    experiment: str
+    state: str
+    why: str
+    proposal: str = ""
+
+
 class RungReached(msgspec.Struct, frozen=True):
     """An experiment goes on to a larger budget."""
 
@@ -448,6 +476,8 @@ TYPES: dict[str, type] = {
     "experiment.intended": ExperimentIntended,
     "experiment.branched": ExperimentBranched,
     "experiment.failed": ExperimentFailed,
+    "experiment.replayed": ExperimentReplayed,
+    "replay.ended": ReplayEnded,
     "experiment.rung": RungReached,
     "shard.intended": ShardIntended,
     "shard.started": ShardStarted,

@@ -244,7 +244,7 @@ def _past(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float)
         if each["role"] != "experiment":
             continue
         verdict = each["verdict"]
-        index += before
+        index += before and each["state"] != ExperimentState.MOVED  # which goes on as another arm
         before = before and each["id"] != row["id"]
         if verdict is None or is_open(each) or each["id"] == row["id"]:
             continue

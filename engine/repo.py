@@ -252,6 +252,25 @@ class Repo:
             return Conflict(tuple(sorted(set(paths))))
         return self._commit_tree(tree, (ours, theirs), message, when, author)
 
+    def replay(self, commit: str, onto: str, message: str, when: float, author: tuple[str, str]) -> Commit | Conflict:
+        """Write a commit on `onto` that makes the change of `commit` to its parent, or say what conflicts. Deterministic; no
+        ref is moved. Raises EmptyDiff when `onto` has the change already, RepoError for a commit without a parent."""
+        commit, onto = self._commit(commit), self._commit(onto)
+        _, out = self._git.objects("rev-list", "--parents", "--max-count=1", commit, "--")
+        parents = text(out).split()[1:]
+        if not parents:
+            raise RepoError(f"{commit[:10]} has no parent, so it is no change")
+        # a commit with the new tree on the old parent has that parent as its merge base, which older gits cannot be told
+        beside = self._commit_tree(self.tree_of(onto), (parents[0],), "beside", when, author)
+        args = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", beside.commit, commit)
+        status, out = self._git.objects(*args, ok=(0, 1))
+        tree, *paths = [part for part in text(out).split("\0") if part]
+        if status == 1:
+            return Conflict(tuple(sorted(set(paths))))
+        if tree == self.tree_of(onto):
+            raise EmptyDiff("the trunk has this change already, so there is nothing to try")
+        return self._commit_tree(tree, (onto,), message, when, author)
+
     def check_tree(
         self, parent: str, child: str, lab_editable: Callable[[str], bool], max_bytes: int = MAX_FILE
     ) -> list[FileChange]:

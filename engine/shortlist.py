@@ -58,8 +58,11 @@ def shortlist(
     findings: Iterable[FindingRow] = (),
 ) -> list[Listed]:
     """Solid experiments on the present trunk (the arm `trunk`), best first: by shrunk gain an hour of shards; what fresh pairs
-    vetoed comes last."""
-    rows = {row["id"]: row for row in experiments if _is_solid(row) and row["baseline"] == trunk}
+    vetoed comes last. What was solid on the trunk before keeps its place by what it showed there, until it is tested again."""
+    known = {row["id"]: row for row in experiments}
+    rows = {name: row for name, row in known.items() if _is_solid(row) and row["baseline"] == trunk}
+    again = {name: row for name, row in known.items() if _is_tested_again(known, row, trunk)}
+    rows |= again
     mine: dict[str, list[ShardRow]] = {name: [] for name in rows}
     for shard in shards:
         if shard["experiment"] in mine and not shard.get("smoke"):
@@ -70,6 +73,7 @@ def shortlist(
         if each["about"] in owner:
             said[owner[each["about"]]].append(f"{each['severity']}: {each['sentence']}")
     found = [_listed(row, mine[name], said[name]) for name, row in rows.items()]
+    found = [_tested_again(known, each) if each["experiment"] in again else each for each in found]
     found.sort(key=_rank)
     return [{**each, "place": place} for place, each in enumerate(found, 1)]
 
@@ -77,6 +81,29 @@ def shortlist(
 def _is_solid(row: ExperimentRow) -> bool:
     verdict = row["verdict"]
     return row["state"] in LISTED and verdict is not None and verdict["verdict"] == Verdict.SOLID
+
+
+def _latest(known: Mapping[str, ExperimentRow], row: ExperimentRow) -> ExperimentRow:
+    """What an experiment goes on as, after the trunk has moved, however often."""
+    while (later := known.get(row.get("moved_to", ""))) is not None:
+        row = later
+    return row
+
+
+def _is_tested_again(known: Mapping[str, ExperimentRow], row: ExperimentRow, trunk: str) -> bool:
+    """Whether it was solid on a trunk before, and is on its way to a verdict on the present one: it keeps its place."""
+    verdict = row["verdict"]
+    if row["state"] != ExperimentState.MOVED or verdict is None or verdict["verdict"] != Verdict.SOLID:
+        return False
+    later = _latest(known, row)
+    return later["baseline"] == trunk and later["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING)
+
+
+def _tested_again(known: Mapping[str, ExperimentRow], each: Listed) -> Listed:
+    row = known[each["experiment"]]
+    later = _latest(known, row)
+    sentence = f"was solid on {row['baseline']}, and is tested again on {later['baseline']}"
+    return {**each, "experiment": later["id"], "state": later["state"], "sentence": sentence}
 
 
 def _rank(each: Listed) -> tuple[bool, float, str]:

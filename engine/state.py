@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, decided, signed
+from engine import advised, asked, decided, moved, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.types import (
@@ -70,6 +70,7 @@ class State:
     diffs: dict[str, str | None] = field(default_factory=dict)  # proposal to the blob of its diff
     seen: set[str] = field(default_factory=set)  # blobs of replies that were proposed
     branch_plans: dict[str, e.ExperimentIntended] = field(default_factory=dict)
+    replays: dict[str, e.ExperimentReplayed] = field(default_factory=dict)
     signoffs: dict[str, e.SignIntended] = field(default_factory=dict)  # signed, and not merged, vetoed or withdrawn
     merges: dict[str, e.MergeIntended] = field(default_factory=dict)  # intended, not done
     stops: dict[str, e.StopIntended] = field(default_factory=dict)  # intended, not done
@@ -483,6 +484,8 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ExperimentIntended: _experiment_intended,
     e.ExperimentBranched: _branched,
     e.ExperimentFailed: _failed,
+    e.ExperimentReplayed: moved.replayed,
+    e.ReplayEnded: moved.ended,
     e.RungReached: _rung_reached,
     e.ShardIntended: _shard_intended,
     e.ShardStarted: _shard_started,

@@ -56,6 +56,8 @@ class ExperimentState(StrEnum):
     VETOED = "vetoed"  # signed off, and its gain did not hold on fresh seeds
     STOPPED = "stopped"  # a person stopped it
     FAILED = "failed"  # no branch could be made from it
+    MOVED = "moved"  # the trunk moved, and it goes on as another arm, or as a proposal
+    CONFLICTED = "conflicted"  # the trunk moved, and it cannot be replayed there
     MERGED = "merged"  # signed off; its branch is in the trunk
 
 
@@ -314,6 +316,9 @@ class ExperimentRow(TypedDict):
     why: str | None  # reason it failed or was stopped
     created: float
     signoff: NotRequired[SignOffRow]  # the last one
+    replay_of: NotRequired[str]  # the experiment that it was on the trunk before
+    moved_to: NotRequired[str]  # the experiment, or the proposal, that it is on the trunk after
+    retest: NotRequired[bool]  # it was solid before the trunk moved, so it is tested before the others
 
 
 class ShardRow(TypedDict):

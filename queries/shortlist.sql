@@ -7,10 +7,10 @@ WITH spent AS (
     WHERE NOT smoke
     GROUP BY experiment
 ), found AS (
-    SELECT e.id, count(*) AS findings
-    FROM experiments e
-    JOIN findings f ON f.about = e.id OR starts_with(f.about, e.id || '.')
-    GROUP BY e.id
+    SELECT coalesce(s.experiment, f.about) AS id, count(*) AS findings
+    FROM findings f
+    LEFT JOIN shards s ON s.id = f.about
+    GROUP BY 1
 )
 SELECT
     row_number() OVER (ORDER BY e.state = 'vetoed', e.shrunk / s.seconds DESC NULLS LAST, e.id) AS place,

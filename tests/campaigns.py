@@ -203,6 +203,11 @@ def _of_experiment(c: Campaign, name: str) -> list[Any]:
         return [lambda: c.write(e.StopDone(name))] if name in s.stops else []
     if row["commit"] is None:
         return [lambda: c.branch(name), lambda: c.write(e.ExperimentFailed(name, "no branch could be made"))]
+    if row["baseline"] != s.trunk_arm:
+        number, arm = f"{name.partition('.')[0]}.r{s.head}", s.trunk_arm
+        again = e.ExperimentReplayed(number, name, c.trunk, arm, f"exp/{number}", 1.0, ["Ada", "a@b"], "Idea", "screen")
+        conflict = e.ReplayEnded(name, "conflicted", "it conflicts with the trunk in train.py")
+        return [lambda: c.write(again), lambda: c.write(conflict)]
     shards = [each["id"] for each in s.shards_of(name) if each["id"] in s.live]
     pairs = [{"seed": 0, "trunk": 2.0, "candidate": 1.5, "difference": 0.5}]
     verdict = e.VerdictReached(

@@ -62,6 +62,7 @@ CREATE TABLE IF NOT EXISTS experiments (
     sentence VARCHAR,
     pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
     why VARCHAR, created DOUBLE,
+    replay_of VARCHAR, moved_to VARCHAR, retest BOOLEAN,
     shrunk DOUBLE, signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
     headline_n BIGINT,
     headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[]
@@ -140,7 +141,7 @@ LEFT JOIN proposals p ON p.id = e.proposal
 LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed AND NOT s.fresh
 WHERE NOT s.smoke;
 
--- experiments, best first: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
+-- experiments, best first, each on the latest trunk that it was replayed on: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
 -- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict
 CREATE OR REPLACE VIEW leaderboard AS
 WITH measured AS (
@@ -160,4 +161,4 @@ SELECT
 FROM experiments e
 JOIN measured m ON m.id = e.id
 LEFT JOIN proposals p ON p.id = e.proposal
-WHERE e.role = 'experiment';
+WHERE e.role = 'experiment' AND e.state <> 'moved';

@@ -1,4 +1,5 @@
-"""Makes the golden ledger of signatures: one that is withdrawn and signed again, and merged when its fresh pairs bear it out.
+"""Makes the golden ledger of signatures: one that is withdrawn and signed again, and merged when its fresh pairs bear it out;
+the trunk then moves under an experiment that is replayed there, and under one that conflicts.
 
     python tests/golden/make_signing.py [--force]
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(HERE.parent.parent))
 
 from cockpit.attach import Session  # noqa: E402
 from tests.golden.make import anonymous, make  # noqa: E402
+from tests.test_crash import anchored, gains  # noqa: E402
 from tests.tinylab import TinyLab, better, decide, rows, wait_for, waiting  # noqa: E402
 
 
@@ -24,7 +26,8 @@ def main() -> int:
 
 
 def _live_through(root: Path) -> bytes:
-    lab = TinyLab(root, [better(1)], extra="\n[judge]\nfresh = true\n")
+    lab = TinyLab(root, [better(1), *gains(1), better(2)], extra="\n[judge]\nfresh = true\n")
+    anchored(lab, 1)
     try:
         with lab.session() as session:
             _sign_twice(lab, session)
@@ -35,9 +38,12 @@ def _live_through(root: Path) -> bytes:
 
 
 def _sign_twice(lab: TinyLab, session: Session) -> None:
-    row = wait_for(lambda: waiting(session))[0]
-    decide(session, row)
-    _until(session, "judged")
+    first = wait_for(lambda: len(found := waiting(session)) == 3 and found)
+    for each in first:
+        decide(session, each)
+    for name in ("0001", "0002", "0003"):
+        _until(session, "judged", name)
+    row = first[0]
     lab.hold.touch()
     session.call("sign", experiment="0001", diff_hash=row["diff_hash"], why="clear", request_id="s1")
     wait_for(lambda: any(each.get("fresh") and each["state"] == "running" for each in rows(session, "shard").values()))
@@ -47,10 +53,12 @@ def _sign_twice(lab: TinyLab, session: Session) -> None:
     lab.hold.unlink()
     session.call("sign", experiment="0001", diff_hash=row["diff_hash"], why="clear", request_id="s2")
     _until(session, "merged")
+    _until(session, "judged", "0002.r2")
+    _until(session, "conflicted", "0003")
 
 
-def _until(session: Session, state: str) -> None:
-    wait_for(lambda: rows(session, "experiment").get("0001", {}).get("state") == state)
+def _until(session: Session, state: str, name: str = "0001") -> None:
+    wait_for(lambda: rows(session, "experiment").get(name, {}).get("state") == state)
 
 
 if __name__ == "__main__":
