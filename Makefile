@@ -13,6 +13,7 @@
 #   DEMO_DIR      where the demo lab lies (demo-lab)
 #   DEMO_ARGS     further arguments of `cockpit demo`, e.g. "--headless --approve-all --until 4"
 #   TEST_ARGS     further arguments of pytest, e.g. "tests/test_lab.py -k duration"
+#   TEST_JOBS     how many files of tests run at a time (2); 0 for all in one process
 #   PYTHON        interpreter to build .venv with; left out: python3, else the first of the versioned names that will do
 #   PIP_ARGS      further arguments of `pip install`. Which build of torch you get is your package index's choice; on
 #                 PyPI for Linux it is a large one with CUDA. For another:
@@ -27,6 +28,7 @@ SHELL := /bin/sh
 DEMO_DIR ?= demo-lab
 DEMO_ARGS ?=
 TEST_ARGS ?=
+TEST_JOBS ?= 2
 PYTHON ?=
 PIP_ARGS ?=
 CONSTRAINTS ?= constraints.txt
@@ -45,7 +47,7 @@ demo: .venv/.installed-lab
 	@$(BIN)/cockpit demo --dir "$(DEMO_DIR)" $(DEMO_ARGS)
 
 test: .venv/.installed-dev
-	@$(PY) -m pytest $(TEST_ARGS)
+	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
