@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine.types import SMOKE, ExperimentRow, ProposalRow, ShardRow
 
+from . import evidence as ev
 from . import format as f
 from .model import ReadModel
 
@@ -50,6 +51,8 @@ class Facts:
     tokens_per_s: float | None
     eta_s: float | None
     trunk: bool = False
+    weight: str = ""  # E and its bar
+    cost_s: float | None = None  # that its shards ran
 
 
 def word_of(row: ExperimentRow) -> str:
@@ -94,6 +97,8 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
         tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
         eta_s=max(etas) if etas else None,
         trunk=row["role"] == "trunk",
+        weight=ev.short_weight(verdict),
+        cost_s=ev.seconds(model.shards_of(row["id"])),
     )
 
 
@@ -126,6 +131,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         hi=None,
         tokens_per_s=live.tokens_per_s if live is not None else None,
         eta_s=live.eta_s if live is not None else None,
+        cost_s=ev.seconds([row]),
     )
 
 

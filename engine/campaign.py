@@ -16,7 +16,7 @@ from engine import events as e
 from engine import smoke
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
-from engine.racing import OPEN, RETRIES, facts, first_seeds, is_open, judgement, latest, seeds_wanted
+from engine.racing import OPEN, RETRIES, facts, first_seeds, is_open, judgement, latest, seconds, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
@@ -184,6 +184,8 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         bar=said.bar,
         sigma=said.sigma,
         mode=said.mode,
+        shrunk=said.shrunk,
+        seconds=seconds(state, row["id"]),
     )
     if _is_news(row, event):
         yield event

@@ -202,6 +202,8 @@ class VerdictReached(msgspec.Struct, frozen=True):
     bar: float | None = None
     sigma: float | None = None
     mode: str = "fixed"
+    shrunk: float | None = None
+    seconds: float | None = None  # that the experiment's shards ran by then
 
 
 class StopIntended(msgspec.Struct, frozen=True):

@@ -62,6 +62,12 @@ def facts(state: State, experiment: str, rung: str, setup: str) -> dict[int, Sha
     }
 
 
+def seconds(state: State, experiment: str) -> float:
+    """How long the shards of an experiment ran so far, added up: what it cost. Those that still run are not counted."""
+    spans = ((shard["started"], shard["ended"]) for shard in state.shards_of(experiment))
+    return sum(max(0.0, ended - started) for started, ended in spans if started is not None and ended is not None)
+
+
 # --- how far to run ----------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +164,7 @@ def _told(said: Decision, context: Context) -> Judgement:
         bar=said.bar if math.isfinite(said.bar) else None,
         sigma=said.sigma,
         mode=said.mode,
+        shrunk=said.shrunk if said.n else None,
     )
 
 

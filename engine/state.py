@@ -298,7 +298,9 @@ def _rung_reached(s: State, n: int, t: float, ev: e.RungReached) -> None:
 def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
     names = ["verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"]
     if ev.mode != "fixed":
-        names += ["evidence", "bar", "sigma", "mode"]
+        names += ["evidence", "bar", "sigma", "mode", "shrunk"]
+    if ev.seconds is not None:
+        names.append("seconds")
     verdict = {name: getattr(ev, name) for name in names}
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
     if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):

@@ -268,6 +268,8 @@ class VerdictRow(TypedDict):
     bar: NotRequired[float | None]  # what E has to reach
     sigma: NotRequired[float | None]  # the trunk's seed-to-seed standard deviation, in units of the metric
     mode: NotRequired[str]  # "fixed" | "fast" | "careful" | "strict"
+    shrunk: NotRequired[float | None]  # the gain to expect of it: its posterior mean, in units of the metric
+    seconds: NotRequired[float]  # that its shards had run by then
 
 
 class PairRow(TypedDict):

@@ -32,7 +32,10 @@ ROW_TABLES: Mapping[str, str] = {
 TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
 
 _INT64 = 2**63
-_VERDICT = ("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence")
+_VERDICT = (
+    *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
+    *("evidence", "bar", "sigma", "mode", "shrunk", "seconds"),
+)
 
 
 class Point(Protocol):
