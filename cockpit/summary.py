@@ -18,6 +18,7 @@ GLYPHS: dict[str, tuple[str, str]] = {
     "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
+    "ended-early": ("■", "dim"),
 }  # fmt: skip
 """Glyph and colour of a state, verdict or outcome; every one of them is also written as a word."""
 

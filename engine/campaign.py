@@ -88,13 +88,14 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
-    steps += [Cancel(shard) for shard in state.live if _pointless(state, shard)]
+    steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
     return steps
 
 
-def _pointless(state: State, shard: str) -> bool:
+def pointless(state: State, shard: str) -> bool:
+    """Whether a shard can no longer change anything: its experiment is decided, or stopped."""
     row = state.experiments[state.shards[shard]["experiment"]]
     return row["role"] == "experiment" and row["state"] not in OPEN
 
@@ -154,9 +155,9 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
             yield early
         return
     theirs, mine = (facts(state, arm, row["rung"], setup) for arm in (row["baseline"], row["id"]))
-    if not mine:
-        return
     said = judgement(state, lab, row, setup, theirs, mine)
+    if not mine and said.verdict is Verdict.UNDECIDED:
+        return  # before any result only a run that is far behind half-way says something
     pairs = pair(theirs, mine, lab.metric.direction)
     exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
     exhausted = exhausted and not any(
@@ -186,6 +187,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         mode=said.mode,
         shrunk=said.shrunk,
         seconds=seconds(state, row["id"]),
+        pairing=said.pairing,
     )
     if _is_news(row, event):
         yield event

@@ -185,6 +185,16 @@ class ShardScored(msgspec.Struct, frozen=True):
     by: str = "referee"
 
 
+class ShardMeasured(msgspec.Struct, frozen=True):
+    """What judging needs of a shard beside its result (`engine.halfway.Measures`); written half-way, and again at its end."""
+
+    shard: str
+    steps: int | None
+    half: float | None
+    first_loss: float | None
+    data_order: str
+
+
 class VerdictReached(msgspec.Struct, frozen=True):
     experiment: str
     rung: str
@@ -204,6 +214,7 @@ class VerdictReached(msgspec.Struct, frozen=True):
     mode: str = "fixed"
     shrunk: float | None = None
     seconds: float | None = None  # that the experiment's shards ran by then
+    pairing: str = ""  # measured class of its pairs: "tight" | "loose"
 
 
 class StopIntended(msgspec.Struct, frozen=True):
@@ -413,6 +424,7 @@ TYPES: dict[str, type] = {
     "shard.ended": ShardEnded,
     "score.intended": ScoreIntended,
     "shard.scored": ShardScored,
+    "shard.measured": ShardMeasured,
     "verdict.reached": VerdictReached,
     "stop.intended": StopIntended,
     "stop.done": StopDone,

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 from engine import advised, asked, decided
 from engine import events as e
 from engine.decided import add_decision
+from engine.halfway import Measures
 from engine.types import (
     Action,
     BriefRow,
@@ -86,6 +87,7 @@ class State:
     noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
     condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
+    measures: dict[str, Measures] = field(default_factory=dict)  # of shards, as far as judging is sequential
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
     )  # shard to the source of its metrics, pattern
@@ -301,6 +303,8 @@ def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
         names += ["evidence", "bar", "sigma", "mode", "shrunk"]
     if ev.seconds is not None:
         names.append("seconds")
+    if ev.pairing:
+        names.append("pairing")
     verdict = {name: getattr(ev, name) for name in names}
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
     if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
@@ -426,6 +430,10 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
     )
 
 
+def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
+    s.measures[ev.shard] = Measures(ev.steps, ev.half, ev.first_loss, ev.data_order)
+
+
 # --- findings and the engine itself ------------------------------------------------------------------------------------
 
 
@@ -481,6 +489,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ShardStarted: _shard_started,
     e.ShardEnded: _shard_ended,
     e.ShardScored: _shard_scored,
+    e.ShardMeasured: _shard_measured,
     e.VerdictReached: _verdict,
     e.StopIntended: _stop_intended,
     e.StopDone: _stop_done,

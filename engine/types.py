@@ -75,6 +75,9 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     WRONG_TREE = "wrong-tree"
     KILLED = "killed"  # a person, or the machine, stopped it
+    ENDED_EARLY = (
+        "ended-early"  # by the policy: its experiment was decided while it ran, as when it was far behind half-way
+    )
     LOST = "lost"  # it vanished without an exit record (reboot, launcher gone)
 
     @property
@@ -270,6 +273,7 @@ class VerdictRow(TypedDict):
     mode: NotRequired[str]  # "fixed" | "fast" | "careful" | "strict"
     shrunk: NotRequired[float | None]  # the gain to expect of it: its posterior mean, in units of the metric
     seconds: NotRequired[float]  # that its shards had run by then
+    pairing: NotRequired[str]  # "tight" | "loose": whether both sides share the seed's luck, as measured
 
 
 class PairRow(TypedDict):

@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS experiments (
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
     verdict VARCHAR, verdict_rung VARCHAR, effect DOUBLE, lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT,
     sentence VARCHAR, evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE,
+    pairing VARCHAR,
     pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
     why VARCHAR, created DOUBLE
 );
@@ -83,7 +84,7 @@ CREATE TABLE IF NOT EXISTS findings (
 CREATE TABLE IF NOT EXISTS verdicts (
     event BIGINT, t DOUBLE, experiment VARCHAR, baseline VARCHAR, rung VARCHAR, verdict VARCHAR, effect DOUBLE,
     lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR,
-    evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE
+    evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE, pairing VARCHAR
 );
 
 -- the ledger; `data` is JSON

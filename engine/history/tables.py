@@ -34,7 +34,7 @@ TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "sh
 _INT64 = 2**63
 _VERDICT = (
     *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
-    *("evidence", "bar", "sigma", "mode", "shrunk", "seconds"),
+    *("evidence", "bar", "sigma", "mode", "shrunk", "seconds", "pairing"),
 )
 
 
@@ -119,7 +119,7 @@ def verdict_record(event: Mapping[str, Any]) -> Record:
     """A `verdict.reached` event for the table `verdicts`."""
     data: Record = storable(event["data"])
     flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
-    return {**flat, "event": event["n"], "t": event["t"]}
+    return {**flat, "pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
 
 
 def storable(value: Any) -> Any:

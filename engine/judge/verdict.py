@@ -44,6 +44,7 @@ class Judgement:
     sigma: float | None = None
     mode: str = "fixed"
     shrunk: float | None = None
+    pairing: str = ""
 
     def row(self, rung: str) -> VerdictRow:
         """The verdict at `rung` as the read model shows it."""
@@ -60,6 +61,7 @@ class Judgement:
         if self.mode != "fixed":
             row |= {"evidence": self.evidence, "bar": self.bar, "sigma": self.sigma, "mode": self.mode}
             row["shrunk"] = self.shrunk
+            row["pairing"] = self.pairing
         return row
 
 
