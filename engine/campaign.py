@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from engine import events as e
 from engine import smoke
+from engine.field import OPEN, is_open
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
-from engine.racing import OPEN, RETRIES, facts, first_seeds, is_open, judgement, latest, seconds, seeds_wanted
+from engine.racing import RETRIES, facts, first_seeds, judgement, latest, seconds, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
@@ -139,7 +140,7 @@ def _placed(state: State, lab: Lab) -> list[ExperimentRow]:
 
 
 def _open(state: State) -> list[ExperimentRow]:
-    return [row for row in state.experiments.values() if row["role"] == "experiment" and is_open(row)]
+    return [state.experiments[name] for name in state.race.racing()]
 
 
 # --- evidence ----------------------------------------------------------------------------------------------------------

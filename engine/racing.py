@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
 from types import MappingProxyType
 
 from engine.halfway import Measures, half_gain, pairing_of
-from engine.judge.noise import LEAST_CALIBRATION, Pairing, Pool, noise, pooled, sigma_so_far
+from engine.judge.noise import LEAST_CALIBRATION, Pairing, Pool, noise, sigma_so_far
 from engine.judge.pairs import ShardFact, failures, pair, voided
 from engine.judge.policy import MOST_PAIRS, Action, Context, Decision, Mode, Pair, decide, weigh
 from engine.judge.stopping import is_control
 from engine.judge.verdict import Judgement, judge
 from engine.lab import Lab
 from engine.state import State
-from engine.types import ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 
 VERDICTS: Mapping[Action, Verdict] = {
     "continue": Verdict.UNDECIDED,
@@ -31,18 +32,8 @@ VERDICTS: Mapping[Action, Verdict] = {
     "broken": Verdict.BROKEN,
 }
 
-
-OPEN = (ExperimentState.QUEUED, ExperimentState.RUNNING)
-
 RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 """How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
-
-
-def is_open(row: ExperimentRow) -> bool:
-    """Whether more evidence may still change something: also when all that could be had left it undecided."""
-    verdict = row["verdict"]
-    undecided = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
-    return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
 
 
 def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
@@ -87,8 +78,8 @@ def seeds_wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> tup
         return _seeds_of(state, lab, row, rung, setup)
     others = (
         each
-        for each in state.experiments.values()
-        if each["baseline"] == arm and each["rung"] == rung and each["role"] == "experiment" and is_open(each)
+        for each in (state.experiments[name] for name in state.race.racing())
+        if each["baseline"] == arm and each["rung"] == rung
     )
     found = [*first_seeds(lab), *(seed for each in others for seed in _seeds_of(state, lab, each, rung, setup))]
     return tuple(dict.fromkeys(found))
@@ -266,21 +257,9 @@ def _past(
 ) -> tuple[int, int, Pool]:
     """(place among the campaign's experiments, how many of those before it were solid, what all that ended showed of the
     spread within an experiment of this class at this rung and setup)."""
-    index, keeps, pool, before = 0, 0, Pool(), True
-    for each in state.experiments.values():
-        if each["role"] != "experiment":
-            continue
-        verdict = each["verdict"]
-        index += before
-        before = before and each["id"] != row["id"]
-        if verdict is None or is_open(each) or each["id"] == row["id"]:
-            continue
-        keeps += before and verdict["verdict"] == Verdict.SOLID
-        same = verdict["rung"] == rung and verdict.get("pairing", "loose") == alike
-        if same and verdict["n"] >= 2 and _ran(state, each["id"], rung, setup):
-            found = [pair["difference"] for pair in each["pairs"]]
-            pool = pooled(pool, [value for value in found if value is not None], sigma)
-    return index, keeps, pool
+    index, keeps = state.race.before(row["id"])
+    ran = partial(_ran, state, rung=rung, setup=setup)
+    return index, keeps, state.race.pool(rung, setup, alike, sigma, ran, row["id"])
 
 
 def _ran(state: State, experiment: str, rung: str, setup: str) -> bool:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from engine import campaign, faults, smoke
 from engine import events as e
 from engine.core import Core
+from engine.field import OPEN
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.leftovers import defuse
 from engine.live import Live
-from engine.racing import OPEN
 from engine.repo import RepoError
 from engine.scoring import read_score, scratch_of
 from engine.shards.caches import Caches

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 from engine import advised, asked, decided
 from engine import events as e
 from engine.decided import add_decision
+from engine.field import Field
 from engine.halfway import Measures
 from engine.types import (
     Action,
@@ -61,6 +62,7 @@ class State:
     sealed: dict[str, str] = field(default_factory=dict)  # blob that holds a prediction to the reading that made it
     bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
+    race: Field = field(default_factory=Field)  # which experiments are open, and what the others showed
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -97,6 +99,8 @@ class State:
         row["seq"] = n
         key = (row["kind"], row["id"])
         self.rows[key] = row
+        if row["kind"] == "experiment":
+            self.race.take(row)
         self.changed.pop(key, None)
         self.changed[key] = n
 
