@@ -111,6 +111,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     word = row["outcome"] or row["state"]
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
+    what += " · canary: once more, to see whether the machine has changed" if row.get("canary") else ""
     what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
     if live is not None and live.total:
         what = f"step {live.step} of {live.total} · {what}"

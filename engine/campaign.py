@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engine import canaries, smoke
 from engine import events as e
-from engine import smoke
 from engine.field import OPEN, is_open
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
@@ -40,6 +40,7 @@ class Launch:
     attempt: int
     slot: int
     smoke: bool = False
+    canary: bool = False
 
     @property
     def shard(self) -> str:
@@ -48,9 +49,9 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached."""
+    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached, a finding."""
 
-    event: e.VerdictReached | e.RungReached
+    event: e.VerdictReached | e.RungReached | e.FindingNoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     shards of the present `setup` count."""
     setup = setup_of(lab) if setup is None else setup
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
+    steps += [Record(event) for event in canaries.findings(state, lab, setup)]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
     steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
@@ -226,6 +228,10 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, lab.seeds[0], SMOKE, smoke.next_attempt(state, lab, arm), slot, smoke=True)
+    again = canaries.due(state, lab, setup)
+    if again is not None and (slot := next(free, None)) is not None:
+        seed, rung, attempt = again
+        yield Launch(state.trunk_arm, seed, rung, attempt, slot, canary=True)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
@@ -282,11 +288,12 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     if row["role"] == "experiment" and any(_own_fault(shard) for seed, shard in shards.items() if seed not in dead):
         return []
     everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
+    counted = [shard for shard in everyone if shard["id"] not in state.set_aside]
     found = []
     for place, seed in enumerate(seeds_wanted(state, lab, arm, rung, setup)):
         shard = shards.get(seed)
         tries = sum(each["seed"] == seed for each in everyone)
-        if seed not in dead and (shard is None or _again(state, shard, everyone, setup)):
+        if seed not in dead and (shard is None or _again(state, shard, counted, setup)):
             found.append((place, seed, tries + 1))
     return found
 

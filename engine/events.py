@@ -151,6 +151,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     source: str = "jsonl"  # how its metrics are to be read, also long after the lab file has changed
     pattern: str | None = None
     smoke: bool = False  # the very short run before an arm's first full one: never evidence
+    canary: bool = False  # the trunk's first seed once more, to see whether the machine has changed: never evidence
 
 
 class ShardStarted(msgspec.Struct, frozen=True):

@@ -25,11 +25,13 @@ def is_open(row: ExperimentRow) -> bool:
 @dataclass
 class Field:
     """`places` is where each experiment stands in the campaign, from one on; `open` those that race, by place; `solid` the
-    places of those that ended solid, ascending; `spreads` the differences of those that ended with two pairs or more."""
+    places of those that ended solid, ascending; `spreads` the differences of those that ended with two pairs or more;
+    `against` counts the experiments by the trunk's arm that they were begun against."""
 
     places: dict[str, int] = field(default_factory=dict)
     open: dict[int, str] = field(default_factory=dict)
     solid: list[int] = field(default_factory=list)
+    against: dict[str, int] = field(default_factory=dict)
     spreads: dict[tuple[str, str], dict[int, tuple[str, tuple[float, ...]]]] = field(default_factory=dict)
     _pools: dict[tuple[str, str, str, float], Pool] = field(default_factory=dict, compare=False, repr=False)
 
@@ -37,6 +39,8 @@ class Field:
         """An experiment's row has changed."""
         if row["role"] != "experiment":
             return
+        if row["id"] not in self.places and row["baseline"]:
+            self.against[row["baseline"]] = self.against.get(row["baseline"], 0) + 1
         place = self.places.setdefault(row["id"], len(self.places) + 1)
         self._forget(place)
         if is_open(row):

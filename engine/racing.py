@@ -37,11 +37,11 @@ RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 
 
 def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
-    """Seed to the last attempt at it, of one experiment, rung and setup."""
+    """Seed to the last attempt at it, of one experiment, rung and setup, without what was set aside."""
     return {
         shard["seed"]: shard
         for shard in state.shards_of(experiment)
-        if shard["rung"] == rung and state.setups[shard["id"]] == setup
+        if shard["rung"] == rung and state.setups[shard["id"]] == setup and shard["id"] not in state.set_aside
     }
 
 

@@ -105,6 +105,7 @@ class Runs:
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
                 smoke=step.smoke,
+                canary=step.canary,
             )
         )
         faults.point("launch.intent")

@@ -40,6 +40,8 @@ Source = Literal["jsonl", "summary", "regex"]
 
 TREE_CHANGED = "run tree changed"
 """Rule of the finding that a shard's code was changed on disk while it ran."""
+CANARY = "canary"
+"""Rule of the finding that the trunk's first seed, run again, came out elsewhere."""
 STOP = "stop"
 """Severity of a finding that ends its shard (`engine.watch.detectors.finding`)."""
 
@@ -89,6 +91,9 @@ class State:
     noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
     condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
+    set_aside: set[str] = field(
+        default_factory=set
+    )  # shards that stand in no pair: canaries, and what they have outdated
     measures: dict[str, Measures] = field(default_factory=dict)  # of shards, as far as judging is sequential
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
@@ -386,6 +391,9 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     )
     if ev.smoke:
         s.shards[ev.shard]["smoke"] = True
+    if ev.canary:
+        s.shards[ev.shard]["canary"] = True
+        s.set_aside.add(ev.shard)
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
     if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
@@ -448,6 +456,8 @@ def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
         s.condemned.setdefault(ev.about, ev.sentence)
     if ev.rule == TREE_CHANGED:
         s.tampered[ev.about] = ev.sentence
+    if ev.rule == CANARY and ev.about in s.shards:
+        _set_aside(s, n, ev.about)
     row = FindingRow(
         kind="finding",
         id=ev.finding,
@@ -459,6 +469,20 @@ def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
         at=t,
     )
     s.put(row, n)
+
+
+def _set_aside(s: State, n: int, canary: str) -> None:
+    """What the trunk and the experiments that race against it had run by now is compared with nothing new; the canary, where it
+    has a result, takes the place of the run that it repeated."""
+    arm = s.shards[canary]["experiment"]
+    racing = [name for name in s.race.racing() if s.experiments[name]["baseline"] == arm]
+    for row in [row for name in (arm, *racing) for row in s.shards_of(name)]:
+        if row["state"] == ShardState.ENDED and not row.get("smoke"):
+            s.set_aside.add(row["id"])
+            if row.get("canary"):
+                s.change(s.shards, n, row["id"], {"canary": False})
+    if s.shards[canary]["metric"] is not None:
+        s.set_aside.discard(canary)
 
 
 def _paused(s: State, n: int, t: float, ev: e.Paused) -> None:

@@ -324,6 +324,7 @@ class ShardRow(TypedDict):
     ended: float | None
     detail: str | None  # why it failed: one line
     smoke: NotRequired[bool]  # the very short run before an arm's first full one: never evidence, never with a metric
+    canary: NotRequired[bool]  # the trunk's first seed once more, beside its runs; false for one that took their place
     said: NotRequired[str]  # what a smoke that failed printed last, a few lines
 
 

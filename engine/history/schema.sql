@@ -63,11 +63,12 @@ CREATE TABLE IF NOT EXISTS experiments (
     why VARCHAR, created DOUBLE
 );
 
--- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one
+-- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
+-- A canary repeats a run of the trunk, and stands in no pair
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR, smoke BOOLEAN
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -108,7 +109,7 @@ CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage B
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT canary
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
 -- what came of smokes; they are no results, and in none of the other views

@@ -73,7 +73,8 @@ def _experiment(row: Mapping[str, Any]) -> Record:
 
 
 def _shard(row: Mapping[str, Any]) -> Record:
-    return {**row, "sources": sorted(row["sources"].items()), "smoke": bool(row.get("smoke"))}
+    kinds = {name: bool(row.get(name)) for name in ("smoke", "canary")}
+    return {**row, "sources": sorted(row["sources"].items()), **kinds}
 
 
 def _decision(row: Mapping[str, Any]) -> Record:
