@@ -265,7 +265,7 @@ class RunsScreen(WeighingScreen):
         self._zoom(not self.zoomed)
 
     def open_brief(self) -> None:
-        self.show_evidence(False)
+        self.close_evidence()
         self.show_brief(True)
         self.pane = "brief"
 
@@ -279,8 +279,7 @@ class RunsScreen(WeighingScreen):
     def _zoom(self, on: bool) -> None:
         self.set_class(on, "zoom")
         self.remove_class("brief")
-        if self.weighing:
-            self.show_evidence(False)
+        self.close_evidence()
         self.pane = "log" if on else "table"
         self.call_after_refresh(self.sync)
 

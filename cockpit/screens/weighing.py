@@ -44,6 +44,11 @@ class WeighingScreen(BriefingScreen):
         self.evidence_pane.top = 0
         self.call_after_refresh(self.sync)
 
+    def close_evidence(self) -> None:
+        """Close the page where another one opens, which paints the screen itself."""
+        self.weighing = False
+        self.remove_class("evidence")
+
     def sync_evidence(self, *, focused: bool) -> None:
         """Paint the page, where it is open and there is one."""
         row = self.selected()
