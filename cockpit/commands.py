@@ -201,12 +201,14 @@ def _rank(args: argparse.Namespace) -> int:
             each["verdict"],
             listing.signed(each["effect"]),
             listing.interval(each["interval"]),
+            listing.weight(each),
             listing.outcomes(each["shards"]),
+            each.get("minutes"),
             each["hypothesis"],
         )
         for place, each in enumerate(ranking["experiments"], 1)
     ]
-    head = ("#", "id", "verdict", "effect", "interval", "shards", "hypothesis")
+    head = ("#", "id", "verdict", "effect", "interval", "E/bar", "shards", "minutes", "hypothesis")
     return emit(args, ranking, listing.table(head, rows, _width()))
 
 

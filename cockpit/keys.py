@@ -56,7 +56,7 @@ TABLE: tuple[Key, ...] = (
     Key("help", ("question_mark",), "help", "all keys; type to filter them, enter does the first one", "all"),
     Key("palette", ("ctrl+p",), "palette", "find any of these actions by name", "all"),
     Key("leave", ("ctrl+q",), "leave", "leave the cockpit; runs keep going", "all"),
-    Key("open", ("enter",), "open", "show or hide an experiment's shards; open a shard", "runs"),
+    Key("open", ("enter",), "open", "an experiment's evidence, seed by seed, and its shards; open a shard", "runs"),
     Key("expand", ("l", "right"), "unfold", "show the experiment's shards", "runs"),
     Key("fold", ("h", "left"), "fold", "hide the experiment's shards", "runs"),
     Key("zoom", ("plus",), "details", "the selected run on the whole screen, and back", "runs"),

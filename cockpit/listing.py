@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from engine.text import clean
+from engine.types import VerdictRow
+
+from .evidence import short_weight
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -47,6 +50,12 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "effect": verdict.get("effect"),
         "interval": interval,
         "n": verdict.get("n", 0),
+        "evidence": verdict.get("evidence"),
+        "bar": verdict.get("bar"),
+        "sigma": verdict.get("sigma"),
+        "mode": verdict.get("mode"),
+        "shrunk": verdict.get("shrunk"),
+        "minutes": _minutes(shards),
         "state": row["state"],
         "role": row["role"],
         "branch": row["branch"],
@@ -55,6 +64,12 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "why": row["why"],
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
+
+
+def _minutes(shards: Sequence[Mapping[str, Any]]) -> float:
+    """What the shards took, in minutes."""
+    spans = ((shard["started"], shard["ended"]) for shard in shards)
+    return round(sum(float(b - a) for a, b in spans if a is not None and b is not None) / 60, 4)
 
 
 def _if_smoke(shard: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +111,7 @@ def _cell(value: object) -> str:
 
 
 def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
-    """The listing as a table: id, state, verdict, effect with interval, seeds, hypothesis."""
+    """The listing as a table: id, state, verdict, effect with interval, evidence, seeds, minutes, hypothesis."""
     rows = [
         (
             each["id"],
@@ -104,12 +119,20 @@ def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
             each["verdict"],
             signed(each["effect"]),
             interval(each["interval"]),
+            weight(each),
             outcomes(each["shards"]),
+            each["minutes"],
             each["hypothesis"],
         )
         for each in [*listing["trunk"], *listing["experiments"]]
     ]
-    return table(("id", "state", "verdict", "effect", "interval", "shards", "hypothesis"), rows, width)
+    head = ("id", "state", "verdict", "effect", "interval", "E/bar", "shards", "minutes", "hypothesis")
+    return table(head, rows, width)
+
+
+def weight(each: Mapping[str, Any]) -> str | None:
+    """E and its bar, where judging is by evidence."""
+    return short_weight(cast(VerdictRow, each)) or None
 
 
 def signed(value: float | None) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine.types import SMOKE, ExperimentRow, ProposalRow, ShardRow
 
+from . import evidence as ev
 from . import format as f
 from .model import ReadModel
 
@@ -17,6 +18,7 @@ GLYPHS: dict[str, tuple[str, str]] = {
     "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
+    "ended-early": ("■", "dim"),
 }  # fmt: skip
 """Glyph and colour of a state, verdict or outcome; every one of them is also written as a word."""
 
@@ -50,6 +52,8 @@ class Facts:
     tokens_per_s: float | None
     eta_s: float | None
     trunk: bool = False
+    weight: str = ""  # E and its bar
+    cost_s: float | None = None  # that its shards ran
 
 
 def word_of(row: ExperimentRow) -> str:
@@ -94,6 +98,8 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
         tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
         eta_s=max(etas) if etas else None,
         trunk=row["role"] == "trunk",
+        weight=ev.short_weight(verdict),
+        cost_s=ev.seconds(model.shards_of(row["id"])),
     )
 
 
@@ -105,6 +111,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     word = row["outcome"] or row["state"]
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
+    what += " · canary: once more, to see whether the machine has changed" if row.get("canary") else ""
     what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
     if live is not None and live.total:
         what = f"step {live.step} of {live.total} · {what}"
@@ -126,6 +133,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         hi=None,
         tokens_per_s=live.tokens_per_s if live is not None else None,
         eta_s=live.eta_s if live is not None else None,
+        cost_s=ev.seconds([row]),
     )
 
 

@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engine import canaries, smoke
 from engine import events as e
-from engine import smoke
+from engine.field import OPEN, is_open
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
-from engine.racing import OPEN, RETRIES, facts, first_seeds, is_open, judgement, latest, seeds_wanted
+from engine.racing import RETRIES, facts, first_seeds, judgement, latest, seconds, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
@@ -39,6 +40,7 @@ class Launch:
     attempt: int
     slot: int
     smoke: bool = False
+    canary: bool = False
 
     @property
     def shard(self) -> str:
@@ -47,9 +49,9 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached."""
+    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached, a finding."""
 
-    event: e.VerdictReached | e.RungReached
+    event: e.VerdictReached | e.RungReached | e.FindingNoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +88,17 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     shards of the present `setup` count."""
     setup = setup_of(lab) if setup is None else setup
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
+    steps += [Record(event) for event in canaries.findings(state, lab, setup)]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
-    steps += [Cancel(shard) for shard in state.live if _pointless(state, shard)]
+    steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
     return steps
 
 
-def _pointless(state: State, shard: str) -> bool:
+def pointless(state: State, shard: str) -> bool:
+    """Whether a shard can no longer change anything: its experiment is decided, or stopped."""
     row = state.experiments[state.shards[shard]["experiment"]]
     return row["role"] == "experiment" and row["state"] not in OPEN
 
@@ -138,7 +142,7 @@ def _placed(state: State, lab: Lab) -> list[ExperimentRow]:
 
 
 def _open(state: State) -> list[ExperimentRow]:
-    return [row for row in state.experiments.values() if row["role"] == "experiment" and is_open(row)]
+    return [state.experiments[name] for name in state.race.racing()]
 
 
 # --- evidence ----------------------------------------------------------------------------------------------------------
@@ -154,9 +158,9 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
             yield early
         return
     theirs, mine = (facts(state, arm, row["rung"], setup) for arm in (row["baseline"], row["id"]))
-    if not mine:
-        return
     said = judgement(state, lab, row, setup, theirs, mine)
+    if not mine and said.verdict is Verdict.UNDECIDED:
+        return  # before any result only a run that is far behind half-way says something
     pairs = pair(theirs, mine, lab.metric.direction)
     exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
     exhausted = exhausted and not any(
@@ -184,6 +188,9 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         bar=said.bar,
         sigma=said.sigma,
         mode=said.mode,
+        shrunk=said.shrunk,
+        seconds=seconds(state, row["id"]),
+        pairing=said.pairing,
     )
     if _is_news(row, event):
         yield event
@@ -221,6 +228,10 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, lab.seeds[0], SMOKE, smoke.next_attempt(state, lab, arm), slot, smoke=True)
+    again = canaries.due(state, lab, setup)
+    if again is not None and (slot := next(free, None)) is not None:
+        seed, rung, attempt = again
+        yield Launch(state.trunk_arm, seed, rung, attempt, slot, canary=True)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
@@ -277,11 +288,12 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     if row["role"] == "experiment" and any(_own_fault(shard) for seed, shard in shards.items() if seed not in dead):
         return []
     everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
+    counted = [shard for shard in everyone if shard["id"] not in state.set_aside]
     found = []
     for place, seed in enumerate(seeds_wanted(state, lab, arm, rung, setup)):
         shard = shards.get(seed)
         tries = sum(each["seed"] == seed for each in everyone)
-        if seed not in dead and (shard is None or _again(state, shard, everyone, setup)):
+        if seed not in dead and (shard is None or _again(state, shard, counted, setup)):
             found.append((place, seed, tries + 1))
     return found
 

@@ -151,6 +151,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     source: str = "jsonl"  # how its metrics are to be read, also long after the lab file has changed
     pattern: str | None = None
     smoke: bool = False  # the very short run before an arm's first full one: never evidence
+    canary: bool = False  # the trunk's first seed once more, to see whether the machine has changed: never evidence
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
@@ -185,6 +186,16 @@ class ShardScored(msgspec.Struct, frozen=True):
     by: str = "referee"
 
 
+class ShardMeasured(msgspec.Struct, frozen=True):
+    """What judging needs of a shard beside its result (`engine.halfway.Measures`); written half-way, and again at its end."""
+
+    shard: str
+    steps: int | None
+    half: float | None
+    first_loss: float | None
+    data_order: str
+
+
 class VerdictReached(msgspec.Struct, frozen=True):
     experiment: str
     rung: str
@@ -202,6 +213,9 @@ class VerdictReached(msgspec.Struct, frozen=True):
     bar: float | None = None
     sigma: float | None = None
     mode: str = "fixed"
+    shrunk: float | None = None
+    seconds: float | None = None  # that the experiment's shards ran by then
+    pairing: str = ""  # measured class of its pairs: "tight" | "loose"
 
 
 class StopIntended(msgspec.Struct, frozen=True):
@@ -411,6 +425,7 @@ TYPES: dict[str, type] = {
     "shard.ended": ShardEnded,
     "score.intended": ScoreIntended,
     "shard.scored": ShardScored,
+    "shard.measured": ShardMeasured,
     "verdict.reached": VerdictReached,
     "stop.intended": StopIntended,
     "stop.done": StopDone,

@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
+from types import MappingProxyType
 
-from engine.judge.noise import LEAST_CALIBRATION, Pool, noise, pooled, sigma_so_far
+from engine.halfway import Measures, half_gain, pairing_of
+from engine.judge.noise import LEAST_CALIBRATION, Pairing, Pool, noise, sigma_so_far
 from engine.judge.pairs import ShardFact, failures, pair, voided
 from engine.judge.policy import MOST_PAIRS, Action, Context, Decision, Mode, Pair, decide, weigh
 from engine.judge.stopping import is_control
 from engine.judge.verdict import Judgement, judge
 from engine.lab import Lab
 from engine.state import State
-from engine.types import ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 
 VERDICTS: Mapping[Action, Verdict] = {
     "continue": Verdict.UNDECIDED,
@@ -29,26 +32,16 @@ VERDICTS: Mapping[Action, Verdict] = {
     "broken": Verdict.BROKEN,
 }
 
-
-OPEN = (ExperimentState.QUEUED, ExperimentState.RUNNING)
-
 RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 """How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
 
 
-def is_open(row: ExperimentRow) -> bool:
-    """Whether more evidence may still change something: also when all that could be had left it undecided."""
-    verdict = row["verdict"]
-    undecided = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
-    return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
-
-
 def latest(state: State, experiment: str, rung: str, setup: str) -> dict[int, ShardRow]:
-    """Seed to the last attempt at it, of one experiment, rung and setup."""
+    """Seed to the last attempt at it, of one experiment, rung and setup, without what was set aside."""
     return {
         shard["seed"]: shard
         for shard in state.shards_of(experiment)
-        if shard["rung"] == rung and state.setups[shard["id"]] == setup
+        if shard["rung"] == rung and state.setups[shard["id"]] == setup and shard["id"] not in state.set_aside
     }
 
 
@@ -60,6 +53,12 @@ def facts(state: State, experiment: str, rung: str, setup: str) -> dict[int, Sha
         for seed, shard in shards.items()
         if shard["state"] == ShardState.ENDED and shard["outcome"] is not None
     }
+
+
+def seconds(state: State, experiment: str) -> float:
+    """How long the shards of an experiment ran so far, added up: what it cost. Those that still run are not counted."""
+    spans = ((shard["started"], shard["ended"]) for shard in state.shards_of(experiment))
+    return sum(max(0.0, ended - started) for started, ended in spans if started is not None and ended is not None)
 
 
 # --- how far to run ----------------------------------------------------------------------------------------------------
@@ -79,8 +78,8 @@ def seeds_wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> tup
         return _seeds_of(state, lab, row, rung, setup)
     others = (
         each
-        for each in state.experiments.values()
-        if each["baseline"] == arm and each["rung"] == rung and each["role"] == "experiment" and is_open(each)
+        for each in (state.experiments[name] for name in state.race.racing())
+        if each["baseline"] == arm and each["rung"] == rung
     )
     found = [*first_seeds(lab), *(seed for each in others for seed in _seeds_of(state, lab, each, rung, setup))]
     return tuple(dict.fromkeys(found))
@@ -96,7 +95,8 @@ def _seeds_of(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str)
     context = _context(state, lab, row, rung, setup, trunk)
     if context is None:
         return tuple(order[:1])
-    action = weigh(_pairs(trunk, mine, lab), context).action
+    ahead = _ahead(state, row, rung, setup, context.sigma)
+    action = weigh(_pairs(trunk, mine, lab, ahead), context).action
     more = action == "continue"
     return tuple(order[: min(n + more, MOST_PAIRS)])
 
@@ -129,7 +129,8 @@ def judgement(
     context = _context(state, lab, row, row["rung"], setup, trunk)
     if context is None:
         return _uncalibrated(trunk, lab, len(pairs))
-    said = decide(_pairs(trunk, mine, lab), context)
+    ahead = _ahead(state, row, row["rung"], setup, context.sigma)
+    said = decide(_pairs(trunk, mine, lab, ahead), context)
     if _premature(trunk, lab, said.action):
         said = replace(said, action="continue", sentence=f"{_progress(trunk, lab)}; {said.sentence}")
     return _told(said, context)
@@ -158,6 +159,8 @@ def _told(said: Decision, context: Context) -> Judgement:
         bar=said.bar if math.isfinite(said.bar) else None,
         sigma=said.sigma,
         mode=said.mode,
+        shrunk=said.shrunk if said.n else None,
+        pairing=context.pairing,
     )
 
 
@@ -180,8 +183,29 @@ def _calibration(trunk: Mapping[int, ShardFact], lab: Lab) -> list[float]:
     ]
 
 
-def _pairs(trunk: Mapping[int, ShardFact], mine: Mapping[int, ShardFact], lab: Lab) -> list[Pair]:
-    """The pairs as the policy takes them: losses, of which lower is better."""
+def _measures(state: State, arm: str, rung: str, setup: str) -> dict[int, Measures]:
+    """Seed to what was measured of its last attempt."""
+    shards = latest(state, arm, rung, setup)
+    return {seed: found for seed, shard in shards.items() if (found := state.measures.get(shard["id"])) is not None}
+
+
+def _ahead(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float) -> dict[int, float | None]:
+    """Seeds of an experiment that are running, and how far each is ahead of the trunk half-way; None when not known."""
+    trunk = _measures(state, str(row["baseline"]), rung, setup)
+    return {
+        seed: half_gain(trunk, state.measures.get(shard["id"]), seed, sigma)
+        for seed, shard in latest(state, row["id"], rung, setup).items()
+        if shard["state"] == ShardState.RUNNING
+    }
+
+
+def _pairs(
+    trunk: Mapping[int, ShardFact],
+    mine: Mapping[int, ShardFact],
+    lab: Lab,
+    ahead: Mapping[int, float | None] = MappingProxyType({}),
+) -> list[Pair]:
+    """The pairs as the policy takes them: losses, of which lower is better; and those that are still running."""
     sign = 1 if lab.metric.direction == "min" else -1
 
     def loss(fact: ShardFact | None) -> float | None:
@@ -193,7 +217,7 @@ def _pairs(trunk: Mapping[int, ShardFact], mine: Mapping[int, ShardFact], lab: L
         if outcome is Outcome.FINISHED and not fact.counts:
             outcome = Outcome.LOST  # finished and never scored: it says nothing, and runs again
         found.append(Pair(seed, loss(trunk.get(seed)), loss(fact), outcome))
-    return found
+    return found + [Pair(seed, loss(trunk.get(seed)), None, None, gain) for seed, gain in ahead.items()]
 
 
 def _context(
@@ -207,12 +231,17 @@ def _context(
     sigma = sigma_so_far(losses)
     if sigma is None:
         return None
-    index, keeps, pool = _past(state, row, rung, setup, sigma)
+    alike = pairing_of(
+        _measures(state, str(row["baseline"]), rung, setup),
+        _measures(state, row["id"], rung, setup),
+        [seed for seed, fact in facts(state, row["id"], rung, setup).items() if fact.counts and seed in trunk],
+    )
+    index, keeps, pool = _past(state, row, rung, setup, sigma, alike)
     judged: Mode = mode
     return Context(
         index,
         keeps,
-        "loose",
+        alike,
         sigma,
         pool.df,
         pool.ss,
@@ -223,23 +252,14 @@ def _context(
     )
 
 
-def _past(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float) -> tuple[int, int, Pool]:
+def _past(
+    state: State, row: ExperimentRow, rung: str, setup: str, sigma: float, alike: Pairing
+) -> tuple[int, int, Pool]:
     """(place among the campaign's experiments, how many of those before it were solid, what all that ended showed of the
-    spread within an experiment at this rung and setup)."""
-    index, keeps, pool, before = 0, 0, Pool(), True
-    for each in state.experiments.values():
-        if each["role"] != "experiment":
-            continue
-        verdict = each["verdict"]
-        index += before
-        before = before and each["id"] != row["id"]
-        if verdict is None or is_open(each) or each["id"] == row["id"]:
-            continue
-        keeps += before and verdict["verdict"] == Verdict.SOLID
-        if verdict["rung"] == rung and verdict["n"] >= 2 and _ran(state, each["id"], rung, setup):
-            found = [pair["difference"] for pair in each["pairs"]]
-            pool = pooled(pool, [value for value in found if value is not None], sigma)
-    return index, keeps, pool
+    spread within an experiment of this class at this rung and setup)."""
+    index, keeps = state.race.before(row["id"])
+    ran = partial(_ran, state, rung=rung, setup=setup)
+    return index, keeps, state.race.pool(rung, setup, alike, sigma, ran, row["id"])
 
 
 def _ran(state: State, experiment: str, rung: str, setup: str) -> bool:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from engine import campaign, faults, smoke
 from engine import events as e
 from engine.core import Core
+from engine.field import OPEN
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.leftovers import defuse
 from engine.live import Live
-from engine.racing import OPEN
 from engine.repo import RepoError
 from engine.scoring import read_score, scratch_of
 from engine.shards.caches import Caches
@@ -34,7 +34,7 @@ from engine.shards.spec import ExitRecord
 from engine.specs import Specs
 from engine.state import TREE_CHANGED
 from engine.text import clean
-from engine.types import Outcome, ShardRow, ShardState, Verdict
+from engine.types import ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from engine.detecting import Detecting
     from engine.history.tables import Batch
     from engine.indexer import Indexer
+    from engine.measuring import Measuring
 
 log = logging.getLogger("engine")
 CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"})
@@ -65,6 +66,7 @@ class Runs:
         self.setup = ""  # hash of how shards are run and measured now
         self.indexer: Indexer | None = None
         self.detecting: Detecting | None = None
+        self.measuring: Measuring | None = None
         self._cancelled: set[str] = set()
 
     def look_for_room(self) -> None:
@@ -103,6 +105,7 @@ class Runs:
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
                 smoke=step.smoke,
+                canary=step.canary,
             )
         )
         faults.point("launch.intent")
@@ -213,11 +216,19 @@ class Runs:
             core.record(e.ShardEnded(shard, Outcome.LOST, detail))
             self._forget(shard)
             return
+        if self.measuring:
+            await self.measuring.ended(shard)
         facts, reported = await asyncio.to_thread(self._facts, shard)
         tail = await asyncio.to_thread(read_tail, run_dir / "output.log")
         outcome, detail = classify(record, tail, facts)
         if outcome is Outcome.KILLED and shard in core.state.condemned:  # by us, for a fault of its own
             outcome, detail = Outcome.DIVERGED, core.state.condemned[shard]
+        if (
+            outcome is Outcome.KILLED
+            and campaign.pointless(core.state, shard)
+            and shard not in core.state.stopped_by_person
+        ):
+            outcome, detail = Outcome.ENDED_EARLY, _decided(core.state.experiments[row["experiment"]])
         outcome, detail = await self._whole(row, outcome, detail)
         counts = outcome is Outcome.FINISHED and not row.get("smoke")  # a smoke only has to come to its end
         if counts and core.lab.score is None and reported is None:
@@ -246,6 +257,8 @@ class Runs:
 
     async def detect(self, batch: Batch) -> None:
         """Show the detectors what a running shard wrote; a shard that cannot recover is ended."""
+        if self.measuring:
+            await self.measuring.feed(batch.shard)
         if self.detecting and await self.detecting.feed(batch):
             await self.cancel(batch.shard)
 
@@ -415,6 +428,13 @@ class Runs:
 def _drop(run_dir: Path) -> None:
     for file in checkpoints(run_dir):
         file.unlink(missing_ok=True)
+
+
+def _decided(row: ExperimentRow) -> str:
+    """Why a run of a decided experiment was ended."""
+    verdict = row["verdict"]
+    why = f"{verdict['verdict']}, {verdict['sentence']}" if verdict else row["state"]
+    return clean(f"ended early, since {row['id']} is decided: {why}")
 
 
 def last_lines(tail: str) -> str:

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, cast
 from engine import advised, asked, decided
 from engine import events as e
 from engine.decided import add_decision
+from engine.field import Field
+from engine.halfway import Measures
 from engine.types import (
     Action,
     BriefRow,
@@ -38,6 +40,8 @@ Source = Literal["jsonl", "summary", "regex"]
 
 TREE_CHANGED = "run tree changed"
 """Rule of the finding that a shard's code was changed on disk while it ran."""
+CANARY = "canary"
+"""Rule of the finding that the trunk's first seed, run again, came out elsewhere."""
 STOP = "stop"
 """Severity of a finding that ends its shard (`engine.watch.detectors.finding`)."""
 
@@ -60,6 +64,7 @@ class State:
     sealed: dict[str, str] = field(default_factory=dict)  # blob that holds a prediction to the reading that made it
     bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
+    race: Field = field(default_factory=Field)  # which experiments are open, and what the others showed
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -86,6 +91,10 @@ class State:
     noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
     condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
+    set_aside: set[str] = field(
+        default_factory=set
+    )  # shards that stand in no pair: canaries, and what they have outdated
+    measures: dict[str, Measures] = field(default_factory=dict)  # of shards, as far as judging is sequential
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
     )  # shard to the source of its metrics, pattern
@@ -95,6 +104,8 @@ class State:
         row["seq"] = n
         key = (row["kind"], row["id"])
         self.rows[key] = row
+        if row["kind"] == "experiment":
+            self.race.take(row)
         self.changed.pop(key, None)
         self.changed[key] = n
 
@@ -298,7 +309,11 @@ def _rung_reached(s: State, n: int, t: float, ev: e.RungReached) -> None:
 def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
     names = ["verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"]
     if ev.mode != "fixed":
-        names += ["evidence", "bar", "sigma", "mode"]
+        names += ["evidence", "bar", "sigma", "mode", "shrunk"]
+    if ev.seconds is not None:
+        names.append("seconds")
+    if ev.pairing:
+        names.append("pairing")
     verdict = {name: getattr(ev, name) for name in names}
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
     if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
@@ -376,6 +391,9 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     )
     if ev.smoke:
         s.shards[ev.shard]["smoke"] = True
+    if ev.canary:
+        s.shards[ev.shard]["canary"] = True
+        s.set_aside.add(ev.shard)
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
     if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
@@ -424,6 +442,10 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
     )
 
 
+def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
+    s.measures[ev.shard] = Measures(ev.steps, ev.half, ev.first_loss, ev.data_order)
+
+
 # --- findings and the engine itself ------------------------------------------------------------------------------------
 
 
@@ -434,6 +456,8 @@ def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
         s.condemned.setdefault(ev.about, ev.sentence)
     if ev.rule == TREE_CHANGED:
         s.tampered[ev.about] = ev.sentence
+    if ev.rule == CANARY and ev.about in s.shards:
+        _set_aside(s, n, ev.about)
     row = FindingRow(
         kind="finding",
         id=ev.finding,
@@ -445,6 +469,20 @@ def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
         at=t,
     )
     s.put(row, n)
+
+
+def _set_aside(s: State, n: int, canary: str) -> None:
+    """What the trunk and the experiments that race against it had run by now is compared with nothing new; the canary, where it
+    has a result, takes the place of the run that it repeated."""
+    arm = s.shards[canary]["experiment"]
+    racing = [name for name in s.race.racing() if s.experiments[name]["baseline"] == arm]
+    for row in [row for name in (arm, *racing) for row in s.shards_of(name)]:
+        if row["state"] == ShardState.ENDED and not row.get("smoke"):
+            s.set_aside.add(row["id"])
+            if row.get("canary"):
+                s.change(s.shards, n, row["id"], {"canary": False})
+    if s.shards[canary]["metric"] is not None:
+        s.set_aside.discard(canary)
 
 
 def _paused(s: State, n: int, t: float, ev: e.Paused) -> None:
@@ -479,6 +517,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ShardStarted: _shard_started,
     e.ShardEnded: _shard_ended,
     e.ShardScored: _shard_scored,
+    e.ShardMeasured: _shard_measured,
     e.VerdictReached: _verdict,
     e.StopIntended: _stop_intended,
     e.StopDone: _stop_done,

@@ -75,6 +75,9 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     WRONG_TREE = "wrong-tree"
     KILLED = "killed"  # a person, or the machine, stopped it
+    ENDED_EARLY = (
+        "ended-early"  # by the policy: its experiment was decided while it ran, as when it was far behind half-way
+    )
     LOST = "lost"  # it vanished without an exit record (reboot, launcher gone)
 
     @property
@@ -268,6 +271,9 @@ class VerdictRow(TypedDict):
     bar: NotRequired[float | None]  # what E has to reach
     sigma: NotRequired[float | None]  # the trunk's seed-to-seed standard deviation, in units of the metric
     mode: NotRequired[str]  # "fixed" | "fast" | "careful" | "strict"
+    shrunk: NotRequired[float | None]  # the gain to expect of it: its posterior mean, in units of the metric
+    seconds: NotRequired[float]  # that its shards had run by then
+    pairing: NotRequired[str]  # "tight" | "loose": whether both sides share the seed's luck, as measured
 
 
 class PairRow(TypedDict):
@@ -318,6 +324,7 @@ class ShardRow(TypedDict):
     ended: float | None
     detail: str | None  # why it failed: one line
     smoke: NotRequired[bool]  # the very short run before an arm's first full one: never evidence, never with a metric
+    canary: NotRequired[bool]  # the trunk's first seed once more, beside its runs; false for one that took their place
     said: NotRequired[str]  # what a smoke that failed printed last, a few lines
 
 

@@ -8,25 +8,29 @@ from typing import ClassVar
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from engine.types import ExperimentRow
+
 from .. import keys
+from ..evidence import weighed
 from ..format import plural
 from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
 from ..widgets.brief_pane import BriefPane
 from ..widgets.curves import SMOOTHING, Curves
+from ..widgets.evidence_pane import EvidencePane
 from ..widgets.lines import BLANK, Line, Lines
 from ..widgets.log_view import LogView
 from ..widgets.overview import overview
 from ..widgets.prompt import Question
 from ..widgets.runs_table import RunsTable
-from .briefing import BriefingScreen
+from .weighing import WeighingScreen
 
 NARROW = 120
 STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "frees the slots for something else")
 
 
-class RunsScreen(BriefingScreen):
-    """Home. Panes: table, and log or brief; the side is hidden below 120 columns until a row or the brief is opened."""
+class RunsScreen(WeighingScreen):
+    """Home. Panes: table, and log, evidence or brief; the side is hidden below 120 columns until one of these is opened."""
 
     scope = "runs"
     CSS_PATH: ClassVar[list[str]] = ["base.tcss", "runs.tcss"]  # type: ignore[assignment]
@@ -44,7 +48,7 @@ class RunsScreen(BriefingScreen):
     def body(self) -> Iterable[Widget]:
         yield Horizontal(
             RunsTable(id="table"),
-            Vertical(Lines(id="overview"), Curves(), LogView(), BriefPane(), id="side"),
+            Vertical(Lines(id="overview"), Curves(), LogView(), EvidencePane(), BriefPane(), id="side"),
             id="body",
         )
 
@@ -62,13 +66,17 @@ class RunsScreen(BriefingScreen):
 
     @property
     def side_shown(self) -> bool:
-        return self.zoomed or self.brief_shown or not self.has_class("narrow")
+        return self.zoomed or self.page_shown or not self.has_class("narrow")
 
     @property
     def shard(self) -> str | None:
         """The shard whose log is shown for the selected row."""
         cursor = self.table.cursor
         return None if cursor is None else cursor.shard or main_shard(self.model, cursor.experiment)
+
+    def selected(self) -> ExperimentRow | None:
+        cursor = self.table.cursor
+        return self.model.experiments.get(cursor.experiment) if cursor and cursor.shard is None else None
 
     # --- showing
 
@@ -87,8 +95,10 @@ class RunsScreen(BriefingScreen):
         if state != self._keys_for:
             self._keys_for = state
             table.set_keys(ordered(model, self.sort, self.terms, self.unfolded))
+            table.weighed = weighed(model)
+        self.sync_evidence(focused=self.pane == "evidence")
         self._fetch()
-        if not self.zoomed and not (self.brief_shown and self.has_class("narrow")):
+        if not self.zoomed and not (self.page_shown and self.has_class("narrow")):
             table.redraw(model, self._when_empty())
         self.sync_brief(focused=self.pane == "brief")
         if self.side_shown and not self.brief_shown and self.query_one("#side").size.width:
@@ -102,10 +112,11 @@ class RunsScreen(BriefingScreen):
     def _sync_side(self) -> None:
         model, cursor = self.model, self.table.cursor
         width = self.query_one("#side").size.width
-        box = self.query_one("#overview", Lines)
-        experiment = model.experiments.get(cursor.experiment) if cursor else None
-        shard = model.shards.get(cursor.shard) if cursor and cursor.shard else None
-        box.show(overview(model, experiment, shard, width, box.size.height or 13))
+        if not self.evidence_shown:
+            box = self.query_one("#overview", Lines)
+            experiment = model.experiments.get(cursor.experiment) if cursor else None
+            shard = model.shards.get(cursor.shard) if cursor and cursor.shard else None
+            box.show(overview(model, experiment, shard, width, box.size.height or 13))
         curves = self.query_one(Curves)
         state = (
             model.version, model.live_version, cursor, tuple(self.table.marks.items()), curves.smoothing,
@@ -114,6 +125,8 @@ class RunsScreen(BriefingScreen):
         if state != self._traces_for:
             self._traces_for = state
             curves.redraw(chosen(model, cursor, self.table.marks), "training loss")
+        if self.evidence_shown:
+            return
         if self.shard is None:
             self.log_view.set_text(None, "", 0, 0)
         note = "follows" if self.shard and self._runs(self.shard) else ""
@@ -128,7 +141,7 @@ class RunsScreen(BriefingScreen):
         visible = [key.experiment for key in table.keys[table.top : table.top + table.rows_visible]]
         marks = visible if self.has_class("narrow") else table.marks
         self.cockpit.fetcher.want_curves(wanted_shards(self.model, table.cursor, marks))
-        if self.side_shown and not self.brief_shown:
+        if self.side_shown and not self.page_shown:
             shard = self.shard
             self.cockpit.fetcher.want_log(shard, self._runs(shard) if shard else False)
 
@@ -144,6 +157,8 @@ class RunsScreen(BriefingScreen):
     def _move(self, by: int) -> None:
         if self.pane == "brief":
             self.brief_pane.scroll_by(by)
+        elif self.pane == "evidence" and self.evidence_shown:
+            self.evidence_pane.scroll_by(by)
         elif self.pane == "log" and self.side_shown:
             self.log_view.scroll_by(by)
             if by < 0 and self.log_view.at_top and self.log_view.start > 0 and self.log_view.shard:
@@ -152,7 +167,9 @@ class RunsScreen(BriefingScreen):
             self.table.move(by)
 
     def _page(self) -> int:
-        pane = {"log": self.log_view, "brief": self.brief_pane}.get(self.pane, self.table)
+        pane = {"log": self.log_view, "brief": self.brief_pane, "evidence": self.evidence_pane}.get(
+            self.pane, self.table
+        )
         return max(pane.size.height // 2, 1)
 
     def do_down(self) -> None:
@@ -176,6 +193,8 @@ class RunsScreen(BriefingScreen):
     def do_next_pane(self) -> None:
         if self.brief_shown:
             self.pane = "table" if self.pane == "brief" and not self.has_class("narrow") else "brief"
+        elif self.evidence_shown:
+            self.pane = "evidence" if self.pane == "table" or self.has_class("narrow") else "table"
         elif self.side_shown and not self.zoomed:
             self.pane = "log" if self.pane == "table" else "table"
 
@@ -200,6 +219,8 @@ class RunsScreen(BriefingScreen):
     def do_back(self) -> None:
         if self.brief_shown:
             self.do_brief()
+        elif self.evidence_shown:
+            self._weigh(False)
         elif self.zoomed:
             self._zoom(False)
         elif self.terms:
@@ -212,14 +233,23 @@ class RunsScreen(BriefingScreen):
     def do_open(self) -> None:
         cursor = self.table.cursor
         assert cursor is not None
+        narrow = self.has_class("narrow")
         if self.zoomed:
             self._zoom(False)
-        elif cursor.shard is not None or self.has_class("narrow"):
+        elif narrow and self.has_evidence():
+            self._weigh(not self.evidence_shown)
+        elif cursor.shard is not None or narrow:
             self._zoom(True)
         elif cursor.experiment in self.unfolded:
             self.do_fold()
+            self._weigh(False)
         else:
             self.do_expand()
+            self._weigh(self.has_evidence())
+
+    def _weigh(self, on: bool) -> None:
+        self.pane = "evidence" if on and self.has_class("narrow") else "table"
+        self.show_evidence(on)
 
     def do_expand(self) -> None:
         if self.table.cursor:
@@ -235,6 +265,7 @@ class RunsScreen(BriefingScreen):
         self._zoom(not self.zoomed)
 
     def open_brief(self) -> None:
+        self.close_evidence()
         self.show_brief(True)
         self.pane = "brief"
 
@@ -248,6 +279,7 @@ class RunsScreen(BriefingScreen):
     def _zoom(self, on: bool) -> None:
         self.set_class(on, "zoom")
         self.remove_class("brief")
+        self.close_evidence()
         self.pane = "log" if on else "table"
         self.call_after_refresh(self.sync)
 

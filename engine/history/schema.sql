@@ -57,16 +57,18 @@ CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
     verdict VARCHAR, verdict_rung VARCHAR, effect DOUBLE, lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT,
-    sentence VARCHAR,
+    sentence VARCHAR, evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE,
+    pairing VARCHAR,
     pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
     why VARCHAR, created DOUBLE
 );
 
--- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one
+-- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
+-- A canary repeats a run of the trunk, and stands in no pair
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR, smoke BOOLEAN
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -78,10 +80,12 @@ CREATE TABLE IF NOT EXISTS findings (
     id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE
 );
 
--- every verdict that was ever reached; `event` is the number of its ledger event, `n` counts pairs
+-- every verdict that was ever reached; `event` is the number of its ledger event, `n` counts pairs. Where judging is
+-- sequential `evidence` (E) is to reach `bar`; `seconds` is how long the experiment's shards had run by then
 CREATE TABLE IF NOT EXISTS verdicts (
     event BIGINT, t DOUBLE, experiment VARCHAR, baseline VARCHAR, rung VARCHAR, verdict VARCHAR, effect DOUBLE,
-    lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR
+    lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR,
+    evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE, pairing VARCHAR
 );
 
 -- the ledger; `data` is JSON
@@ -105,7 +109,7 @@ CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage B
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT canary
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
 -- what came of smokes; they are no results, and in none of the other views
@@ -135,10 +139,13 @@ LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed =
 WHERE NOT s.smoke;
 
 -- experiments, best first: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
--- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict
+-- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict; `minutes` is what all of the
+-- experiment's shards took
 CREATE OR REPLACE VIEW leaderboard AS
 WITH measured AS (
-    SELECT e.id, avg(f.metric) AS mean, stddev_samp(f.metric) AS sd, count(f.metric) AS seeds
+    SELECT
+        e.id, avg(f.metric) AS mean, stddev_samp(f.metric) AS sd, count(f.metric) AS seeds,
+        (SELECT sum(s.ended - s.started) / 60 FROM shards s WHERE s.experiment = e.id) AS minutes
     FROM experiments e
     LEFT JOIN finals f ON f.experiment = e.id AND f.rung = coalesce(e.verdict_rung, e.rung)
     GROUP BY e.id
@@ -150,7 +157,8 @@ SELECT
             e.effect DESC NULLS LAST, e.id
     ) AS rank,
     e.id AS experiment, e.hypothesis, e.category, p.proposer, e.state, coalesce(e.verdict_rung, e.rung) AS rung,
-    e.verdict, e.effect, e.lo, e.hi, e.n, m.mean, m.sd, m.seeds, e.sentence, e.branch
+    e.verdict, e.effect, e.lo, e.hi, e.n, m.mean, m.sd, m.seeds, e.sentence, e.branch,
+    e.evidence, e.bar, e.sigma, e.mode, e.shrunk, m.minutes
 FROM experiments e
 JOIN measured m ON m.id = e.id
 LEFT JOIN proposals p ON p.id = e.proposal

@@ -32,7 +32,10 @@ ROW_TABLES: Mapping[str, str] = {
 TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
 
 _INT64 = 2**63
-_VERDICT = ("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence")
+_VERDICT = (
+    *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
+    *("evidence", "bar", "sigma", "mode", "shrunk", "seconds", "pairing"),
+)
 
 
 class Point(Protocol):
@@ -70,7 +73,8 @@ def _experiment(row: Mapping[str, Any]) -> Record:
 
 
 def _shard(row: Mapping[str, Any]) -> Record:
-    return {**row, "sources": sorted(row["sources"].items()), "smoke": bool(row.get("smoke"))}
+    kinds = {name: bool(row.get(name)) for name in ("smoke", "canary")}
+    return {**row, "sources": sorted(row["sources"].items()), **kinds}
 
 
 def _decision(row: Mapping[str, Any]) -> Record:
@@ -116,7 +120,7 @@ def verdict_record(event: Mapping[str, Any]) -> Record:
     """A `verdict.reached` event for the table `verdicts`."""
     data: Record = storable(event["data"])
     flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
-    return {**flat, "event": event["n"], "t": event["t"]}
+    return {**flat, "pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
 
 
 def storable(value: Any) -> Any:
