@@ -27,10 +27,10 @@ def experiments(rows: Rows) -> dict[str, Any]:
 
 def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
     """The listing, best first: solid by effect, then what is not, then what is harmful or broken."""
-    place = {"solid": 0, "undecided": 1, None: 1, "not-solid": 2, "harmful": 3, "broken": 4}
+    place = {"solid": 0, "undecided": 1, None: 1, "barred": 2, "not-solid": 3, "harmful": 4, "broken": 5}
 
     def key(each: Mapping[str, Any]) -> tuple[int, float]:
-        return place.get(each["verdict"], 5), float("inf") if each["effect"] is None else -each["effect"]
+        return place.get(each["verdict"], 6), float("inf") if each["effect"] is None else -each["effect"]
 
     return {**listing, "experiments": sorted(listing["experiments"], key=key)}
 
@@ -53,6 +53,8 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "commit": row["commit"],
         "sentence": verdict.get("sentence"),
         "why": row["why"],
+        "barred": row.get("barred", []),
+        "asks": row.get("asks", []),
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
 
@@ -101,7 +103,7 @@ def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
         (
             each["id"],
             each["state"],
-            each["verdict"],
+            _verdict(each),
             signed(each["effect"]),
             interval(each["interval"]),
             outcomes(each["shards"]),
@@ -110,6 +112,15 @@ def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
         for each in [*listing["trunk"], *listing["experiments"]]
     ]
     return table(("id", "state", "verdict", "effect", "interval", "shards", "hypothesis"), rows, width)
+
+
+def _verdict(each: Mapping[str, Any]) -> str | None:
+    """The verdict, with the findings that stand against it."""
+    against = [*each["barred"], *each["asks"]]
+    if not against:
+        return each["verdict"] or None
+    more = f" and {len(against) - 1} more" if len(against) > 1 else ""
+    return f"{each['verdict'] or 'none yet'} ({'' if each['barred'] else 'ack '}{against[0]}{more})"
 
 
 def signed(value: float | None) -> str | None:

@@ -15,6 +15,7 @@ import orjson
 
 from engine import events as e
 from engine import rpc
+from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.conductor import Conductor
@@ -63,7 +64,7 @@ class Methods:
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign rank queries sql status verify rebuild gc trunk "
+            "pull live curve metrics log diff body decide stop sign ack rank queries sql status verify rebuild gc trunk "
             "pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
@@ -215,6 +216,10 @@ class Methods:
             raise RpcError(rpc.NOT_NOW, f"{experiment} was signed, but {row['why']}")
         return {**answer, "state": "merged", "trunk": self.core.state.lab and self.core.state.lab["trunk"]}
 
+    async def do_ack(self, findings: list[str], request_id: str, why: str = "") -> dict[str, Any]:
+        """Acknowledge findings, with a reason. What is left open of their experiments."""
+        return acknowledge(self.core, findings, why, person(self.core.identity), request_id)
+
     async def do_pause(self, why: str = "") -> dict[str, Any]:
         """Launch nothing until resumed; what runs goes on."""
         self.core.record(e.Paused(person(self.core.identity).to_json(), why.strip()))
@@ -277,6 +282,7 @@ class Methods:
             "proposer": core.lab.proposer.kind,
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),
+            "detectors": core.state.lab and core.state.lab.get("detectors"),
             "warnings": core.warnings,
         }
 

@@ -16,7 +16,13 @@ from engine.watch.detectors.series import Series
 from engine.watch.detectors.signals import FACTS, MEANING, SERIES, Signal
 from tests.detector_runs import STEPS, healthy, rows, seen, with_fact, with_series
 
-BARS, WARNING, NOTE = Severity.BARS, Severity.WARNING, Severity.NOTE
+NOTE, WARNING, ASKS, BARS, NEVER = (
+    Severity.NOTE,
+    Severity.WARNING,
+    Severity.ASKS,
+    Severity.BARS,
+    Severity.NEVER,
+)
 
 
 def longer(run: Run) -> Run:
@@ -49,17 +55,17 @@ PLANTS: list[tuple[str, Severity, Seen]] = [
     ("repetition", WARNING, seen(replace(RUN, rows=rows(3, of=600)))),
     ("held-text", BARS, seen(replace(RUN, rows=rows(0, common=0.5)))),
     ("lookahead", BARS, seen(with_fact(Signal.LOOKAHEAD, 0.02))),
-    ("large-gain", NOTE, seen(replace(RUN, score=3.0))),
+    ("large-gain", ASKS, seen(replace(RUN, score=3.0))),
     ("wrong-target", BARS, seen(with_series(Signal.LOSS, lambda step, value: 0.01 if step > 100 else value))),
-    ("forged-report", BARS, seen(replace(RUN, reported=3.45))),
-    ("changed-files", BARS, seen(RUN, changed=("data.py",))),
+    ("forged-report", NEVER, seen(replace(RUN, reported=3.45))),
+    ("changed-files", NEVER, seen(RUN, changed=("data.py",))),
     ("no-op", BARS, seen(same_losses(RUN, healthy(0)))),
     ("unwired-seed", BARS, seen(RUN, siblings=(replace(RUN, seed=1),))),
-    ("wrong-seed", BARS, seen(with_fact(Signal.SEED_USED, "1000"))),
-    ("wrong-seed", BARS, seen(with_fact(Signal.DATA_ORDER, "order 2"))),
-    ("step-budget", BARS, seen(longer(RUN))),
-    ("token-budget", BARS, seen(with_fact(Signal.TOKENS, 612_352.0))),
-    ("one-source", WARNING, seen(replace(RUN, sources={"code": 3.5, "arithmetic": 2.9}))),
+    ("wrong-seed", NEVER, seen(with_fact(Signal.SEED_USED, "1000"))),
+    ("wrong-seed", NEVER, seen(with_fact(Signal.DATA_ORDER, "order 2"))),
+    ("step-budget", NEVER, seen(longer(RUN))),
+    ("token-budget", NEVER, seen(with_fact(Signal.TOKENS, 612_352.0))),
+    ("one-source", ASKS, seen(replace(RUN, sources={"code": 3.5, "arithmetic": 2.9}))),
     ("silenced", WARNING, seen(replace(RUN, rows=(), facts={Signal.FIRST_LOSS: 5.5, Signal.DATA_ORDER: "order 0"}))),
     ("unpaired", NOTE, seen(with_fact(Signal.FIRST_LOSS, 5.7))),
 ]
@@ -110,7 +116,11 @@ class TestHealthyRuns:
         assert (found.detector, found.severity) == ("no-op", NOTE)
 
     def test_an_honest_large_gain_is_never_barred(self):
-        assert [each.severity for each in judge(seen(replace(RUN, score=2.8)))] == [NOTE]
+        assert [each.severity for each in judge(seen(replace(RUN, score=2.8)))] == [ASKS]
+
+    def test_a_word_that_the_trunk_does_not_keep_either_is_the_lab_files_fault(self):
+        trunk = replace(healthy(0), reported=3.45)
+        assert not judge(seen(replace(RUN, reported=3.41), trunk=trunk))
 
     def test_a_higher_training_loss_is_no_wrong_target(self):
         assert not judge(seen(with_series(Signal.LOSS, lambda step, value: 1.5 * value)))

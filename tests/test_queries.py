@@ -68,8 +68,8 @@ def utc(seconds: float) -> str:
 
 def test_the_shipped_questions_are_all_there_and_whole() -> None:
     assert list(SHIPPED) == [
-        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "leaderboard", "noise",
-        "proposers", "reader_agreement", "reader_calibration", "runs", "sources",
+        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "findings",
+        "leaderboard", "noise", "proposers", "reader_agreement", "reader_calibration", "runs", "sources",
     ]  # fmt: skip
     assert [query.problem for query in SHIPPED.values() if query.problem] == []
 

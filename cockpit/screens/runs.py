@@ -8,25 +8,28 @@ from typing import ClassVar
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from engine.types import FindingRow
+
 from .. import keys
 from ..format import plural
 from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
 from ..widgets.brief_pane import BriefPane
 from ..widgets.curves import SMOOTHING, Curves
+from ..widgets.findings_pane import FindingsPane
 from ..widgets.lines import BLANK, Line, Lines
 from ..widgets.log_view import LogView
 from ..widgets.overview import overview
 from ..widgets.prompt import Question
 from ..widgets.runs_table import RunsTable
-from .briefing import BriefingScreen
+from .finding import FindingScreen
 
 NARROW = 120
 STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "frees the slots for something else")
 
 
-class RunsScreen(BriefingScreen):
-    """Home. Panes: table, and log or brief; the side is hidden below 120 columns until a row or the brief is opened."""
+class RunsScreen(FindingScreen):
+    """Home. Panes: table, and log, brief or findings; the side is hidden below 120 columns until a row or a page is opened."""
 
     scope = "runs"
     CSS_PATH: ClassVar[list[str]] = ["base.tcss", "runs.tcss"]  # type: ignore[assignment]
@@ -44,7 +47,7 @@ class RunsScreen(BriefingScreen):
     def body(self) -> Iterable[Widget]:
         yield Horizontal(
             RunsTable(id="table"),
-            Vertical(Lines(id="overview"), Curves(), LogView(), BriefPane(), id="side"),
+            Vertical(Lines(id="overview"), Curves(), LogView(), BriefPane(), FindingsPane(), id="side"),
             id="body",
         )
 
@@ -62,7 +65,7 @@ class RunsScreen(BriefingScreen):
 
     @property
     def side_shown(self) -> bool:
-        return self.zoomed or self.brief_shown or not self.has_class("narrow")
+        return self.zoomed or self.page_shown or not self.has_class("narrow")
 
     @property
     def shard(self) -> str | None:
@@ -88,10 +91,11 @@ class RunsScreen(BriefingScreen):
             self._keys_for = state
             table.set_keys(ordered(model, self.sort, self.terms, self.unfolded))
         self._fetch()
-        if not self.zoomed and not (self.brief_shown and self.has_class("narrow")):
+        if not self.zoomed and not (self.page_shown and self.has_class("narrow")):
             table.redraw(model, self._when_empty())
         self.sync_brief(focused=self.pane == "brief")
-        if self.side_shown and not self.brief_shown and self.query_one("#side").size.width:
+        self.sync_findings(focused=self.pane == "findings")
+        if self.side_shown and not self.page_shown and self.query_one("#side").size.width:
             self._sync_side()
 
     def _when_empty(self) -> list[Line]:
@@ -128,7 +132,7 @@ class RunsScreen(BriefingScreen):
         visible = [key.experiment for key in table.keys[table.top : table.top + table.rows_visible]]
         marks = visible if self.has_class("narrow") else table.marks
         self.cockpit.fetcher.want_curves(wanted_shards(self.model, table.cursor, marks))
-        if self.side_shown and not self.brief_shown:
+        if self.side_shown and not self.page_shown:
             shard = self.shard
             self.cockpit.fetcher.want_log(shard, self._runs(shard) if shard else False)
 
@@ -144,6 +148,8 @@ class RunsScreen(BriefingScreen):
     def _move(self, by: int) -> None:
         if self.pane == "brief":
             self.brief_pane.scroll_by(by)
+        elif self.pane == "findings":
+            self.findings_pane.move(by)
         elif self.pane == "log" and self.side_shown:
             self.log_view.scroll_by(by)
             if by < 0 and self.log_view.at_top and self.log_view.start > 0 and self.log_view.shard:
@@ -152,6 +158,8 @@ class RunsScreen(BriefingScreen):
             self.table.move(by)
 
     def _page(self) -> int:
+        if self.pane == "findings":
+            return 5
         pane = {"log": self.log_view, "brief": self.brief_pane}.get(self.pane, self.table)
         return max(pane.size.height // 2, 1)
 
@@ -174,8 +182,9 @@ class RunsScreen(BriefingScreen):
         self._move(1_000_000)
 
     def do_next_pane(self) -> None:
-        if self.brief_shown:
-            self.pane = "table" if self.pane == "brief" and not self.has_class("narrow") else "brief"
+        if self.page_shown:
+            page = "brief" if self.brief_shown else "findings"
+            self.pane = "table" if self.pane == page and not self.has_class("narrow") else page
         elif self.side_shown and not self.zoomed:
             self.pane = "log" if self.pane == "table" else "table"
 
@@ -200,6 +209,8 @@ class RunsScreen(BriefingScreen):
     def do_back(self) -> None:
         if self.brief_shown:
             self.do_brief()
+        elif self.findings_shown:
+            self.do_findings()
         elif self.zoomed:
             self._zoom(False)
         elif self.terms:
@@ -210,6 +221,9 @@ class RunsScreen(BriefingScreen):
             self.say("this is the first screen; ctrl+q leaves, and " + kept_text(self.model)[:-1].lower(), "dim")
 
     def do_open(self) -> None:
+        if self.pane == "findings":
+            self.findings_pane.toggle()
+            return
         cursor = self.table.cursor
         assert cursor is not None
         if self.zoomed:
@@ -245,9 +259,22 @@ class RunsScreen(BriefingScreen):
         self.show_brief(False)
         self.pane = "log" if self.zoomed else "table"
 
+    def found_about(self) -> tuple[str, list[FindingRow]]:
+        cursor, model = self.table.cursor, self.model
+        row = model.experiments.get(cursor.experiment) if cursor else None
+        if cursor is None or row is None or (row["role"] == "trunk" and cursor.shard is None):
+            return "the whole lab", list(model.findings.values())
+        if cursor.shard is not None:
+            return cursor.shard, model.findings_about(cursor.shard)
+        return row["id"], model.findings_of(row["id"])
+
+    def do_findings(self) -> None:
+        self.show_findings(not self.findings_shown)
+        self.pane = "findings" if self.findings_shown else "log" if self.zoomed else "table"
+
     def _zoom(self, on: bool) -> None:
         self.set_class(on, "zoom")
-        self.remove_class("brief")
+        self.remove_class("brief", "findings")
         self.pane = "log" if on else "table"
         self.call_after_refresh(self.sync)
 

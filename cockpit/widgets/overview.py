@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.types import ExperimentRow, ShardRow
 
 from .. import format as f
+from ..findings import COLOURS, asleep_words, detectors_words, in_order, is_open
 from ..model import ReadModel
 from ..summary import glyph, latest_attempts, word_of
 from .lines import Line, Span, rule
@@ -28,13 +29,19 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row)
     for number, each in enumerate(f.wrap(f"{word}: {sentence}" if sentence else word, width - 2, 3)):
         lines.append(Line(((f"{sign} " if number == 0 else "  ", colour), (each, colour if number == 0 else "text"))))
+    lines += _against(row, width)
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)
     commit = row["commit"][:10] if row["commit"] else f.NOTHING
     where: list[Span] = [(row["branch"], "dim"), (f"  {commit}", "faint"), (f"  rung {row['rung']}", "faint")]
     if row["baseline"]:
         where.append((f"  against {row['baseline']}", "faint"))
-    return [*lines, Line(tuple(where))]
+    lines.append(Line(tuple(where)))
+    if row["role"] == "trunk" and model.lab is not None:
+        known = model.lab.get("detectors")
+        lines.append(Line(((detectors_words(known), "dim"),)))
+        lines += [Line(((each, "faint"),)) for text in asleep_words(known) for each in f.wrap(text, width, 2)]
+    return lines
 
 
 def _without_verdict(row: ExperimentRow) -> str:
@@ -57,10 +64,19 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
             text = f"{name} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
             lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
             lines += printed(shard, width)
-    for finding in model.findings_about(row["id"], *(shard["id"] for shard in shards)):
-        name = "dim" if finding["severity"] == "note" else "warn"
+    for finding in in_order(model.findings_about(row["id"], *(shard["id"] for shard in shards))):
+        name = COLOURS.get(finding["severity"], "warn") if is_open(finding) else "dim"
         lines += [Line(((each, name),)) for each in f.wrap(finding["sentence"], width, 2)]
     return lines
+
+
+def _against(row: ExperimentRow, width: int) -> list[Line]:
+    """What stands between the experiment and the trunk besides its numbers."""
+    barred, asks = row.get("barred", []), row.get("asks", [])
+    text = f"barred by {', '.join(barred[:3])}{' and more' if len(barred) > 3 else ''}: f shows why" if barred else ""
+    if asks and not barred:
+        text = f"{', '.join(asks[:3])}{' and more' if len(asks) > 3 else ''} wants a word before sign-off: f, then i"
+    return [Line(((each, "bad" if barred else "warn"),)) for each in f.wrap(text, width, 2)] if text else []
 
 
 def printed(shard: ShardRow, width: int) -> list[Line]:

@@ -36,5 +36,5 @@ class OneSource(AfterDetector):
             if worse > self.sigmas:
                 sentence = f"{source} got worse, from {other:.3f} to {value:.3f}, and the total does not show it"
                 evidence = {"sigmas": worse, "limit": self.sigmas, "value": value, "trunk": other}
-                found.append(self.found(Severity.WARNING, sentence, Place(what=source), **evidence))
+                found.append(self.found(Severity.ASKS, sentence, Place(what=source), **evidence))
         return found
