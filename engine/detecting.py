@@ -112,6 +112,12 @@ class Detecting:
         found = self._all_finished(arm, like) if arm is not None else []
         return next((row for row in found if row["seed"] == like["seed"]), None)
 
+    def _first(self, trunk: str, like: ShardRow) -> Run | None:
+        """The scores of the campaign's first trunk on the seed of a shard, when the present trunk is another."""
+        first = next((each["id"] for each in self.core.state.experiments.values() if each["role"] == "trunk"), trunk)
+        row = self._finished(first, like) if first != trunk and self.core.lab.score else None
+        return None if row is None else scored(row)
+
     def _look_at_scores(self, arm: ExperimentRow, trunk: ShardRow) -> None:
         """One more run of the trunk has ended: how far scores move by the seed alone may be known only now."""
         theirs = {row["seed"]: row for row in self._all_finished(trunk["experiment"], trunk)}
@@ -127,6 +133,7 @@ class Detecting:
                 category=arm["category"],
                 spread=known,
                 source_spread=by_source,
+                first=self._first(trunk["experiment"], row),
             )
             self._note(row["id"], judge(seen, by_score), once=True)
 
@@ -179,6 +186,7 @@ class Detecting:
             held=held,
             spread=spread(theirs) if self.core.lab.score else None,
             source_spread=source_spread(theirs),
+            first=self._first(str(arm["baseline"]), row),
             changed=(),  # a shard whose tree was changed has not finished, but failed
         )
         self._note(row["id"], await asyncio.to_thread(judge, seen, self._detectors.all), once=True)

@@ -18,6 +18,8 @@ from engine.rpc import RpcError
 from tests.planting import LAB, PLANTS
 from tests.tinylab import TinyLab, decide, rows, wait_for, waiting
 
+pytestmark = pytest.mark.slow
+
 GAIN = """
 train.py
 <<<<<<< SEARCH

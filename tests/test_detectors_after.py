@@ -38,6 +38,7 @@ def same_losses(run: Run, other: Run, first: int = STEPS) -> Run:
 
 
 RUN = healthy(0, 5)
+NAME = "one-source"
 PLANTS: list[tuple[str, Severity, Seen]] = [
     (
         "gradient-explosion",
@@ -128,6 +129,20 @@ class TestHealthyRuns:
     def test_a_source_that_is_worse_with_a_total_that_shows_it_needs_no_word(self):
         worse = replace(RUN, score=3.6, sources={"code": 3.5, "arithmetic": 2.9})
         assert not named(judge(seen(worse)), "one-source")
+
+    def test_small_losses_on_one_source_are_added_up_from_the_first_trunk_on(self):
+        begun = replace(healthy(0), sources={"code": 3.6, "arithmetic": 2.1})
+        before, after = ({"code": 3.6, "arithmetic": each} for each in (2.3, 2.36))  # the spread of arithmetic is 0.02
+        (found,) = named(
+            judge(seen(replace(RUN, sources=after), trunk=replace(begun, sources=before), first=begun)), NAME
+        )
+        assert (found.severity, found.place.what) == (ASKS, "arithmetic since the campaign's first trunk")
+        assert (found.evidence["trunk"], found.evidence["value"]) == (2.1, 2.36)
+        assert not named(judge(seen(replace(RUN, sources=after), trunk=replace(begun, sources=before))), NAME)
+
+    def test_a_loss_to_the_present_trunk_is_not_told_twice(self):
+        begun = replace(healthy(0), sources={"code": 3.6, "arithmetic": 2.1})
+        assert len(named(judge(seen(replace(RUN, sources={"arithmetic": 2.9}), trunk=begun, first=begun)), NAME)) == 1
 
     def test_for_scores_to_maximise_a_source_is_worse_when_it_falls(self):
         fallen = replace(RUN, sources={"code": 3.6, "arithmetic": 1.2})
