@@ -156,7 +156,7 @@ def _show(args: argparse.Namespace) -> int:
         proposal = args.id if row["kind"] == "proposal" else row.get("proposal")
         if proposal:
             shown = session.call("diff", proposal=proposal)
-            value |= {"since": listing.since_approval(shown), "diff": shown["diff"]}
+            value |= {"since": listing.since_approval(shown), "mix": shown["mix"], "diff": shown["diff"]}
             value["readings"] = [each for each in rows if each["kind"] == "reading" and each["proposal"] == proposal]
         if row["kind"] == "shard":
             value["log"] = session.call("log", shard=args.id)["text"]

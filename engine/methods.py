@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -28,6 +29,7 @@ from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.indexer import Indexer
 from engine.lab import LabError, load
+from engine.mix import composition
 from engine.opening import version
 from engine.reader import is_closed
 from engine.repairs import since_approval
@@ -140,8 +142,8 @@ class Methods:
             raise RpcError(rpc.UNKNOWN_ID, f"no shard {shard!r}; `cockpit ls` lists them")
 
     async def do_diff(self, proposal: str) -> dict[str, Any]:
-        """The diff that a decision is on, with its hash; the reply that it was drawn from; and `since`, how a repair differs
-        from what had been approved."""
+        """The diff that a decision is on, with its hash; the reply that it was drawn from; `since`, how a repair differs from
+        what had been approved; and `mix`, the shares of a data mix before and after."""
         core = self.core
         row = core.state.proposals.get(proposal)
         if row is None:
@@ -161,6 +163,7 @@ class Methods:
             "parent": row["parent"],
             "source": clean(source[:BODY_BYTES]),
             "since": since,
+            "mix": await core.git(composition, diff, partial(core.repo.read, row["parent"])),
         }
 
     async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:
