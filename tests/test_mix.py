@@ -11,6 +11,8 @@ import pytest
 from cockpit.mix_lines import mix_lines
 from engine.mix import composition
 from engine.textdiff import unified
+from tests.fakes import NORM, hash_of, lab_in_progress
+from tests.test_app import sitting
 from tests.tinylab import TinyLab, proposal, wait_for, waiting
 
 Make = Callable[..., TinyLab]
@@ -60,6 +62,18 @@ def test_a_source_that_comes_and_one_that_goes_have_an_empty_side() -> None:
 def test_what_is_no_mix_shows_none_and_breaks_nothing(path: str, before: str, after: str) -> None:
     found = mixes(path, before, after)
     assert not [row for row in found if row["before"] and row["after"]]
+
+
+async def test_a_reviewer_sees_the_bars_above_the_diff() -> None:
+    engine = lab_in_progress()
+    diff = {"diff": NORM, "hash": hash_of(NORM), "parent": "4f2c9d1e07", "source": ""}
+    mix = {"path": "mix.toml", "table": "weights", "before": {"a": 0.5, "b": 0.5}, "after": {"a": 0.75, "b": 0.25}}
+    engine.answers["diff"] = {**diff, "mix": [mix]}
+    async with sitting(engine, (160, 60)) as desk:
+        await desk.read_proposal("p0010")
+        await desk.until(lambda: "THE DATA MIX, before and after" in desk.text)
+        assert "75.0 % ━━━" in desk.text
+        assert "+25.0 points" in desk.text
 
 
 def test_a_diff_that_does_not_apply_shows_none() -> None:
