@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cockpit.sources import changes
 from engine.text import clean
 
 Rows = Sequence[Mapping[str, Any]]
@@ -18,8 +19,13 @@ def experiments(rows: Rows) -> dict[str, Any]:
         if row["kind"] == "shard" and not (row.get("smoke") and row["outcome"] in (None, "finished")):
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
+    direction = next((row["direction"] for row in rows if row["kind"] == "lab"), "min")
     listed = {
-        role: [_experiment(row, shards.get(row["id"], [])) for row in found if row["role"] == role]
+        role: [
+            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), direction)
+            for row in found
+            if row["role"] == role
+        ]
         for role in ("experiment", "trunk")
     }
     return {"experiments": listed["experiment"], "trunk": listed["trunk"]}
@@ -35,7 +41,7 @@ def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
     return {**listing, "experiments": sorted(listing["experiments"], key=key)}
 
 
-def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction: str) -> dict[str, Any]:
     verdict = row["verdict"] or {}
     interval = None if verdict.get("lo") is None else [verdict["lo"], verdict["hi"]]
     ordered = sorted(shards, key=lambda shard: (shard["rung"], shard["seed"], shard["attempt"]))
@@ -55,6 +61,7 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "why": row["why"],
         "barred": row.get("barred", []),
         "asks": row.get("asks", []),
+        "sources": changes(shards, baseline, verdict.get("rung", row["rung"]), direction),
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
 

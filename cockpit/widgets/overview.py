@@ -7,6 +7,7 @@ from engine.types import ExperimentRow, ShardRow
 from .. import format as f
 from ..findings import COLOURS, asleep_words, detectors_words, in_order, is_open
 from ..model import ReadModel
+from ..sources import changes, words
 from ..summary import glyph, latest_attempts, word_of
 from .lines import Line, Span, rule
 
@@ -32,6 +33,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     lines += _against(row, width)
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)
+    lines += _by_source(model, row, width)
     commit = row["commit"][:10] if row["commit"] else f.NOTHING
     where: list[Span] = [(row["branch"], "dim"), (f"  {commit}", "faint"), (f"  rung {row['rung']}", "faint")]
     if row["baseline"]:
@@ -77,6 +79,16 @@ def _against(row: ExperimentRow, width: int) -> list[Line]:
     if asks and not barred:
         text = f"{', '.join(asks[:3])}{' and more' if len(asks) > 3 else ''} wants a word before sign-off: f, then i"
     return [Line(((each, "bad" if barred else "warn"),)) for each in f.wrap(text, width, 2)] if text else []
+
+
+def _by_source(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    """What the verdict comes to on each data source, the worst first."""
+    if not row["verdict"] or not row["baseline"] or model.lab is None:
+        return []
+    mine, theirs = model.shards_of(row["id"]), model.shards_of(row["baseline"])
+    found = changes(mine, theirs, row["verdict"]["rung"], model.lab["direction"])
+    colour = "warn" if any(value < 0 for value in found.values()) and row["verdict"]["verdict"] == "solid" else "dim"
+    return [Line(((each, colour),)) for each in f.wrap(f"by source: {words(found)}", width, 2)] if found else []
 
 
 def printed(shard: ShardRow, width: int) -> list[Line]:
