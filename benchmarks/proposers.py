@@ -2,10 +2,11 @@
 
     python benchmarks/proposers.py [--shards 30] [--keep DIR]
 
-Each proposer gets a fresh copy of the sample lab: the same trunk, the same data, the same seeds. Nothing is signed off, so that
-every experiment of both is compared with that trunk. The next proposal is approved, whatever it says, for as long as its seeds
-still fit into the number of shards. Then `queries/proposers.sql` is asked once, over both histories. It takes a quarter of an
-hour on two cores, so that `make bench` leaves it out.
+Each proposer gets a fresh copy of the sample lab: the same trunk, the same data, the same seeds, three of them for every
+experiment (`[judge] mode = "fixed"`), so that equal budgets buy equally many. Smokes are not counted. Nothing is signed off,
+so that every experiment of both is compared with that trunk. The next proposal is approved, whatever it says, for as long as
+its seeds still fit into the number of shards. Then `queries/proposers.sql` is asked once, over both histories. It takes a
+quarter of an hour on two cores, so that `make bench` leaves it out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def make_lab(root: Path, kind: str) -> None:
         raise SystemExit(problem)
     path = root / "cockpit.toml"
     text = path.read_text("utf-8")
-    for old, new in (('kind = "recording"', f'kind = "{kind}"'), ("queue = 6", "queue = 2")):
+    changes = {'kind = "recording"': f'kind = "{kind}"', "queue = 6": "queue = 2", 'mode = "fast"': 'mode = "fixed"'}
+    for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
     path.write_text(text, "utf-8")
@@ -70,7 +72,7 @@ def advance(session: Session, rows: list[dict[str, Any]], budget: int, seeds: in
     """Approve the next proposal if there is room for it; how things stand, and whether they go on."""
     experiments = [row for row in rows if row["kind"] == "experiment" and row["role"] == "experiment"]
     names = {row["id"] for row in experiments}
-    shards = [row for row in rows if row["kind"] == "shard" and row["experiment"] in names]
+    shards = [row for row in rows if row["kind"] == "shard" and row["experiment"] in names and not row.get("smoke")]
     going = [row for row in experiments if row["state"] in ("queued", "running")]
     owed = sum(max(0, seeds - sum(shard["experiment"] == row["id"] for shard in shards)) for row in going)
     waiting = [row for row in rows if row["kind"] == "proposal" and row["state"] == "waiting"]

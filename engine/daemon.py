@@ -16,6 +16,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,11 +24,11 @@ from pathlib import Path
 from engine.conductor import Conductor
 from engine.core import Core
 from engine.detecting import Detecting
+from engine.exclude import exclude
 from engine.history.console import Console
 from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.indexer import Indexer
-from engine.init import exclude
 from engine.lab import Lab, LabError, load
 from engine.ledger import LedgerError
 from engine.live import Live
@@ -41,6 +42,7 @@ from engine.runs import Runs
 from engine.server import Server
 from engine.shards.executor import ExecutorError
 from engine.shards.local import LocalExecutor
+from engine.shards.sandbox import probe
 from engine.shards.slots import slots_here
 from engine.watch.tail import Tailer
 
@@ -116,9 +118,12 @@ class Engine:
     def __init__(self, lab: Lab, state: StateDir) -> None:
         repo = Repo(lab.root, state.root / "git", lab.branch)
         if state.root.is_relative_to(lab.root):
-            exclude(lab.root)
+            exclude(repo.common)
         store = Store.open(state.history)
+        looking = threading.Thread(target=probe)  # mostly waits for what it starts, while the ledger is read
+        looking.start()
         self.core = Core(lab, repo, store)
+        looking.join()
         self.live = Live(lab.metric.loss)
         self.executor = LocalExecutor(state)
         self.tailer = Tailer(state.runs)

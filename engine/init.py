@@ -16,11 +16,11 @@ from pathlib import Path
 
 from engine import init_draft
 from engine.detect import Repository
+from engine.exclude import exclude
 from engine.init_draft import Question
 from engine.lab import LabError, parse
 from engine.paths import CONFIG
 
-EXCLUDE = "/.cockpit/"
 MAX_TEXT = 1 << 20
 MAX_TOTAL = 64 << 20
 INBOX_NAME = "0001-wire-seed-and-budget.md"
@@ -100,7 +100,8 @@ def write(plan: InitPlan) -> tuple[Path, ...]:
         raise InitError(f"{state} is a symbolic link", "remove it; to keep state elsewhere set store.state_dir")
     written = []
     try:
-        exclude(plan.root)
+        common = _git(plan.root, "rev-parse", "--git-common-dir").decode("utf-8", "surrogateescape").rstrip("\n")
+        exclude(plan.root / common)
         state.mkdir(mode=0o700, exist_ok=True)
         inbox = state / "inbox"
         for name, text in plan.inbox:
@@ -115,19 +116,6 @@ def write(plan: InitPlan) -> tuple[Path, ...]:
         fix = "make the repository writable for you"
         raise InitError(f"{error.filename or plan.root} cannot be written ({error.strerror})", fix) from None
     return (config, *written)
-
-
-def exclude(root: Path) -> Path:
-    """Keep the state directory out of git by `info/exclude`, also of a linked worktree. Returns the file."""
-    named = _git(root, "rev-parse", "--git-path", "info/exclude").decode("utf-8", "surrogateescape").rstrip("\n")
-    path = root / named
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    if EXCLUDE.encode() not in before.splitlines():
-        gap = b"" if not before or before.endswith(b"\n") else b"\n"
-        with path.open("ab") as file:
-            file.write(gap + EXCLUDE.encode() + b"\n")
-    return path
 
 
 def repository_root(start: Path) -> Path:

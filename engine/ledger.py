@@ -193,10 +193,11 @@ class Ledger:
         except FileNotFoundError:
             return
         whole = raw.rfind(b"\n") + 1
+        end = 0
         waiting: list[Event] = []  # reading many and then folding many takes 4/5 of the time of doing both in turn
         for event, digest in read_lines(raw[:whole], str(self.path)):
             self._hash = digest
-            self._ends.append(raw.find(b"\n", self._end()) + 1)
+            self._ends.append(end := raw.find(b"\n", end) + 1)
             if event.v > self.newest_version:
                 self.newest_version = event.v
             waiting.append(event)

@@ -72,6 +72,11 @@ class Repo:
                 f"{root} has no commit on its present branch: commit once, so that there is a trunk to start from"
             )
 
+    @property
+    def common(self) -> Path:
+        """The git directory that all work trees of the repository share."""
+        return self._git.layout.common
+
     # --- reading
 
     def identity(self) -> tuple[str, str]:

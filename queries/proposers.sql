@@ -1,7 +1,7 @@
 -- title: Who proposes well
 -- description: By proposer: proposals, verdicts, what came of it by its largest solid effects with their intervals, shard-minutes, dollars
 WITH shard_time AS (
-    SELECT experiment, count(*) AS shards, sum(ended - started) / 60 AS minutes
+    SELECT experiment, count(*) FILTER (rung != 'smoke') AS shards, sum(ended - started) / 60 AS minutes
     FROM shards WHERE ended IS NOT NULL GROUP BY experiment
 ), cost AS (
     SELECT proposer, sum(coalesce(usd, most_usd)) AS usd

@@ -245,6 +245,12 @@ class TestWriting:
         assert git(root, "status", "--porcelain").split("\n")[:-1] == [" M train.py", "?? cockpit.toml"]
         assert (git(root, "rev-parse", "HEAD"), git(root, "stash", "list")) == (head, stash)
 
+    def test_a_new_lab_is_judged_one_seed_after_the_other(self, tmp_path: Path) -> None:
+        root = repository(tmp_path / "lab", {"train.py": ARGPARSE_TRAIN})
+        initialise(root)
+        made = lab.load(root).judge
+        assert (made.mode, made.calibration) == ("fast", 8)
+
     def test_the_state_directory_is_excluded_once_also_in_a_linked_worktree(self, tmp_path: Path) -> None:
         root = repository(tmp_path / "lab", {"train.py": ARGPARSE_TRAIN})
         (root / ".git/info/exclude").write_text("*.tmp")  # without a newline at its end
