@@ -66,6 +66,7 @@ async def test_a_barred_result_is_read_looked_into_and_acknowledged(size: tuple[
         if size[0] == 200:
             await select(desk, "0005")
             await desk.until(lambda: "barred by f00001, f00002" in desk.text)
+            assert desk.text.count("no update ever changed") == 1, "the same on two seeds is said once"
             assert "⊘" in desk.text
         else:
             await select(desk, "0005")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.types import ExperimentRow, ShardRow
+from engine.types import ExperimentRow, FindingRow, ShardRow
 
 from .. import format as f
 from ..findings import COLOURS, asleep_words, detectors_words, in_order, is_open
@@ -55,7 +55,7 @@ def _without_verdict(row: ExperimentRow) -> str:
 
 
 def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
-    """Failed shards and findings, one line each."""
+    """Failed shards, one line each, and findings, one a rule: the same on every seed is said once."""
     lines: list[Line] = []
     if row["why"] and row["verdict"]:
         lines += [Line(((each, "warn"),)) for each in f.wrap(row["why"], width, 2)]
@@ -66,9 +66,13 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
             text = f"{name} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
             lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
             lines += printed(shard, width)
+    by_rule: dict[str, list[FindingRow]] = {}
     for finding in in_order(model.findings_about(row["id"], *(shard["id"] for shard in shards))):
-        name = COLOURS.get(finding["severity"], "warn") if is_open(finding) else "dim"
-        lines += [Line(((each, name),)) for each in f.wrap(finding["sentence"], width, 2)]
+        by_rule.setdefault(finding["rule"], []).append(finding)
+    for worst, *others in by_rule.values():
+        name = COLOURS.get(worst["severity"], "warn") if is_open(worst) else "dim"
+        more = f" (and {f.plural(len(others), 'time')} more)" if others else ""
+        lines += [Line(((each, name),)) for each in f.wrap(worst["sentence"] + more, width, 2)]
     return lines
 
 
