@@ -96,13 +96,13 @@ slots = {slots}
 isolation = "{isolation}"
 network = "{network}"
 
+[detectors]
+off = {off}
+
 [proposer]
 kind = "recording"
 path = "proposals"
 queue = {queue}
-
-[detectors]
-off = {off}
 {extra}"""
 
 
