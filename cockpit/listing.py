@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from cockpit.sources import changes
 from engine.text import clean
 from engine.types import VerdictRow
 
@@ -21,8 +22,13 @@ def experiments(rows: Rows) -> dict[str, Any]:
         if row["kind"] == "shard" and not (row.get("smoke") and row["outcome"] in (None, "finished")):
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
+    direction = next((row["direction"] for row in rows if row["kind"] == "lab"), "min")
     listed = {
-        role: [_experiment(row, shards.get(row["id"], [])) for row in found if row["role"] == role]
+        role: [
+            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), direction)
+            for row in found
+            if row["role"] == role
+        ]
         for role in ("experiment", "trunk")
     }
     return {"experiments": listed["experiment"], "trunk": listed["trunk"]}
@@ -30,15 +36,15 @@ def experiments(rows: Rows) -> dict[str, Any]:
 
 def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
     """The listing, best first: solid by effect, then what is not, then what is harmful or broken."""
-    place = {"solid": 0, "undecided": 1, None: 1, "not-solid": 2, "harmful": 3, "broken": 4}
+    place = {"solid": 0, "undecided": 1, None: 1, "barred": 2, "not-solid": 3, "harmful": 4, "broken": 5}
 
     def key(each: Mapping[str, Any]) -> tuple[int, float]:
-        return place.get(each["verdict"], 5), float("inf") if each["effect"] is None else -each["effect"]
+        return place.get(each["verdict"], 6), float("inf") if each["effect"] is None else -each["effect"]
 
     return {**listing, "experiments": sorted(listing["experiments"], key=key)}
 
 
-def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction: str) -> dict[str, Any]:
     verdict = row["verdict"] or {}
     interval = None if verdict.get("lo") is None else [verdict["lo"], verdict["hi"]]
     ordered = sorted(shards, key=lambda shard: (shard["rung"], shard["seed"], shard["attempt"]))
@@ -62,6 +68,9 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "commit": row["commit"],
         "sentence": verdict.get("sentence"),
         "why": row["why"],
+        "barred": row.get("barred", []),
+        "asks": row.get("asks", []),
+        "sources": changes(shards, baseline, verdict.get("rung", row["rung"]), direction),
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
 
@@ -116,7 +125,7 @@ def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
         (
             each["id"],
             each["state"],
-            each["verdict"],
+            _verdict(each),
             signed(each["effect"]),
             interval(each["interval"]),
             weight(each),
@@ -133,6 +142,15 @@ def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
 def weight(each: Mapping[str, Any]) -> str | None:
     """E and its bar, where judging is by evidence."""
     return short_weight(cast(VerdictRow, each)) or None
+
+
+def _verdict(each: Mapping[str, Any]) -> str | None:
+    """The verdict, with the findings that stand against it."""
+    against = [*each["barred"], *each["asks"]]
+    if not against:
+        return each["verdict"] or None
+    more = f" and {len(against) - 1} more" if len(against) > 1 else ""
+    return f"{each['verdict'] or 'none yet'} ({'' if each['barred'] else 'ack '}{against[0]}{more})"
 
 
 def signed(value: float | None) -> str | None:

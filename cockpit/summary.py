@@ -15,7 +15,8 @@ SORTS = ("newest", "effect", "id")
 
 GLYPHS: dict[str, tuple[str, str]] = {
     "running": ("●", "run"), "scoring": ("◍", "run"), "queued": ("○", "dim"), "solid": ("✓", "good"),
-    "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
+    "harmful": ("▼", "bad"), "barred": ("⊘", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"),
+    "undecided": ("?", "dim"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
     "ended-early": ("■", "dim"),
@@ -231,7 +232,9 @@ def past_of_category(model: ReadModel, category: str) -> str:
         verdict = row["verdict"]
         tally[verdict["verdict"] if verdict else ""] = tally.get(verdict["verdict"] if verdict else "", 0) + 1
     words = [
-        f"{tally[name]} {name}" for name in ("solid", "harmful", "not-solid", "broken", "undecided") if name in tally
+        f"{tally[name]} {name}"
+        for name in ("solid", "barred", "harmful", "not-solid", "broken", "undecided")
+        if name in tally
     ]
     if len(rows) > len(judged):
         words.append(f"{len(rows) - len(judged)} without a verdict")

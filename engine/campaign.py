@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from engine import canaries, smoke
 from engine import events as e
 from engine.field import OPEN, is_open
+from engine.found import worded
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
 from engine.racing import RETRIES, facts, first_seeds, judgement, latest, seconds, seeds_wanted
@@ -170,7 +171,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
     )
     final = said.verdict is not Verdict.UNDECIDED or exhausted
     higher = _next_rung(lab, row["rung"])
-    climbs = final and said.verdict is Verdict.SOLID and higher is not None
+    climbs = final and said.verdict is Verdict.SOLID and higher is not None and not row.get("barred")
     event = e.VerdictReached(
         experiment=row["id"],
         rung=row["rung"],
@@ -201,7 +202,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
 def _is_news(row: ExperimentRow, event: e.VerdictReached) -> bool:
     """Whether a verdict differs from the one on record, or ends what is still open."""
     old = row["verdict"]
-    same = old is not None and (old["verdict"], old["rung"], old["n"], old["sentence"]) == (
+    same = old is not None and (worded(old["verdict"], None), old["rung"], old["n"], old["sentence"]) == (
         event.verdict,
         event.rung,
         event.n,

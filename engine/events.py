@@ -184,6 +184,7 @@ class ShardScored(msgspec.Struct, frozen=True):
     metric: float | None
     sources: dict[str, float] = {}
     by: str = "referee"
+    evaluated: float | None = None  # the referee's value for what the run reports of itself, on the same text
 
 
 class ShardMeasured(msgspec.Struct, frozen=True):
@@ -239,6 +240,25 @@ class FindingNoted(msgspec.Struct, frozen=True):
     rule: str
     severity: str
     sentence: str
+    place: str = ""
+    evidence: dict[str, float] = {}
+
+
+class FindingAcknowledged(msgspec.Struct, frozen=True):
+    """A person knows of a finding, and says why the experiment may be kept all the same. Never a policy's act."""
+
+    finding: str
+    decision: str
+    who: Json
+    why: str
+    request: str
+
+
+class DetectorsAwake(msgspec.Struct, frozen=True):
+    """Which detectors work in this lab, by the signals of the trunk's runs, and what each of the others lacks."""
+
+    active: list[str]
+    asleep: list[Json]
 
 
 class MergeIntended(msgspec.Struct, frozen=True):
@@ -430,6 +450,8 @@ TYPES: dict[str, type] = {
     "stop.intended": StopIntended,
     "stop.done": StopDone,
     "finding.noted": FindingNoted,
+    "finding.acknowledged": FindingAcknowledged,
+    "detectors.awake": DetectorsAwake,
     "merge.intended": MergeIntended,
     "merge.done": MergeDone,
     "merge.failed": MergeFailed,

@@ -80,7 +80,8 @@ class Prepare:
 class Referee:
     """What the referee asks of a run: `model` is the file that defines load and log_probs, `checkpoint` and `half` are files of
     the run directory, `text` (a template) says which held windows are scored, `rows` of them at a time. What the model says
-    twice must agree within `tolerance` nats."""
+    twice must agree within `tolerance` nats. `report` (a template) says on which windows a run reports of itself; it changes
+    no score, and so stays out of what makes runs comparable."""
 
     model: str
     checkpoint: str
@@ -88,6 +89,7 @@ class Referee:
     text: str
     rows: int
     tolerance: float
+    report: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -305,6 +305,8 @@ def _templates(config: ConfigFile) -> Iterator[tuple[tuple[str | int, ...], str,
             yield ("score", "command", at), part, SCORE_NAMES
         if config.score.text is not None:
             yield ("score", "text"), config.score.text, TEXT_NAMES
+        if config.score.report is not None:
+            yield ("score", "report"), config.score.report, TEXT_NAMES
 
 
 def _used(config: ConfigFile) -> Iterator[str]:
@@ -440,7 +442,7 @@ def _below(root: Path, text: str) -> Path:
 def _score(table: schema.ScoreTable) -> Score:
     if table.model is None or table.text is None:
         return Score(tuple(table.command or ()), table.timeout)
-    referee = Referee(table.model, table.checkpoint, table.half, table.text, table.rows, table.tolerance)
+    referee = Referee(table.model, table.checkpoint, table.half, table.text, table.rows, table.tolerance, table.report)
     return Score((), table.timeout, referee)
 
 

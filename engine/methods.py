@@ -9,12 +9,14 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 
 from engine import events as e
 from engine import rpc
+from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.conductor import Conductor
@@ -27,6 +29,7 @@ from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.indexer import Indexer
 from engine.lab import LabError, load
+from engine.mix import composition
 from engine.opening import version
 from engine.reader import is_closed
 from engine.repairs import since_approval
@@ -63,7 +66,7 @@ class Methods:
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign rank queries sql status verify rebuild gc trunk "
+            "pull live curve metrics log diff body decide stop sign ack rank queries sql status verify rebuild gc trunk "
             "pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
@@ -139,8 +142,8 @@ class Methods:
             raise RpcError(rpc.UNKNOWN_ID, f"no shard {shard!r}; `cockpit ls` lists them")
 
     async def do_diff(self, proposal: str) -> dict[str, Any]:
-        """The diff that a decision is on, with its hash; the reply that it was drawn from; and `since`, how a repair differs
-        from what had been approved."""
+        """The diff that a decision is on, with its hash; the reply that it was drawn from; `since`, how a repair differs from
+        what had been approved; and `mix`, the shares of a data mix before and after."""
         core = self.core
         row = core.state.proposals.get(proposal)
         if row is None:
@@ -160,6 +163,7 @@ class Methods:
             "parent": row["parent"],
             "source": clean(source[:BODY_BYTES]),
             "since": since,
+            "mix": await core.git(composition, diff, partial(core.repo.read, row["parent"])),
         }
 
     async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:
@@ -214,6 +218,10 @@ class Methods:
         if row["state"] != ExperimentState.MERGED:
             raise RpcError(rpc.NOT_NOW, f"{experiment} was signed, but {row['why']}")
         return {**answer, "state": "merged", "trunk": self.core.state.lab and self.core.state.lab["trunk"]}
+
+    async def do_ack(self, findings: list[str], request_id: str, why: str = "") -> dict[str, Any]:
+        """Acknowledge findings, with a reason. What is left open of their experiments."""
+        return acknowledge(self.core, findings, why, person(self.core.identity), request_id)
 
     async def do_pause(self, why: str = "") -> dict[str, Any]:
         """Launch nothing until resumed; what runs goes on."""
@@ -277,6 +285,7 @@ class Methods:
             "proposer": core.lab.proposer.kind,
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),
+            "detectors": core.state.lab and core.state.lab.get("detectors"),
             "warnings": core.warnings,
         }
 

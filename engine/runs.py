@@ -20,6 +20,7 @@ from engine import events as e
 from engine.core import Core
 from engine.field import OPEN
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
+from engine.found import TREE_CHANGED
 from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
@@ -32,9 +33,8 @@ from engine.shards.room import disk_of, memory_here, shortage
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
 from engine.specs import Specs
-from engine.state import TREE_CHANGED
 from engine.text import clean
-from engine.types import ExperimentRow, Outcome, ShardRow, ShardState, Verdict
+from engine.types import ExperimentRow, Outcome, Severity, ShardRow, ShardState, Verdict
 from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
@@ -146,7 +146,7 @@ class Runs:
                 same = core.state.experiments[core.state.shards[shard]["experiment"]]["tree"] == tree
                 if same and shard not in core.state.unlaunched and shard not in core.state.tampered:
                     number = f"f{core.state.counts['finding'] + 1:05d}"
-                    core.record(e.FindingNoted(number, shard, TREE_CHANGED, "bars a keep", sentence))
+                    core.record(e.FindingNoted(number, shard, TREE_CHANGED, Severity.NEVER, sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
     async def _cache(self, intent: e.ShardIntended) -> Path | None:
@@ -449,7 +449,7 @@ def keeps_checkpoints(core: Core, experiment: str) -> bool:
     keep, row = core.lab.retain.checkpoints, core.state.experiments[experiment]
     if keep != "unless-refereed":
         return keep == "all"
-    solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
+    solid = row["verdict"] is not None and row["verdict"]["verdict"] in (Verdict.SOLID, Verdict.BARRED)
     return solid or core.lab.score is None or row["role"] == "trunk" or row["state"] in OPEN
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine import events as e
 from engine import faults
+from engine.acknowledging import refuse_open
 from engine.core import Core, now
 from engine.decide import next_decision
 from engine.opening import next_arm
@@ -50,6 +51,7 @@ def _may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
         raise RpcError(NOT_NOW, "the trunk is being moved just now: try again in a moment")
     if verdict is None or row["state"] != ExperimentState.JUDGED:
         raise RpcError(NOT_NOW, f"{name} is {row['state']}: it has no verdict to sign on")
+    refuse_open(core.state, name)
     if verdict["verdict"] != Verdict.SOLID:
         _may_sign_without_gain(row, why)
     if row["baseline"] != core.state.trunk_arm:

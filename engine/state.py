@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, decided
+from engine import advised, asked, decided, found
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
@@ -38,12 +38,8 @@ Key = tuple[str, str]
 R = TypeVar("R", bound=Mapping[str, Any])
 Source = Literal["jsonl", "summary", "regex"]
 
-TREE_CHANGED = "run tree changed"
-"""Rule of the finding that a shard's code was changed on disk while it ran."""
 CANARY = "canary"
 """Rule of the finding that the trunk's first seed, run again, came out elsewhere."""
-STOP = "stop"
-"""Severity of a finding that ends its shard (`engine.watch.detectors.finding`)."""
 
 
 @dataclass
@@ -88,7 +84,10 @@ class State:
     trunk_start: str | None = None  # the commit that the trunk was to be forked at
     pull: e.PullIntended | None = None  # intended, not done
     pull_error: str | None = None  # why the last one failed
+    findings: dict[str, FindingRow] = field(default_factory=dict)
+    held_up: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to findings that sign-off waits for
     noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
+    noted_at: set[tuple[str, str, str]] = field(default_factory=set)  # the same: about, rule, place
     condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
     set_aside: set[str] = field(
@@ -144,6 +143,7 @@ def _config_loaded(s: State, n: int, t: float, ev: e.ConfigLoaded) -> None:
     s.config = ev.config
     old: Mapping[str, Any] = s.lab or {}
     kept = {"trunk": old.get("trunk", ""), "trunk_arm": old.get("trunk_arm", ""), "phase": old.get("phase", "idle")}
+    kept |= {"detectors": old["detectors"]} if "detectors" in old else {}
     _put_lab(s, n, {**kept, **ev.lab, "config_error": None})
 
 
@@ -315,6 +315,7 @@ def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
     if ev.pairing:
         names.append("pairing")
     verdict = {name: getattr(ev, name) for name in names}
+    verdict["verdict"] = found.worded(ev.verdict, s.experiments[ev.experiment].get("barred"))
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
     if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
         changes["state"] = ExperimentState.JUDGED
@@ -439,6 +440,7 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
         detail=ev.detail,
         metric=ev.metric if ev.outcome == Outcome.FINISHED else None,
         sources=dict(ev.sources),
+        **({} if ev.evaluated is None else {"evaluated": ev.evaluated}),
     )
 
 
@@ -450,25 +452,9 @@ def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
 
 
 def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
-    s.counts["finding"] += 1
-    s.noted.add((ev.about, ev.rule, ev.sentence))
-    if ev.severity == STOP:
-        s.condemned.setdefault(ev.about, ev.sentence)
-    if ev.rule == TREE_CHANGED:
-        s.tampered[ev.about] = ev.sentence
+    found.noted(s, n, t, ev)
     if ev.rule == CANARY and ev.about in s.shards:
         _set_aside(s, n, ev.about)
-    row = FindingRow(
-        kind="finding",
-        id=ev.finding,
-        seq=n,
-        about=ev.about,
-        rule=ev.rule,
-        severity=cast(Any, ev.severity),
-        sentence=ev.sentence,
-        at=t,
-    )
-    s.put(row, n)
 
 
 def _set_aside(s: State, n: int, canary: str) -> None:
@@ -522,6 +508,8 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.StopIntended: _stop_intended,
     e.StopDone: _stop_done,
     e.FindingNoted: _finding,
+    e.FindingAcknowledged: found.acknowledged,
+    e.DetectorsAwake: found.awake,
     e.MergeIntended: _merge_intended,
     e.MergeDone: _merge_done,
     e.MergeFailed: _merge_failed,

@@ -93,10 +93,32 @@ _OWN_FAULT = frozenset(
 
 class Verdict(StrEnum):
     SOLID = "solid"
+    BARRED = "barred"  # the numbers say solid, and a finding that bars a keep stands against them
     HARMFUL = "harmful"
     NOT_SOLID = "not-solid"
     BROKEN = "broken"
     UNDECIDED = "undecided"
+
+
+class Severity(StrEnum):
+    """How bad a finding is, in ascending order."""
+
+    NOTE = "note"  # worth knowing; changes nothing
+    WARNING = "warning"  # somebody should look before the result is used
+    ASKS = "asks"  # the verdict stands, and sign-off waits until a person has acknowledged it
+    BARS = "bars a keep"  # the result says nothing about the idea, unless a person overrides that with a reason
+    STOP = "stop"  # the run cannot recover: end it now; bars a keep too
+    NEVER = "never kept"  # the comparison was cheated, meant or not: nobody's word makes the result count
+
+    @property
+    def bars(self) -> bool:
+        """True when the experiment is not solid, whatever its numbers say."""
+        return self in (Severity.BARS, Severity.STOP, Severity.NEVER)
+
+    @property
+    def waits(self) -> bool:
+        """True when sign-off waits for a person's acknowledgement."""
+        return self.bars or self is Severity.ASKS
 
 
 class Refusal(StrEnum):
@@ -160,6 +182,7 @@ class Action(StrEnum):
     STOP = "stop"
     SIGN = "sign"
     PULL = "pull"
+    ACKNOWLEDGE = "acknowledge"  # a finding: it is known, and the experiment may be kept all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +222,18 @@ class FileRow(TypedDict):
     status: str
 
 
+class AsleepRow(TypedDict):
+    """A detector that cannot work in this lab, and the signals that would wake it."""
+
+    detector: str
+    missing: list[str]
+
+
+class DetectorsRow(TypedDict):
+    active: list[str]
+    asleep: list[AsleepRow]
+
+
 class LabRow(TypedDict):
     """The lab itself; one row, id "lab"."""
 
@@ -223,6 +258,7 @@ class LabRow(TypedDict):
     phase: str  # "preparing data" | "running" | "idle" | "paused: …": one short sentence
     config_error: str | None
     loss: NotRequired[str]  # name of the streamed training loss that curves show
+    detectors: NotRequired[DetectorsRow]  # which of them work here; not there before a run of the trunk has finished
 
 
 class ProposalRow(TypedDict):
@@ -304,6 +340,8 @@ class ExperimentRow(TypedDict):
     pairs: list[PairRow]
     why: str | None  # reason it failed or was stopped
     created: float
+    barred: NotRequired[list[str]]  # findings that bar a keep, and that nobody has acknowledged (or may)
+    asks: NotRequired[list[str]]  # findings that are to be acknowledged before sign-off, and bar nothing
 
 
 class ShardRow(TypedDict):
@@ -318,6 +356,7 @@ class ShardRow(TypedDict):
     outcome: str | None  # Outcome
     metric: float | None
     reported: float | None  # what the shard said of itself
+    evaluated: NotRequired[float]  # what the referee finds on the text that `reported` is about
     sources: dict[str, float]  # the metric per data source, where the referee gives it
     slot: int | None
     started: float | None
@@ -340,15 +379,26 @@ class DecisionRow(TypedDict):
     at: float
 
 
+class AcknowledgedRow(TypedDict):
+    """A person's word that a finding is known, and why the experiment may be kept all the same."""
+
+    who: dict[str, str]
+    why: str
+    at: float
+
+
 class FindingRow(TypedDict):
     kind: Literal["finding"]
     id: str
     seq: int
     about: str  # experiment or shard id
     rule: str
-    severity: Literal["note", "warning", "bars a keep", "stop"]
+    severity: str  # Severity
     sentence: str
     at: float
+    place: NotRequired[str]  # steps, tensor, file or source
+    evidence: NotRequired[dict[str, float]]  # the numbers that the rule compared, its limits among them
+    acknowledged: NotRequired[AcknowledgedRow]
 
 
 class RoundRow(TypedDict):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from engine.types import ExperimentRow
+from engine.types import ExperimentRow, FindingRow
 
 from .. import keys
 from ..evidence import weighed
@@ -18,6 +18,7 @@ from ..traces import chosen, wanted_shards
 from ..widgets.brief_pane import BriefPane
 from ..widgets.curves import SMOOTHING, Curves
 from ..widgets.evidence_pane import EvidencePane
+from ..widgets.findings_pane import FindingsPane
 from ..widgets.lines import BLANK, Line, Lines
 from ..widgets.log_view import LogView
 from ..widgets.overview import overview
@@ -30,7 +31,7 @@ STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "fr
 
 
 class RunsScreen(WeighingScreen):
-    """Home. Panes: table, and log, evidence or brief; the side is hidden below 120 columns until one of these is opened."""
+    """Home. Panes: table, and log, evidence, brief or findings; the side is hidden below 120 columns until one is opened."""
 
     scope = "runs"
     CSS_PATH: ClassVar[list[str]] = ["base.tcss", "runs.tcss"]  # type: ignore[assignment]
@@ -48,7 +49,7 @@ class RunsScreen(WeighingScreen):
     def body(self) -> Iterable[Widget]:
         yield Horizontal(
             RunsTable(id="table"),
-            Vertical(Lines(id="overview"), Curves(), LogView(), EvidencePane(), BriefPane(), id="side"),
+            Vertical(Lines(id="overview"), Curves(), LogView(), EvidencePane(), BriefPane(), FindingsPane(), id="side"),
             id="body",
         )
 
@@ -101,7 +102,8 @@ class RunsScreen(WeighingScreen):
         if not self.zoomed and not (self.page_shown and self.has_class("narrow")):
             table.redraw(model, self._when_empty())
         self.sync_brief(focused=self.pane == "brief")
-        if self.side_shown and not self.brief_shown and self.query_one("#side").size.width:
+        self.sync_findings(focused=self.pane == "findings")
+        if self.side_shown and not self.page_shown and self.query_one("#side").size.width:
             self._sync_side()
 
     def _when_empty(self) -> list[Line]:
@@ -159,6 +161,8 @@ class RunsScreen(WeighingScreen):
             self.brief_pane.scroll_by(by)
         elif self.pane == "evidence" and self.evidence_shown:
             self.evidence_pane.scroll_by(by)
+        elif self.pane == "findings":
+            self.findings_pane.move(by)
         elif self.pane == "log" and self.side_shown:
             self.log_view.scroll_by(by)
             if by < 0 and self.log_view.at_top and self.log_view.start > 0 and self.log_view.shard:
@@ -167,6 +171,8 @@ class RunsScreen(WeighingScreen):
             self.table.move(by)
 
     def _page(self) -> int:
+        if self.pane == "findings":
+            return 5
         pane = {"log": self.log_view, "brief": self.brief_pane, "evidence": self.evidence_pane}.get(
             self.pane, self.table
         )
@@ -191,10 +197,11 @@ class RunsScreen(WeighingScreen):
         self._move(1_000_000)
 
     def do_next_pane(self) -> None:
-        if self.brief_shown:
-            self.pane = "table" if self.pane == "brief" and not self.has_class("narrow") else "brief"
-        elif self.evidence_shown:
+        if self.evidence_shown:
             self.pane = "evidence" if self.pane == "table" or self.has_class("narrow") else "table"
+        elif self.page_shown:
+            page = "brief" if self.brief_shown else "findings"
+            self.pane = "table" if self.pane == page and not self.has_class("narrow") else page
         elif self.side_shown and not self.zoomed:
             self.pane = "log" if self.pane == "table" else "table"
 
@@ -219,6 +226,8 @@ class RunsScreen(WeighingScreen):
     def do_back(self) -> None:
         if self.brief_shown:
             self.do_brief()
+        elif self.findings_shown:
+            self.do_findings()
         elif self.evidence_shown:
             self._weigh(False)
         elif self.zoomed:
@@ -231,6 +240,9 @@ class RunsScreen(WeighingScreen):
             self.say("this is the first screen; ctrl+q leaves, and " + kept_text(self.model)[:-1].lower(), "dim")
 
     def do_open(self) -> None:
+        if self.pane == "findings":
+            self.findings_pane.toggle()
+            return
         cursor = self.table.cursor
         assert cursor is not None
         narrow = self.has_class("narrow")
@@ -276,9 +288,22 @@ class RunsScreen(WeighingScreen):
         self.show_brief(False)
         self.pane = "log" if self.zoomed else "table"
 
+    def found_about(self) -> tuple[str, list[FindingRow]]:
+        cursor, model = self.table.cursor, self.model
+        row = model.experiments.get(cursor.experiment) if cursor else None
+        if cursor is None or row is None or (row["role"] == "trunk" and cursor.shard is None):
+            return "the whole lab", list(model.findings.values())
+        if cursor.shard is not None:
+            return cursor.shard, model.findings_about(cursor.shard)
+        return row["id"], model.findings_of(row["id"])
+
+    def do_findings(self) -> None:
+        self.show_findings(not self.findings_shown)
+        self.pane = "findings" if self.findings_shown else "log" if self.zoomed else "table"
+
     def _zoom(self, on: bool) -> None:
         self.set_class(on, "zoom")
-        self.remove_class("brief")
+        self.remove_class("brief", "findings")
         self.close_evidence()
         self.pane = "log" if on else "table"
         self.call_after_refresh(self.sync)

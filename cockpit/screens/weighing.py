@@ -5,10 +5,10 @@ from __future__ import annotations
 from engine.types import ExperimentRow
 
 from ..widgets.evidence_pane import EvidencePane
-from .briefing import BriefingScreen
+from .finding import FindingScreen
 
 
-class WeighingScreen(BriefingScreen):
+class WeighingScreen(FindingScreen):
     """Adds the page of the evidence. It follows the cursor while it is open, and steps aside for a row without pairs."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class WeighingScreen(BriefingScreen):
     @property
     def page_shown(self) -> bool:
         """Whether a page stands where the overview and the log would be."""
-        return self.brief_shown or self.evidence_shown
+        return super().page_shown or self.evidence_shown
 
     def selected(self) -> ExperimentRow | None:
         """The experiment under the cursor; None on a shard."""
@@ -44,6 +44,11 @@ class WeighingScreen(BriefingScreen):
         self.evidence_pane.top = 0
         self.call_after_refresh(self.sync)
 
+    def show_findings(self, on: bool) -> None:
+        if on:
+            self.close_evidence()
+        super().show_findings(on)
+
     def close_evidence(self) -> None:
         """Close the page where another one opens, which paints the screen itself."""
         self.weighing = False
@@ -52,6 +57,6 @@ class WeighingScreen(BriefingScreen):
     def sync_evidence(self, *, focused: bool) -> None:
         """Paint the page, where it is open and there is one."""
         row = self.selected()
-        self.set_class(self.weighing and not self.brief_shown and self.has_evidence(), "evidence")
+        self.set_class(self.weighing and not super().page_shown and self.has_evidence(), "evidence")
         if self.evidence_shown and row is not None:
             self.evidence_pane.redraw(self.model, row, focused=focused)

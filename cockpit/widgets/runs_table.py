@@ -132,7 +132,7 @@ def _effect(facts: Facts, cols: Columns) -> list[Span]:
     if facts.trunk or facts.effect is None:
         return [(" " + f.fit("" if facts.trunk else f.NOTHING, cols.effect, right=True), "faint")]
     text = f.interval(facts.effect, facts.lo, facts.hi, short=not cols.long_interval)
-    colour = {"solid": "good", "merged": "good", "harmful": "bad"}.get(
+    colour = {"solid": "good", "merged": "good", "harmful": "bad", "barred": "warn"}.get(
         facts.word, "text" if facts.lo is not None else "dim"
     )
     return [(" " + f.fit(text, cols.effect, right=True), colour)]

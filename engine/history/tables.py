@@ -89,10 +89,22 @@ def _decision(row: Mapping[str, Any]) -> Record:
 
 
 def _finding(row: Mapping[str, Any]) -> Record:
-    return {**row, "t": row["at"]}
+    word = row.get("acknowledged") or {}
+    said = {
+        "acknowledged_by": word.get("who", {}).get("name"),
+        "acknowledged_why": word.get("why"),
+        "acknowledged": word.get("at"),
+    }
+    return {**row, "t": row["at"], "evidence": sorted(row.get("evidence", {}).items()), **said}
+
+
+def _lab(row: Mapping[str, Any]) -> Record:
+    known = row.get("detectors") or {}
+    return {**row, "detectors_active": known.get("active"), "detectors_asleep": known.get("asleep")}
 
 
 _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
+    "lab": _lab,
     "experiment": _experiment,
     "shard": _shard,
     "decision": _decision,

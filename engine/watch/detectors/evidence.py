@@ -93,6 +93,7 @@ class Seen:
     source_spread: Mapping[str, float] = field(default_factory=dict)
     held: frozenset[int] = frozenset()
     changed: tuple[str, ...] | None = None
+    first: Run | None = None  # of the campaign's first trunk, where the present one is another
 
     @property
     def signals(self) -> frozenset[Signal]:
