@@ -8,7 +8,7 @@ from typing import Any, cast
 from engine.text import clean
 from engine.types import VerdictRow
 
-from .evidence import short_weight
+from .weight import short_weight
 
 Rows = Sequence[Mapping[str, Any]]
 
