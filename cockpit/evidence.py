@@ -10,6 +10,7 @@ from engine.types import ExperimentRow, PairRow, ShardRow, VerdictRow
 
 from . import format as f
 from .model import ReadModel
+from .weight import short_weight as short_weight
 
 _RISING = "20:1 evidence on the same seeds, three seeds at least; the bar rises while nothing works."
 MODES = {
@@ -36,14 +37,6 @@ def weight(verdict: VerdictRow | None) -> str:
         return ""
     bar = verdict.get("bar")
     return f"E {ratio(evidence)}" + (f" of {ratio(bar)} needed" if bar is not None else ", and no bar is left")
-
-
-def short_weight(verdict: VerdictRow | None) -> str:
-    """`31/20`, for a column."""
-    if verdict is None or (evidence := verdict.get("evidence")) is None:
-        return ""
-    bar = verdict.get("bar")
-    return f"{ratio(evidence)}/{ratio(bar) if bar is not None else '∞'}"
 
 
 def seconds(shards: list[ShardRow]) -> float | None:

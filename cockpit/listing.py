@@ -9,7 +9,7 @@ from cockpit.sources import changes
 from engine.text import clean
 from engine.types import VerdictRow
 
-from .evidence import short_weight
+from .weight import short_weight
 
 Rows = Sequence[Mapping[str, Any]]
 
