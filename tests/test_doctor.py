@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -181,10 +182,12 @@ class TestTheMachine:
         assert named("socket", doctor.state_checks(StateDir(tmp_path))).state == "fail"
 
     def test_a_runtime_directory_that_others_may_write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "cockpit").mkdir()
-        (tmp_path / "cockpit").chmod(0o777)
-        monkeypatch.setattr("engine.paths.runtime_base", lambda: tmp_path / "cockpit")
-        assert "not a private directory" in named("socket", doctor.state_checks(StateDir(tmp_path))).detail
+        with tempfile.TemporaryDirectory(prefix="ck-") as place:  # short: a socket's path has to fit below it
+            shared = Path(place) / "cockpit"
+            shared.mkdir()
+            shared.chmod(0o777)
+            monkeypatch.setattr("engine.paths.runtime_base", lambda: shared)
+            assert "not a private directory" in named("socket", doctor.state_checks(StateDir(tmp_path))).detail
 
     @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
     def test_a_state_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
