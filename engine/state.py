@@ -60,7 +60,8 @@ class State:
     sealed: dict[str, str] = field(default_factory=dict)  # blob that holds a prediction to the reading that made it
     bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
-    race: Field = field(default_factory=Field)  # which experiments are open, and what the others showed
+    _race: Field = field(default_factory=Field, compare=False)
+    _moved: dict[str, ExperimentRow] = field(default_factory=dict, compare=False)  # rows that `_race` has yet to take
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -98,13 +99,22 @@ class State:
         default_factory=dict
     )  # shard to the source of its metrics, pattern
 
+    @property
+    def race(self) -> Field:
+        """Which experiments are open, and what the others showed; brought up to date when it is asked for, so that a ledger
+        is read without looking at every verdict on the way."""
+        for row in self._moved.values():
+            self._race.take(row)
+        self._moved.clear()
+        return self._race
+
     def put(self, row: Row, n: int) -> None:
         """Replace a row; it becomes the last changed one."""
         row["seq"] = n
         key = (row["kind"], row["id"])
         self.rows[key] = row
         if row["kind"] == "experiment":
-            self.race.take(row)
+            self._moved[row["id"]] = row
         self.changed.pop(key, None)
         self.changed[key] = n
 
