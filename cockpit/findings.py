@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from engine.text import clean
-from engine.types import DetectorsRow, FindingRow, Severity
+from engine.types import DetectorsRow, FindingRow, Severity, stands
 
 from .listing import table
 
@@ -22,18 +22,13 @@ MEANS = {
 }
 
 
-def is_open(row: FindingRow) -> bool:
-    """Whether it still waits for somebody: what can never be kept always does."""
-    return "acknowledged" not in row or row["severity"] == Severity.NEVER
-
-
 def can_acknowledge(row: FindingRow) -> bool:
     return "acknowledged" not in row and row["severity"] != Severity.NEVER
 
 
 def in_order(rows: Iterable[FindingRow]) -> list[FindingRow]:
     """Open ones first, the worst first, the latest first."""
-    return sorted(rows, key=lambda row: (not is_open(row), -RANK.get(row["severity"], 0), -row["at"], row["id"]))
+    return sorted(rows, key=lambda row: (not stands(row), -RANK.get(row["severity"], 0), -row["at"], row["id"]))
 
 
 def alike(row: FindingRow, rows: Iterable[FindingRow], experiment: Mapping[str, str]) -> list[FindingRow]:
@@ -83,7 +78,7 @@ def listed(
     if about:
         found = [row for row in found if about in (row["id"], row["about"], of.get(row["about"]))]
     if not everything:
-        shown = [row for row in found if is_open(row) and row["severity"] != Severity.NOTE]
+        shown = [row for row in found if stands(row) and row["severity"] != Severity.NOTE]
         found = shown + [row for row in found if row["id"] == about and row not in shown]
     lab = next((row for row in rows if row["kind"] == "lab"), None)
     known = lab.get("detectors") if lab else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine import events as e
+from engine.found import next_finding
 from engine.judge.canary import EVERY, moved, shift
 from engine.judge.noise import sigma_of
 from engine.lab import Lab
@@ -58,7 +59,7 @@ def findings(state: State, lab: Lab, setup: str) -> Iterator[e.FindingNoted]:
         "runs and those of open experiments are set aside and run again"
     )
     if (last["id"], CANARY, sentence) not in state.noted:
-        yield e.FindingNoted(f"f{state.counts['finding'] + 1:05d}", last["id"], CANARY, "warning", sentence)
+        yield e.FindingNoted(next_finding(state), last["id"], CANARY, "warning", sentence)
 
 
 def _losses(state: State, lab: Lab, setup: str) -> list[float] | None:

@@ -15,11 +15,12 @@ from pathlib import Path
 from engine import events as e
 from engine.core import Core
 from engine.files import read_regular
+from engine.found import next_finding
 from engine.history.tables import Batch
 from engine.judge.noise import LEAST_CALIBRATION
 from engine.judge.referee import ScoreError, read_text
 from engine.live import Live
-from engine.racing import first_seeds
+from engine.racing import first_seeds, latest
 from engine.text import clean
 from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow
 from engine.watch.detectors.evidence import Declared, Run, Seen, read_run
@@ -90,7 +91,7 @@ class Detecting:
         """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, since a
         step or two say nothing."""
         row = self.core.state.shards[shard]
-        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE:
+        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE or shard in self.core.state.set_aside:
             return
         arm = self.core.state.experiments[row["experiment"]]
         if arm["role"] == "experiment":
@@ -98,13 +99,12 @@ class Detecting:
             if trunk is not None:
                 await self._examine_pair(arm, row, trunk)
             return
-        for other in list(self.core.state.experiments.values()):
-            if other["baseline"] != arm["id"]:
-                continue
+        against = [each for each in self.core.state.experiments.values() if each["baseline"] == arm["id"]]
+        for other in against:
             mine = self._finished(other["id"], row)
             if mine is not None:
                 await self._examine_pair(other, mine, row)
-            self._look_at_scores(other, row)
+        self._look_at_scores(against, row)
         await self._say_who_is_awake(row)
 
     def _finished(self, arm: str | None, like: ShardRow) -> ShardRow | None:
@@ -118,19 +118,22 @@ class Detecting:
         row = self._finished(first, like) if first != trunk and self.core.lab.score else None
         return None if row is None else scored(row)
 
-    def _look_at_scores(self, arm: ExperimentRow, trunk: ShardRow) -> None:
+    def _look_at_scores(self, arms: Iterable[ExperimentRow], trunk: ShardRow) -> None:
         """One more run of the trunk has ended: how far scores move by the seed alone may be known only now."""
+        if self.core.lab.score is None:
+            return
         theirs = {row["seed"]: row for row in self._all_finished(trunk["experiment"], trunk)}
         known, by_source = spread(theirs.values()), source_spread(list(theirs.values()))
         by_score = [each for each in self._detectors.all if Signal.SPREAD in each.needs]
-        for row in self._all_finished(arm["id"], trunk):
-            if self.core.lab.score is None or row["seed"] not in theirs:
+        runs = ((each["category"], row) for each in arms for row in self._all_finished(each["id"], trunk))
+        for category, row in runs:
+            if row["seed"] not in theirs:
                 continue
             seen = Seen(
                 scored(row),
                 trunk=scored(theirs[row["seed"]]),
                 lower_is_better=self.core.lab.metric.direction == "min",
-                category=arm["category"],
+                category=category,
                 spread=known,
                 source_spread=by_source,
                 first=self._first(trunk["experiment"], row),
@@ -194,13 +197,8 @@ class Detecting:
     def _all_finished(self, arm: str, like: ShardRow) -> list[ShardRow]:
         """The finished shards of an arm at the rung of another one, run and measured as that one was."""
         state = self.core.state
-        return [
-            row
-            for row in state.shards_of(arm)
-            if row["outcome"] == Outcome.FINISHED
-            and row["rung"] == like["rung"]
-            and state.setups[row["id"]] == state.setups[like["id"]]
-        ]
+        found = latest(state, arm, like["rung"], state.setups[like["id"]])
+        return [row for row in found.values() if row["outcome"] == Outcome.FINISHED]
 
     def _steps(self, rung: str, trunk: Run) -> int | None:
         """The declared number of steps, where the trunk's run shows that the rung's budget is one."""
@@ -265,7 +263,8 @@ class Detecting:
             sentence, (_, _, place) = clean(finding.sentence), at
             if (shard, finding.detector, sentence) in core.state.noted or at in before:
                 continue
-            number = f"f{core.state.counts['finding'] + 1:05d}"
             severity = Severity(finding.severity).value
             evidence = {clean(name): float(value) for name, value in finding.evidence.items() if math.isfinite(value)}
-            core.record(e.FindingNoted(number, shard, finding.detector, severity, sentence, place, evidence))
+            core.record(
+                e.FindingNoted(next_finding(core.state), shard, finding.detector, severity, sentence, place, evidence)
+            )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine import events as e
 from engine.decided import add_decision
-from engine.types import AcknowledgedRow, Action, DetectorsRow, FindingRow, Severity, Verdict
+from engine.types import AcknowledgedRow, Action, DetectorsRow, FindingRow, Severity, Verdict, stands
 
 if TYPE_CHECKING:
     from engine.state import State
@@ -64,6 +64,11 @@ def awake(s: State, n: int, t: float, ev: e.DetectorsAwake) -> None:
         s.put(s.lab, n)
 
 
+def next_finding(s: State) -> str:
+    """The id of the finding that is noted next."""
+    return f"f{s.counts['finding'] + 1:05d}"
+
+
 def experiment_of(s: State, about: str) -> str:
     """The experiment that a finding is about; empty for one about the trunk, which is nothing that could be kept."""
     name = s.shards[about]["experiment"] if about in s.shards else about
@@ -74,7 +79,7 @@ def experiment_of(s: State, about: str) -> str:
 def open_findings(s: State, experiment: str) -> list[FindingRow]:
     """The findings that stand between an experiment and the trunk, oldest first."""
     rows = (s.findings[name] for name in s.held_up.get(experiment, ()))
-    return [row for row in rows if "acknowledged" not in row or row["severity"] == Severity.NEVER]
+    return [row for row in rows if stands(row)]
 
 
 def worded(said: str, barred: object) -> str:

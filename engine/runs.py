@@ -20,7 +20,7 @@ from engine import events as e
 from engine.core import Core
 from engine.field import OPEN
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
-from engine.found import TREE_CHANGED
+from engine.found import TREE_CHANGED, next_finding
 from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
@@ -145,8 +145,7 @@ class Runs:
             for shard in core.state.live:
                 same = core.state.experiments[core.state.shards[shard]["experiment"]]["tree"] == tree
                 if same and shard not in core.state.unlaunched and shard not in core.state.tampered:
-                    number = f"f{core.state.counts['finding'] + 1:05d}"
-                    core.record(e.FindingNoted(number, shard, TREE_CHANGED, Severity.NEVER, sentence))
+                    core.record(e.FindingNoted(next_finding(core.state), shard, TREE_CHANGED, Severity.NEVER, sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
     async def _cache(self, intent: e.ShardIntended) -> Path | None:

@@ -401,6 +401,11 @@ class FindingRow(TypedDict):
     acknowledged: NotRequired[AcknowledgedRow]
 
 
+def stands(row: FindingRow) -> bool:
+    """Whether a finding still waits for somebody's word: what can never be kept always does."""
+    return "acknowledged" not in row or row["severity"] == Severity.NEVER
+
+
 class RoundRow(TypedDict):
     """One time that a proposer was asked: how it went, what it brought, what it cost."""
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 
 from engine import events as e
 from engine.campaign import Cancel, Launch, Record, plan, setup_of
+from engine.detecting import Detecting
 from engine.field import is_open
 from engine.lab import Lab
+from engine.live import Live
 from engine.racing import facts
 from engine.state import State, reduce
 from engine.types import Outcome, Verdict
+from engine.watch.parse import Parsed
 from tests.campaigns import Campaign
 from tests.test_campaign import carry_out
 from tests.test_racing import TRUNK, lab, settle
@@ -148,6 +153,27 @@ def test_a_fixed_number_of_seeds_knows_no_canary_and_a_ledger_read_again_sets_th
     assert folded.set_aside == campaign.state.set_aside
     assert len(folded.set_aside) >= 8
     assert not [step for step in plan(folded, of, 2) if isinstance(step, Record)]
+
+
+async def test_detectors_do_not_take_a_canary_for_a_run_of_the_trunk() -> None:
+    campaign, of = begun(10)
+    again = canaries(drive(campaign, of, steady))[0].shard
+    state = campaign.state
+    assert state.shards[again]["outcome"] == Outcome.FINISHED
+    looked: list[str] = []
+
+    def parsed(shard: str) -> Iterator[Parsed]:
+        looked.append(shard)
+        return iter(())
+
+    core = SimpleNamespace(state=state, lab=of, ledger=SimpleNamespace(read_only=True), dir=of.state)
+    detecting = Detecting(cast(Any, core), Live(of.metric.loss), parsed, lambda: None)
+    await detecting.examine(again)
+    assert looked == []
+    trunk = state.shards[again]["experiment"]
+    await detecting.examine(next(row["id"] for row in state.shards_of(trunk) if not row.get("canary")))
+    assert looked
+    assert again not in looked
 
 
 def test_in_a_real_engine_the_canary_gives_what_the_run_that_it_repeats_gave(tiny: Callable[..., TinyLab]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.types import DetectorsRow, FindingRow
+from engine.types import DetectorsRow, FindingRow, stands
 
 from .. import format as f
-from ..findings import COLOURS, MEANS, acknowledged_words, asleep_words, detectors_words, evidence_words, is_open
+from ..findings import COLOURS, MEANS, acknowledged_words, asleep_words, detectors_words, evidence_words
 from .lines import BLANK, Line, Lines, rule
 
 WIDEST = 110
@@ -17,11 +17,11 @@ WIDEST = 110
 def block(row: FindingRow, width: int, *, unfolded: bool) -> list[Line]:
     """One finding as lines; the first says which, how bad, of which rule, and where."""
     room = min(width, WIDEST)
-    colour = COLOURS.get(row["severity"], "warn") if is_open(row) else "dim"
+    colour = COLOURS.get(row["severity"], "warn") if stands(row) else "dim"
     where = f"{row['about']}{' · ' + row['place'] if row.get('place') else ''}"
     spans = ((f" {row['id']}  ", "strong"), (row["severity"], colour), (f"  {row['rule']}  ", "text"), (where, "faint"))
     lines = [Line(spans)]
-    lines += _wrapped(row["sentence"], room, "text" if is_open(row) else "dim", 99 if unfolded else 2)
+    lines += _wrapped(row["sentence"], room, "text" if stands(row) else "dim", 99 if unfolded else 2)
     if unfolded:
         lines += _wrapped(evidence_words(row) or "the rule compared no numbers", room, "dim", 9)
         lines += _wrapped(MEANS.get(row["severity"], ""), room, "faint", 3)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine.types import ExperimentRow, FindingRow, ShardRow
+from engine.types import ExperimentRow, FindingRow, ShardRow, stands
 
 from .. import format as f
-from ..findings import COLOURS, asleep_words, detectors_words, in_order, is_open
+from ..findings import COLOURS, asleep_words, detectors_words, in_order
 from ..model import ReadModel
 from ..sources import changes, words
 from ..summary import glyph, latest_attempts, word_of
@@ -70,7 +70,7 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     for finding in in_order(model.findings_about(row["id"], *(shard["id"] for shard in shards))):
         by_rule.setdefault(finding["rule"], []).append(finding)
     for worst, *others in by_rule.values():
-        name = COLOURS.get(worst["severity"], "warn") if is_open(worst) else "dim"
+        name = COLOURS.get(worst["severity"], "warn") if stands(worst) else "dim"
         more = f" (and {f.plural(len(others), 'time')} more)" if others else ""
         lines += [Line(((each, name),)) for each in f.wrap(worst["sentence"] + more, width, 2)]
     return lines
