@@ -92,7 +92,7 @@ def _seeds_of(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str)
     void = set(voided(trunk))
     n = len(pair(trunk, mine, lab.metric.direction))
     order = [seed for seed in _order(lab, MOST_PAIRS + len(void)) if seed not in void]
-    context = _context(state, lab, row, rung, setup, trunk)
+    context = _context(state, lab, row, rung, setup, trunk, mine)
     if context is None:
         return tuple(order[:1])
     ahead = _ahead(state, row, rung, setup, context.sigma)
@@ -126,7 +126,7 @@ def judgement(
     wanted = len(set(lab.seeds) - set(voided(trunk))) if fixed else len(pairs) + len(known)
     if fixed or known:
         return replace(judge(pairs, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
-    context = _context(state, lab, row, row["rung"], setup, trunk)
+    context = _context(state, lab, row, row["rung"], setup, trunk, mine)
     if context is None:
         return _uncalibrated(trunk, lab, len(pairs))
     ahead = _ahead(state, row, row["rung"], setup, context.sigma)
@@ -221,7 +221,13 @@ def _pairs(
 
 
 def _context(
-    state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str, trunk: Mapping[int, ShardFact]
+    state: State,
+    lab: Lab,
+    row: ExperimentRow,
+    rung: str,
+    setup: str,
+    trunk: Mapping[int, ShardFact],
+    mine: Mapping[int, ShardFact],
 ) -> Context | None:
     """What of the campaign the verdict depends on; None while the trunk's noise is not known."""
     losses = _calibration(trunk, lab)
@@ -234,7 +240,7 @@ def _context(
     alike = pairing_of(
         _measures(state, str(row["baseline"]), rung, setup),
         _measures(state, row["id"], rung, setup),
-        [seed for seed, fact in facts(state, row["id"], rung, setup).items() if fact.counts and seed in trunk],
+        [seed for seed, fact in mine.items() if fact.counts and seed in trunk],
     )
     index, keeps, pool = _past(state, row, rung, setup, sigma, alike)
     judged: Mode = mode

@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from tests.golden.make import anonymous, make  # noqa: E402
+from tests.golden.make import anonymous, end, make  # noqa: E402
 from tests.test_acknowledging import FORGED, SEEDLESS, checked  # noqa: E402
 from tests.tinylab import TinyLab, decide, rows, wait_for, waiting  # noqa: E402
 
@@ -30,7 +30,7 @@ def _live_through(root: Path) -> bytes:
             for row in wait_for(lambda: len(found := waiting(session)) == 2 and found):
                 decide(session, row)
             for name in ("0001", "0002"):
-                wait_for(lambda name=name: rows(session, "experiment").get(name, {}).get("state") == "judged")
+                end(session, name, "judged")
             barred = rows(session, "experiment")["0001"]["barred"]
             session.call("ack", findings=barred[:1], why="it has no seed, and needs none", request_id="ack-1")
         lab.stop()

@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from tests.golden.make import anonymous, make  # noqa: E402
+from tests.golden.make import anonymous, end, make  # noqa: E402
 from tests.tinylab import TinyLab, decide, proposal, rate, rows, wait_for, waiting  # noqa: E402
 
 JUDGE = '\n[judge]\nmode = "fast"\ncalibration = 3\n'
@@ -35,7 +35,7 @@ def _live_through(root: Path) -> bytes:
             for row in waiting(session):
                 decide(session, row)
             for name in ("0001", "0002"):
-                wait_for(lambda name=name: rows(session, "experiment").get(name, {}).get("state") == "judged")
+                end(session, name, "judged")
             wait_for(lambda: all(shard["state"] == "ended" for shard in rows(session, "shard").values()))
         lab.stop()
         return anonymous(lab)
