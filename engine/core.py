@@ -41,10 +41,8 @@ class Core:
         self.dir: StateDir = lab.state
         self.blobs = Blobs(self.dir.blobs)
         self._git = ThreadPoolExecutor(1, thread_name_prefix="git")
-        identity, branches = (
-            self._git.submit(repo.identity),
-            self._git.submit(repo.branches, "exp/"),
-        )  # both mostly wait
+        identity = self._git.submit(repo.identity)  # both mostly wait, while the ledger is read
+        branches = self._git.submit(repo.branches, "exp/")
         self.state = State()
         self.ledger = Ledger(self.dir.ledger, each=partial(fold_one, self.state))
         self.repo = repo
