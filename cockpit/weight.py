@@ -5,10 +5,13 @@ from __future__ import annotations
 from engine.judge.words import ratio
 from engine.types import VerdictRow
 
+_FAR = 10_000
+
 
 def short_weight(verdict: VerdictRow | None) -> str:
-    """`31/20`, for a column."""
+    """`31/20`, for a column; `>9999/20` for what is far beyond any bar."""
     if verdict is None or (evidence := verdict.get("evidence")) is None:
         return ""
     bar = verdict.get("bar")
-    return f"{ratio(evidence)}/{ratio(bar) if bar is not None else '∞'}"
+    weight = ratio(evidence) if evidence < _FAR else f">{_FAR - 1}"
+    return f"{weight}/{ratio(bar) if bar is not None else '∞'}"
