@@ -22,6 +22,10 @@ MODES = {
 """How a lab judges, in the words of docs/statistics.md."""
 
 
+NAMES = {"tokens": "tokens", "flops": "FLOPs", "time": "time"}
+"""What may be held equal between two runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a pair's two figures come from: rows of `shards`, None where they are gone."""
@@ -88,6 +92,29 @@ def sources(model: ReadModel, row: ExperimentRow) -> list[Source]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class OnBasis:
+    """What an experiment took of one thing over what the trunk did, its effect at equal amounts, whether it is judged by it."""
+
+    basis: str
+    ratio: float
+    effect: float | None
+    judged: bool
+
+
+def on_bases(row: ExperimentRow) -> list[OnBasis]:
+    """The bases on which both sides say their cost; none when they cost the same."""
+    found = row["verdict"].get("bases") if row["verdict"] else None
+    if not found:
+        return []
+    named = {"tokens": found.get("tokens"), "flops": found.get("flops"), "time": found.get("time")}
+    return [
+        OnBasis(NAMES[basis], on["ratio"], on["effect"], basis == found["compare"])
+        for basis, on in named.items()
+        if on is not None
+    ]
+
+
 def explained(model: ReadModel, row: ExperimentRow) -> list[str]:
     """What the numbers mean, in a few sentences."""
     verdict = row["verdict"]
@@ -105,6 +132,12 @@ def explained(model: ReadModel, row: ExperimentRow) -> list[str]:
     if sigma is not None:
         said.append(
             f"Sigma, how far the trunk moves by its seed alone: {f.metric(sigma)} {unit}, from {row['baseline']}."
+        )
+    bases = verdict.get("bases")
+    if bases and (kappa := bases["kappa"]) is not None:
+        said.append(
+            f"It costs other than the trunk: an effect at equal cost is the one measured less kappa ln(cost ratio), with kappa "
+            f"{f.metric(kappa)} {unit}, from the trunk at two lengths."
         )
     shrunk = verdict.get("shrunk")
     if shrunk is not None:

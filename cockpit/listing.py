@@ -61,6 +61,7 @@ def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction:
         "sigma": verdict.get("sigma"),
         "mode": verdict.get("mode"),
         "shrunk": verdict.get("shrunk"),
+        "bases": verdict.get("bases"),
         "minutes": _minutes(shards),
         "state": row["state"],
         "role": row["role"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.types import SMOKE, ExperimentRow, ProposalRow, ShardRow
+from engine.types import HALF, SMOKE, ExperimentRow, ProposalRow, ShardRow
 
 from . import evidence as ev
 from . import format as f
@@ -157,8 +157,8 @@ def broke_at_smoke(model: ReadModel, row: ProposalRow) -> ExperimentRow | None:
 
 
 def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
-    """Without smokes, which say nothing about how well something trains."""
-    return [row for row in rows if not row.get("smoke")]
+    """Without smokes, which say nothing about how well something trains, and the trunk's shorter runs, which end elsewhere."""
+    return [row for row in rows if not row.get("smoke") and row["rung"] != HALF]
 
 
 def main_shard(model: ReadModel, experiment: str) -> str | None:
@@ -248,7 +248,8 @@ def trunk_noise(model: ReadModel) -> str:
     trunk = model.trunk()
     if trunk is None or model.lab is None:
         return "the trunk has no runs yet"
-    scores = [row["metric"] for row in latest_attempts(model.shards_of(trunk["id"])) if row["metric"] is not None]
+    rows = latest_attempts(row for row in model.shards_of(trunk["id"]) if row["rung"] == trunk["rung"])
+    scores = [row["metric"] for row in rows if row["metric"] is not None]
     if not scores:
         return "the trunk has no finished run yet"
     mean = sum(scores) / len(scores)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine import canaries, smoke
+from engine import canaries, lengths, smoke
 from engine import events as e
 from engine.field import OPEN, is_open
 from engine.found import worded
@@ -21,7 +21,7 @@ from engine.lab import Lab
 from engine.racing import RETRIES, facts, first_seeds, judgement, latest, seconds, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
-from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import HALF, SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         for each in (row["id"], row["baseline"])
         for shard in latest(state, each, row["rung"], setup).values()
     )
+    exhausted = exhausted and not lengths.pending(state, lab, row, setup)
     final = said.verdict is not Verdict.UNDECIDED or exhausted
     higher = _next_rung(lab, row["rung"])
     climbs = final and said.verdict is Verdict.SOLID and higher is not None and not row.get("barred")
@@ -192,6 +193,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         shrunk=said.shrunk,
         seconds=seconds(state, row["id"]),
         pairing=said.pairing,
+        bases=said.bases,
     )
     if _is_news(row, event):
         yield event
@@ -233,6 +235,11 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
     if again is not None and (slot := next(free, None)) is not None:
         seed, rung, attempt = again
         yield Launch(state.trunk_arm, seed, rung, attempt, slot, canary=True)
+    for arm, seed, attempt in lengths.wanted(state, lab, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, seed, HALF, attempt, slot)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:

@@ -195,6 +195,10 @@ class ShardMeasured(msgspec.Struct, frozen=True):
     half: float | None
     first_loss: float | None
     data_order: str
+    tokens: float | None = None
+    flops: float | None = None  # a token, forward and backward
+    speed: float | None = None  # median tokens/s
+    parameters: float | None = None
 
 
 class VerdictReached(msgspec.Struct, frozen=True):
@@ -217,6 +221,7 @@ class VerdictReached(msgspec.Struct, frozen=True):
     shrunk: float | None = None
     seconds: float | None = None  # that the experiment's shards ran by then
     pairing: str = ""  # measured class of its pairs: "tight" | "loose"
+    bases: Json | None = None  # where the two sides cost different amounts: `engine.judge.bases`, `Basis.row`
 
 
 class StopIntended(msgspec.Struct, frozen=True):

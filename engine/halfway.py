@@ -19,16 +19,23 @@ WINDOW = 10
 @dataclass(frozen=True, slots=True)
 class Measures:
     """What judging needs of one run beside its result. `steps` is what the run declared, `half` its training loss half-way,
-    None before that or when it is not known; `first_loss` that of the first batch before any update; `data_order` a hash."""
+    None before that or when it is not known; `first_loss` that of the first batch before any update; `data_order` a hash.
+
+    What it cost: `tokens` that it was trained on, `flops` a token (forward and backward), `speed` the median of tokens/s over
+    its steps, `parameters` their number. None for what a run does not say."""
 
     steps: int | None = None
     half: float | None = None
     first_loss: float | None = None
     data_order: str = ""
+    tokens: float | None = None
+    flops: float | None = None
+    speed: float | None = None
+    parameters: float | None = None
 
     @property
     def known(self) -> bool:
-        return self.half is not None or self.first_loss is not None or bool(self.data_order)
+        return self != Measures(self.steps)
 
 
 def measures(

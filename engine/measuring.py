@@ -6,7 +6,10 @@ In the ledger, so that the planner needs no file and a restart comes to the same
 from __future__ import annotations
 
 import asyncio
+import math
+import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 
 from engine import events as e
 from engine.core import Core
@@ -44,25 +47,46 @@ class Measuring:
             await self._measure(shard)
 
     def _wanted(self, row: ShardRow) -> bool:
-        return self.core.lab.judge.mode != "fixed" and not row.get("smoke") and not self.core.ledger.read_only
+        lab = self.core.lab
+        judged = lab.judge.mode != "fixed" or lab.compare != "tokens"
+        return judged and not row.get("smoke") and not self.core.ledger.read_only
 
     async def _measure(self, shard: str) -> None:
         found = await asyncio.to_thread(self._read, shard)
         if found.known and found != self.core.state.measures.get(shard):
-            self.core.record(e.ShardMeasured(shard, found.steps, found.half, found.first_loss, found.data_order))
+            self.core.record(e.ShardMeasured(shard, **asdict(found)))
 
     def _read(self, shard: str) -> Measures:
         summary: dict[str, float | str] = {}
         points: list[tuple[int, float]] = []
-        loss = self.core.lab.metric.loss
+        speeds: list[float] = []
+        loss, speed = self.core.lab.metric.loss, self._names.of(Signal.SPEED)
         for parsed in self._parsed(shard):
             summary |= parsed.summary
             points += [(point.step, point.values[loss]) for point in parsed.points if loss in point.values]
-        steps, first = summary.get("steps"), summary.get(self._names.of(Signal.FIRST_LOSS))
-        order = summary.get(self._names.of(Signal.DATA_ORDER), "")
-        return measures(
+            speeds += [point.values[speed] for point in parsed.points if speed in point.values]
+        steps = _number(summary.get("steps"))
+        found = measures(
             points,
-            int(steps) if isinstance(steps, int | float) and 0 < steps < MOST_STEPS else None,
-            float(first) if isinstance(first, int | float) else None,
-            clean(str(order))[:200],
+            int(steps) if steps is not None and 0 < steps < MOST_STEPS else None,
+            _number(summary.get(self._names.of(Signal.FIRST_LOSS))),
+            clean(str(summary.get(self._names.of(Signal.DATA_ORDER), "")))[:200],
         )
+        counted = summary.get(self._names.of(Signal.TOKENS), summary.get("tokens"))
+        return replace(
+            found,
+            tokens=_amount(counted),
+            flops=_amount(summary.get(self._names.of(Signal.FLOPS))),
+            speed=_amount(statistics.median(speeds)) if speeds else None,
+            parameters=_amount(summary.get(self._names.of(Signal.PARAMETERS))),
+        )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _amount(value: object) -> float | None:
+    """A number above zero that a cost can be reckoned with."""
+    found = _number(value)
+    return found if found is not None and math.isfinite(found) and found > 0 else None

@@ -8,21 +8,26 @@ another. Pure, like the planner that calls it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from types import MappingProxyType
 
 from engine.halfway import Measures, half_gain, pairing_of
+from engine.judge.bases import AT_EQUAL, BASES, COST, Basis, ratios, time_spread
+from engine.judge.kinds import kappa
 from engine.judge.noise import LEAST_CALIBRATION, Pairing, Pool, noise, sigma_so_far
+from engine.judge.pairs import Pair as PairOf
 from engine.judge.pairs import ShardFact, failures, pair, voided
 from engine.judge.policy import MOST_PAIRS, Action, Context, Decision, Mode, Pair, decide, weigh
 from engine.judge.stopping import is_control
 from engine.judge.verdict import Judgement, judge
+from engine.judge.words import Words
 from engine.lab import Lab
+from engine.setups import setup_for
 from engine.state import State
-from engine.types import ExperimentRow, Outcome, ShardRow, ShardState, Verdict
+from engine.types import HALF, Compare, ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 
 VERDICTS: Mapping[Action, Verdict] = {
     "continue": Verdict.UNDECIDED,
@@ -31,6 +36,9 @@ VERDICTS: Mapping[Action, Verdict] = {
     "harmful": Verdict.HARMFUL,
     "broken": Verdict.BROKEN,
 }
+
+HALF_SEEDS = 3
+"""Seeds of the trunk's shorter runs, which say what a longer run is worth."""
 
 RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 """How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
@@ -95,8 +103,11 @@ def _seeds_of(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str)
     context = _context(state, lab, row, rung, setup, trunk, mine)
     if context is None:
         return tuple(order[:1])
+    shift = basis(state, lab, row, rung, setup).shift
+    if shift is None:
+        return tuple(order[: max(1, n)])  # what costs are worth has to be measured before anything is asked for
     ahead = _ahead(state, row, rung, setup, context.sigma)
-    action = weigh(_pairs(trunk, mine, lab, ahead), context).action
+    action = weigh(_pairs(trunk, mine, lab, ahead, shift), context).action
     more = action == "continue"
     return tuple(order[: min(n + more, MOST_PAIRS)])
 
@@ -124,16 +135,21 @@ def judgement(
     known = [failure for failure in failures(trunk, mine) if failure.seed in trunk]
     fixed = lab.judge.mode == "fixed"
     wanted = len(set(lab.seeds) - set(voided(trunk))) if fixed else len(pairs) + len(known)
+    equal = basis(state, lab, row, row["rung"], setup)
+    if equal.shift is None and not known:
+        return _unweighed(equal, len(pairs), lab)
     if fixed or known:
-        return replace(judge(pairs, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
+        level = [replace(each, difference=each.difference - (equal.shift or 0.0)) for each in pairs]
+        said = replace(judge(level, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
+        return _on_basis(said, equal, pairs, lab)
     context = _context(state, lab, row, row["rung"], setup, trunk, mine)
     if context is None:
         return _uncalibrated(trunk, lab, len(pairs))
     ahead = _ahead(state, row, row["rung"], setup, context.sigma)
-    said = decide(_pairs(trunk, mine, lab, ahead), context)
-    if _premature(trunk, lab, said.action):
-        said = replace(said, action="continue", sentence=f"{_progress(trunk, lab)}; {said.sentence}")
-    return _told(said, context)
+    decision = decide(_pairs(trunk, mine, lab, ahead, equal.shift or 0.0), context)
+    if _premature(trunk, lab, decision.action):
+        decision = replace(decision, action="continue", sentence=f"{_progress(trunk, lab)}; {decision.sentence}")
+    return _on_basis(_told(decision, context), equal, pairs, lab)
 
 
 def _premature(trunk: Mapping[int, ShardFact], lab: Lab, action: Action) -> bool:
@@ -164,6 +180,31 @@ def _told(said: Decision, context: Context) -> Judgement:
     )
 
 
+def _on_basis(said: Judgement, equal: Basis, pairs: Sequence[PairOf], lab: Lab) -> Judgement:
+    """The same judgement, saying on which basis it is where the two sides do not cost the same."""
+    measured = math.fsum(each.difference for each in pairs) / len(pairs) if pairs else None
+    shown = equal.row(measured)
+    if shown is None or said.effect is None:
+        return replace(said, bases=shown)
+    if not equal.even(equal.compare):
+        amount = Words(lab.metric.unit).amount(measured or 0.0)
+        ratio = equal.ratios[equal.compare]
+        what = f"this is {AT_EQUAL[equal.compare]}, of which it took {ratio:.3g}x: as measured {amount}"
+        said = replace(said, sentence=f"{said.sentence}; {what}")
+    return replace(said, bases=shown)
+
+
+def _unweighed(equal: Basis, n: int, lab: Lab) -> Judgement:
+    """It costs other than its trunk, and what that is worth is not known yet."""
+    ratio = equal.ratios[equal.compare]
+    sentence = (
+        f"it takes {ratio:.3g}x what the trunk does in {COST[equal.compare]}: waiting for runs of the trunk at another length, "
+        "which say what that is worth"
+    )
+    shown = equal.row(None)
+    return Judgement(Verdict.UNDECIDED, None, None, None, None, n, sentence, mode=lab.judge.mode, bases=shown)
+
+
 def _uncalibrated(trunk: Mapping[int, ShardFact], lab: Lab, n: int) -> Judgement:
     """Nothing can be said yet, or ever: why."""
     losses = _calibration(trunk, lab)
@@ -181,6 +222,41 @@ def _calibration(trunk: Mapping[int, ShardFact], lab: Lab) -> list[float]:
         for seed in first_seeds(lab)
         if (fact := trunk.get(seed)) and fact.counts and fact.metric is not None
     ]
+
+
+def basis(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> Basis:
+    """How an experiment and its trunk compare in cost at a rung, and what that is worth as far as it is known."""
+    arm = str(row["baseline"])
+    trunk = _measures(state, arm, rung, setup)
+    found = ratios(trunk, _measures(state, row["id"], rung, setup))
+    least: dict[Compare, float] = {"time": time_spread(trunk.values())}
+    equal = Basis(lab.compare, found, None, least)
+    if all(equal.even(each) for each in BASES):
+        return equal
+    return replace(equal, kappa=_kappa(state, lab, arm, rung, setup))
+
+
+def half_seeds(lab: Lab) -> tuple[int, ...]:
+    """The seeds that the trunk's shorter runs are on: three of those that it has anyway."""
+    return first_seeds(lab)[:HALF_SEEDS]
+
+
+def _kappa(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | None:
+    """What ln(cost) is worth at a rung, from the trunk there and at the rung below it; below the first lies half of that."""
+    at = lab.climb.index(rung) if rung in lab.climb else -1
+    if at < 0:
+        return None
+    below = lab.climb[at - 1] if at else HALF
+    short = facts(state, arm, below, setup_for(setup, below, lab))
+    long = facts(state, arm, rung, setup)
+    seeds = [seed for seed in half_seeds(lab) if seed in short and seed in long]
+    lengths = float(lab.rung(below).budget), float(lab.rung(rung).budget)
+    both = [(short[seed], long[seed]) for seed in seeds if short[seed].counts and long[seed].counts]
+    if len(both) < len(half_seeds(lab)) or lengths[0] >= lengths[1]:
+        return None
+    sign = 1 if lab.metric.direction == "min" else -1
+    means = [sign * math.fsum(each.metric or 0.0 for each in side) / len(both) for side in zip(*both, strict=True)]
+    return kappa((lengths[0], means[0]), (lengths[1], means[1]))
 
 
 def _measures(state: State, arm: str, rung: str, setup: str) -> dict[int, Measures]:
@@ -204,8 +280,10 @@ def _pairs(
     mine: Mapping[int, ShardFact],
     lab: Lab,
     ahead: Mapping[int, float | None] = MappingProxyType({}),
+    shift: float = 0.0,
 ) -> list[Pair]:
-    """The pairs as the policy takes them: losses, of which lower is better; and those that are still running."""
+    """The pairs as the policy takes them: losses, of which lower is better, the candidate's `shift` higher for what it cost;
+    and those that are still running."""
     sign = 1 if lab.metric.direction == "min" else -1
 
     def loss(fact: ShardFact | None) -> float | None:
@@ -216,7 +294,8 @@ def _pairs(
         outcome = fact.fault or fact.outcome
         if outcome is Outcome.FINISHED and not fact.counts:
             outcome = Outcome.LOST  # finished and never scored: it says nothing, and runs again
-        found.append(Pair(seed, loss(trunk.get(seed)), loss(fact), outcome))
+        mine_there = loss(fact)
+        found.append(Pair(seed, loss(trunk.get(seed)), None if mine_there is None else mine_there + shift, outcome))
     return found + [Pair(seed, loss(trunk.get(seed)), None, None, gain) for seed, gain in ahead.items()]
 
 

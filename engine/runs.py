@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults, smoke
+from engine import campaign, faults
 from engine import events as e
 from engine.core import Core
 from engine.field import OPEN
@@ -25,6 +25,7 @@ from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
 from engine.scoring import read_score, scratch_of
+from engine.setups import setup_for
 from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.outcome import Facts, classify
@@ -34,7 +35,7 @@ from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
 from engine.specs import Specs
 from engine.text import clean
-from engine.types import ExperimentRow, Outcome, Severity, ShardRow, ShardState, Verdict
+from engine.types import HALF, ExperimentRow, Outcome, Severity, ShardRow, ShardState, Verdict
 from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
@@ -101,7 +102,7 @@ class Runs:
                 slot=step.slot,
                 commit=commit,
                 tree=tree,
-                setup=smoke.setup_for(self.setup, step.rung, core.lab),
+                setup=setup_for(self.setup, step.rung, core.lab),
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
                 smoke=step.smoke,
@@ -117,7 +118,7 @@ class Runs:
         if self.specs.refusal is not None or self.shortage is not None:
             return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
-        if intent.setup != smoke.setup_for(self.setup, intent.rung, core.lab):
+        if intent.setup != setup_for(self.setup, intent.rung, core.lab):
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
             return
         try:
@@ -317,7 +318,7 @@ class Runs:
         core, lab = self.core, self.core.lab
         row = core.state.shards[shard]
         arm = core.state.experiments[row["experiment"]]
-        if lab.score is None or row["rung"] not in {rung.name for rung in lab.rungs}:
+        if lab.score is None or row["rung"] not in {HALF, *(rung.name for rung in lab.rungs)}:
             detail = "not scored: cockpit.toml no longer has its rung or a [score] command"
             core.record(e.ShardScored(shard, Outcome.KILLED, detail, None))
             return

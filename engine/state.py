@@ -322,8 +322,7 @@ def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
         names += ["evidence", "bar", "sigma", "mode", "shrunk"]
     if ev.seconds is not None:
         names.append("seconds")
-    if ev.pairing:
-        names.append("pairing")
+    names += [name for name in ("pairing", "bases") if getattr(ev, name)]
     verdict = {name: getattr(ev, name) for name in names}
     verdict["verdict"] = found.worded(ev.verdict, s.experiments[ev.experiment].get("barred"))
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
@@ -455,7 +454,9 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
 
 
 def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
-    s.measures[ev.shard] = Measures(ev.steps, ev.half, ev.first_loss, ev.data_order)
+    s.measures[ev.shard] = Measures(
+        ev.steps, ev.half, ev.first_loss, ev.data_order, ev.tokens, ev.flops, ev.speed, ev.parameters
+    )
 
 
 # --- findings and the engine itself ------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 PROTOCOL = 1
 """Version of the socket protocol (docs/architecture.md). A client with another one is refused with both numbers."""
 
+HALF = "half-length"
+"""Rung of the trunk's runs at half the first rung's budget: see `engine.lengths`."""
+
 SMOKE = "smoke"
 """Name of the rung that `[smoke]` is, of its shards, and of the verdict of an experiment that ended there."""
 
@@ -294,6 +297,23 @@ class ProposalRow(TypedDict):
     deferred: NotRequired[float]  # when it was last put to the end of the queue
 
 
+class OnBasis(TypedDict):
+    """`ratio` is the experiment's cost over the trunk's, `effect` the mean difference at equal cost; None when not known."""
+
+    ratio: float
+    effect: float | None
+
+
+class BasesRow(TypedDict):
+    """The effect of an experiment on each basis on which both sides say their cost; `compare` is the one it is judged on."""
+
+    compare: Compare
+    kappa: float | None  # what ln(cost) is worth, in units of the metric
+    tokens: NotRequired[OnBasis]
+    flops: NotRequired[OnBasis]
+    time: NotRequired[OnBasis]
+
+
 class VerdictRow(TypedDict):
     verdict: str  # Verdict
     rung: str
@@ -309,6 +329,7 @@ class VerdictRow(TypedDict):
     mode: NotRequired[str]  # "fixed" | "fast" | "careful" | "strict"
     shrunk: NotRequired[float | None]  # the gain to expect of it: its posterior mean, in units of the metric
     seconds: NotRequired[float]  # that its shards had run by then
+    bases: NotRequired[BasesRow]  # where it costs other than the trunk in tokens, FLOPs or time
     pairing: NotRequired[str]  # "tight" | "loose": whether both sides share the seed's luck, as measured
 
 

@@ -114,12 +114,15 @@ class Campaign:
             self.write(e.ShardEnded(name, outcome, "what went wrong" if failed else "", 2.0, said="last words"))
         return name
 
-    def intend(self, arm: str, seed: int, rung: str = "screen", slot: int = 0, *, canary: bool = False) -> str:
+    def intend(
+        self, arm: str, seed: int, rung: str = "screen", slot: int = 0, *, canary: bool = False, setup: str = ""
+    ) -> str:
         """A shard is about to be started; returns its id."""
         attempt = 1 + sum(row["seed"] == seed and row["rung"] == rung for row in self.state.shards_of(arm))
         name = f"{arm}.{rung}.s{seed}.a{attempt}"
         commit, tree = str(self.state.experiments[arm]["commit"]), str(self.state.experiments[arm]["tree"])
-        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, self.setup, canary=canary))
+        own = setup or self.setup
+        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, own, canary=canary))
         return name
 
     def start(self, arm: str, seed: int, rung: str = "screen", slot: int = 0, *, canary: bool = False) -> str:

@@ -85,6 +85,27 @@ async def test_enter_opens_the_pairs_as_plot_and_table_with_their_origin(size: t
         await desk.until(lambda: "evidence 0020" not in desk.text and "trunk-1" in desk.text)
 
 
+@SIZES
+async def test_what_costs_more_is_shown_at_equal_tokens_flops_and_time(size: tuple[int, int]) -> None:
+    engine = judged_by_evidence()
+    bases = {
+        "compare": "flops", "kappa": 0.2, "tokens": {"ratio": 1.0, "effect": 0.0126},
+        "flops": {"ratio": 2.018, "effect": -0.1278}, "time": {"ratio": 1.9, "effect": None},
+    }  # fmt: skip
+    engine.change("experiment", "0020", verdict=weighed_verdict(bases=bases))
+    async with sitting(engine, size) as desk:
+        await desk.until(lambda: "0020" in desk.text)
+        await desk.press("j", "enter")
+        await desk.until(lambda: "evidence 0020" in desk.text)
+        await desk.press("tab", "G")
+        await desk.until(lambda: "at equal" in desk.text)
+        rows = [line.split() for line in desk.text.split("\n")]
+        assert any(row[-8:] == ["FLOPs", "2.02x", "−.1278", "the", "verdict", "is", "on", "this"] for row in rows)
+        assert any({"tokens", "1x", "+.0126"} <= set(row) for row in rows)
+        assert any({"time", "1.9x"} <= set(row) for row in rows)
+        assert "less kappa ln(cost ratio), with kappa 0.2000" in " ".join(desk.text.split())
+
+
 async def test_the_page_follows_the_cursor_and_steps_aside_for_a_shard_and_for_the_trunk() -> None:
     async with sitting(judged_by_evidence(), (200, 50)) as desk:
         await desk.until(lambda: "0020" in desk.text)

@@ -46,7 +46,7 @@ class FindingScreen(BriefingScreen):
         self.set_class(on, "findings")
         if on:
             self.remove_class("brief")
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def show_brief(self, on: bool) -> None:
         if on:

@@ -173,7 +173,7 @@ class ReadingScreen(CockpitScreen):
             self.set_class(shown, "asking")
             self.pane = "queue" if self.pane == "asking" else self.pane
             self._fit()
-            self.call_after_refresh(self.sync)
+            self.sync_soon()
         self._show_stream()
 
     def _matches(self, row: ProposalRow) -> bool:

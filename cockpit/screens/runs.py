@@ -306,7 +306,7 @@ class RunsScreen(WeighingScreen):
         self.remove_class("brief", "findings")
         self.close_evidence()
         self.pane = "log" if on else "table"
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def do_mark(self) -> None:
         table = self.table

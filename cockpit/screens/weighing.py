@@ -42,7 +42,7 @@ class WeighingScreen(FindingScreen):
         self.weighing = on
         self.set_class(on and self.has_evidence(), "evidence")
         self.evidence_pane.top = 0
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def show_findings(self, on: bool) -> None:
         if on:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from engine.types import ExperimentRow
 
 from .. import format as f
-from ..evidence import Source, explained, headline, sources
+from ..evidence import OnBasis, Source, explained, headline, on_bases, sources
 from ..model import ReadModel
 from ..summary import glyph, word_of
 from .forest import Mark, forest
@@ -30,6 +30,7 @@ def page(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     if plot:
         lines += [BLANK, *plot]
     lines += [BLANK, *_table(sources(model, row), width), BLANK]
+    lines += _bases(on_bases(row))
     for each in explained(model, row):
         lines += _prose(each, width, "dim")
     return [*lines, BLANK, *_origin(model, row, width)]
@@ -63,6 +64,22 @@ def _table(found: list[Source], width: int) -> list[Line]:
         ]
         lines.append(Line((*spans, (f"  {where}", "faint")) if long else tuple(spans)))
     return lines
+
+
+def _bases(found: list[OnBasis]) -> list[Line]:
+    """What it took of tokens, FLOPs and time, and what its effect is at equal amounts."""
+    if not found:
+        return []
+    lines = [Line(((f"{'at equal':<10}{'it took':>10}{'better by':>11}", "faint"),))]
+    for each in found:
+        colour = "faint" if each.effect is None else "good" if each.effect > 0 else "bad"
+        spans: list[Span] = [
+            (f"{each.basis:<10}{f'{each.ratio:.3g}x':>10}", "text"),
+            (f"{f.signed(each.effect):>11}", colour),
+            ("  the verdict is on this" if each.judged else "", "faint"),
+        ]
+        lines.append(Line(tuple(spans)))
+    return [*lines, BLANK]
 
 
 def _origin(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:

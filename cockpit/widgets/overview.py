@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.types import ExperimentRow, FindingRow, ShardRow, stands
+from engine.types import HALF, ExperimentRow, FindingRow, ShardRow, stands
 
 from .. import format as f
 from ..findings import COLOURS, asleep_words, detectors_words, in_order
@@ -63,6 +63,7 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     for shard in shards:
         if shard["outcome"] not in (None, "finished"):
             name = "smoke" if shard.get("smoke") else f"seed {shard['seed']}"
+            name = f"{HALF} {name}" if shard["rung"] == HALF else name
             text = f"{name} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
             lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
             lines += printed(shard, width)

@@ -54,13 +54,16 @@ CREATE TABLE IF NOT EXISTS readings (
 );
 
 -- role 'trunk' is the trunk at one commit, the arm that experiments are compared with; `barred` are the findings that make a
--- solid verdict read 'barred', `asks` those that are to be acknowledged before sign-off
+-- solid verdict read 'barred', `asks` those that are to be acknowledged before sign-off. Where it costs other than the trunk,
+-- `flops_ratio` and its like are its cost over the trunk's, `effect_flops` and its like the effect at equal cost, `compare` the
+-- one that `effect` is on, and `kappa` what ln(cost) is worth
 CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
     verdict VARCHAR, verdict_rung VARCHAR, effect DOUBLE, lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT,
     sentence VARCHAR, evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE,
-    pairing VARCHAR,
+    pairing VARCHAR, compare VARCHAR, kappa DOUBLE, tokens_ratio DOUBLE, flops_ratio DOUBLE, time_ratio DOUBLE,
+    effect_tokens DOUBLE, effect_flops DOUBLE, effect_time DOUBLE,
     pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
     why VARCHAR, created DOUBLE, barred VARCHAR[], asks VARCHAR[]
 );
@@ -90,7 +93,9 @@ CREATE TABLE IF NOT EXISTS findings (
 CREATE TABLE IF NOT EXISTS verdicts (
     event BIGINT, t DOUBLE, experiment VARCHAR, baseline VARCHAR, rung VARCHAR, verdict VARCHAR, effect DOUBLE,
     lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR,
-    evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE, pairing VARCHAR
+    evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE, pairing VARCHAR,
+    compare VARCHAR, kappa DOUBLE, tokens_ratio DOUBLE, flops_ratio DOUBLE, time_ratio DOUBLE,
+    effect_tokens DOUBLE, effect_flops DOUBLE, effect_time DOUBLE
 );
 
 -- the ledger; `data` is JSON

@@ -69,7 +69,17 @@ class Batch(Protocol):
 def _experiment(row: Mapping[str, Any]) -> Record:
     verdict = row["verdict"] or {}
     flat = {name: verdict.get(name) for name in _VERDICT if name != "rung"}
-    return {**row, **flat, "verdict_rung": verdict.get("rung")}
+    return {**row, **flat, **_bases(verdict.get("bases")), "verdict_rung": verdict.get("rung")}
+
+
+def _bases(found: Mapping[str, Any] | None) -> Record:
+    """Columns of the bases on which an experiment and its trunk do not cost the same."""
+    found = found or {}
+    flat: Record = {"compare": found.get("compare"), "kappa": found.get("kappa")}
+    for basis in ("tokens", "flops", "time"):
+        on = found.get(basis) or {}
+        flat |= {f"{basis}_ratio": on.get("ratio"), f"effect_{basis}": on.get("effect")}
+    return flat
 
 
 def _shard(row: Mapping[str, Any]) -> Record:
@@ -132,7 +142,8 @@ def verdict_record(event: Mapping[str, Any]) -> Record:
     """A `verdict.reached` event for the table `verdicts`."""
     data: Record = storable(event["data"])
     flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
-    return {**flat, "pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
+    more = {"pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
+    return {**flat, **_bases(data.get("bases")), **more}
 
 
 def storable(value: Any) -> Any:

@@ -14,11 +14,12 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from engine.judge.pairs import Failure, Pair
 from engine.judge.student import quantile
 from engine.judge.words import Words, how_many, which
-from engine.types import Verdict, VerdictRow
+from engine.types import BasesRow, Verdict, VerdictRow
 
 LEAST_PAIRS = 3
 
@@ -45,6 +46,7 @@ class Judgement:
     mode: str = "fixed"
     shrunk: float | None = None
     pairing: str = ""
+    bases: dict[str, Any] | None = None
 
     def row(self, rung: str) -> VerdictRow:
         """The verdict at `rung` as the read model shows it."""
@@ -62,6 +64,8 @@ class Judgement:
             row |= {"evidence": self.evidence, "bar": self.bar, "sigma": self.sigma, "mode": self.mode}
             row["shrunk"] = self.shrunk
             row["pairing"] = self.pairing
+        if self.bases:
+            row["bases"] = cast(BasesRow, self.bases)
         return row
 
 
