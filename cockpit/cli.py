@@ -112,6 +112,9 @@ def _propose_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--category", default="systems", help="architecture, optimizer, schedule … (default: systems)")
     sub.add_argument("--mechanism", default="", help="why it should work")
     sub.add_argument("--prediction", default="", help="what will be measured if it does")
+    sub.add_argument(
+        "--claims", default="gain", choices=("gain", "speed", "simplification"), help="what it is judged by"
+    )
     sub.add_argument("--effect", type=float, help="by how much the metric gets better")
 
 

@@ -186,6 +186,7 @@ class Detecting:
             steps=self._steps(row["rung"], runs[trunk["id"]]),
             lower_is_better=self.core.lab.metric.direction == "min",
             category=arm["category"],
+            claims=arm.get("claims", ""),
             held=held,
             spread=spread(theirs) if self.core.lab.score else None,
             source_spread=source_spread(theirs),

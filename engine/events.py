@@ -71,6 +71,7 @@ class ProposalAdded(msgspec.Struct, frozen=True):
     refusal: str | None = None
     detail: str | None = None
     predicted_effect: float | None = None
+    claims: str = ""  # speed, simplification; a gain where it is empty
     origin: str = ""
     change: str = ""
     fingerprint: str = ""

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from engine.halfway import Measures, half_gain, pairing_of
 from engine.judge.bases import AT_EQUAL, BASES, COST, Basis, ratios, time_spread
-from engine.judge.kinds import kappa
+from engine.judge.kinds import MARGIN, Kind, kappa, margin_left
 from engine.judge.noise import LEAST_CALIBRATION, Pairing, Pool, noise, sigma_so_far
 from engine.judge.pairs import Pair as PairOf
 from engine.judge.pairs import ShardFact, failures, pair, voided
@@ -27,7 +27,7 @@ from engine.judge.words import Words
 from engine.lab import Lab
 from engine.setups import setup_for
 from engine.state import State
-from engine.types import HALF, Compare, ExperimentRow, Outcome, ShardRow, ShardState, Verdict
+from engine.types import HALF, Claim, Compare, ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 
 VERDICTS: Mapping[Action, Verdict] = {
     "continue": Verdict.UNDECIDED,
@@ -107,7 +107,8 @@ def _seeds_of(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str)
     if shift is None:
         return tuple(order[: max(1, n)])  # what costs are worth has to be measured before anything is asked for
     ahead = _ahead(state, row, rung, setup, context.sigma)
-    action = weigh(_pairs(trunk, mine, lab, ahead, shift), context).action
+    speeds = _faster(state, row, rung, setup)
+    action = weigh(_pairs(trunk, mine, lab, ahead, shift, speeds), context).action
     more = action == "continue"
     return tuple(order[: min(n + more, MOST_PAIRS)])
 
@@ -139,14 +140,18 @@ def judgement(
     if equal.shift is None and not known:
         return _unweighed(equal, len(pairs), lab)
     if fixed or known:
-        level = [replace(each, difference=each.difference - (equal.shift or 0.0)) for each in pairs]
+        speeds = _faster(state, row, row["rung"], setup)
+        saved = {seed: (equal.kappa or 0.0) * math.log(speed) for seed, speed in speeds.items()}
+        shift = equal.shift or 0.0
+        level = [replace(each, difference=each.difference - shift + saved.get(each.seed, 0.0)) for each in pairs]
         said = replace(judge(level, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
         return _on_basis(said, equal, pairs, lab)
     context = _context(state, lab, row, row["rung"], setup, trunk, mine)
     if context is None:
         return _uncalibrated(trunk, lab, len(pairs))
     ahead = _ahead(state, row, row["rung"], setup, context.sigma)
-    decision = decide(_pairs(trunk, mine, lab, ahead, equal.shift or 0.0), context)
+    speeds = _faster(state, row, row["rung"], setup)
+    decision = decide(_pairs(trunk, mine, lab, ahead, equal.shift or 0.0, speeds), context)
     if _premature(trunk, lab, decision.action):
         decision = replace(decision, action="continue", sentence=f"{_progress(trunk, lab)}; {decision.sentence}")
     return _on_basis(_told(decision, context), equal, pairs, lab)
@@ -186,8 +191,11 @@ def _on_basis(said: Judgement, equal: Basis, pairs: Sequence[PairOf], lab: Lab) 
     shown = equal.row(measured)
     if shown is None or said.effect is None:
         return replace(said, bases=shown)
-    if not equal.even(equal.compare):
-        amount = Words(lab.metric.unit).amount(measured or 0.0)
+    amount = Words(lab.metric.unit).amount(measured or 0.0)
+    if equal.speed and "time" in equal.ratios:
+        what = f"this counts that it took {equal.ratios['time']:.3g}x the time; as measured {amount}"
+        said = replace(said, sentence=f"{said.sentence}; {what}")
+    elif not equal.speed and not equal.even(equal.compare):
         ratio = equal.ratios[equal.compare]
         what = f"this is {AT_EQUAL[equal.compare]}, of which it took {ratio:.3g}x: as measured {amount}"
         said = replace(said, sentence=f"{said.sentence}; {what}")
@@ -196,10 +204,10 @@ def _on_basis(said: Judgement, equal: Basis, pairs: Sequence[PairOf], lab: Lab) 
 
 def _unweighed(equal: Basis, n: int, lab: Lab) -> Judgement:
     """It costs other than its trunk, and what that is worth is not known yet."""
-    ratio = equal.ratios[equal.compare]
+    basis = "time" if equal.speed else equal.compare
     sentence = (
-        f"it takes {ratio:.3g}x what the trunk does in {COST[equal.compare]}: waiting for runs of the trunk at another length, "
-        "which say what that is worth"
+        f"it takes {equal.ratios[basis]:.3g}x what the trunk does in {COST[basis]}: waiting for runs of the trunk at another "
+        "length, which say what that is worth"
     )
     shown = equal.row(None)
     return Judgement(Verdict.UNDECIDED, None, None, None, None, n, sentence, mode=lab.judge.mode, bases=shown)
@@ -230,8 +238,8 @@ def basis(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> 
     trunk = _measures(state, arm, rung, setup)
     found = ratios(trunk, _measures(state, row["id"], rung, setup))
     least: dict[Compare, float] = {"time": time_spread(trunk.values())}
-    equal = Basis(lab.compare, found, None, least)
-    if all(equal.even(each) for each in BASES):
+    equal = Basis(lab.compare, found, None, least, row.get("claims") == Claim.SPEED)
+    if not equal.speed and all(equal.even(each) for each in BASES):
         return equal
     return replace(equal, kappa=_kappa(state, lab, arm, rung, setup))
 
@@ -281,6 +289,7 @@ def _pairs(
     lab: Lab,
     ahead: Mapping[int, float | None] = MappingProxyType({}),
     shift: float = 0.0,
+    speeds: Mapping[int, float] = MappingProxyType({}),
 ) -> list[Pair]:
     """The pairs as the policy takes them: losses, of which lower is better, the candidate's `shift` higher for what it cost;
     and those that are still running."""
@@ -295,8 +304,18 @@ def _pairs(
         if outcome is Outcome.FINISHED and not fact.counts:
             outcome = Outcome.LOST  # finished and never scored: it says nothing, and runs again
         mine_there = loss(fact)
-        found.append(Pair(seed, loss(trunk.get(seed)), None if mine_there is None else mine_there + shift, outcome))
+        shifted = None if mine_there is None else mine_there + shift
+        found.append(Pair(seed, loss(trunk.get(seed)), shifted, outcome, speed=speeds.get(seed, 1.0)))
     return found + [Pair(seed, loss(trunk.get(seed)), None, None, gain) for seed, gain in ahead.items()]
+
+
+def _faster(state: State, row: ExperimentRow, rung: str, setup: str) -> dict[int, float]:
+    """Seed to the experiment's tokens/s over the trunk's, of a change that claims to be faster."""
+    if row.get("claims") != Claim.SPEED:
+        return {}
+    trunk, mine = (_measures(state, arm, rung, setup) for arm in (str(row["baseline"]), row["id"]))
+    both = {seed: (trunk[seed].speed, mine[seed].speed) for seed in trunk.keys() & mine.keys()}
+    return {seed: b / a for seed, (a, b) in both.items() if a and b}
 
 
 def _context(
@@ -322,6 +341,8 @@ def _context(
         [seed for seed, fact in mine.items() if fact.counts and seed in trunk],
     )
     index, keeps, pool = _past(state, row, rung, setup, sigma, alike)
+    equal = basis(state, lab, row, rung, setup)
+    claims: Kind = Claim(row.get("claims", Claim.GAIN)).value
     judged: Mode = mode
     return Context(
         index,
@@ -332,7 +353,11 @@ def _context(
         pool.ss,
         mode=judged,
         category=row["category"],
+        kind=claims,
         control=is_control(lab.name, row["id"]),
+        margin=min(MARGIN, margin_left([MARGIN] * state.simplified)),
+        kappa=equal.kappa or 0.0,
+        speed_spread=equal.least.get("time", 0.0) / 3,
         unit=lab.metric.unit,
     )
 

@@ -20,6 +20,7 @@ from engine.types import (
     Action,
     BriefRow,
     CallRow,
+    Claim,
     ExperimentRow,
     ExperimentState,
     FindingRow,
@@ -62,6 +63,7 @@ class State:
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     _race: Field = field(default_factory=Field, compare=False)
     _moved: dict[str, ExperimentRow] = field(default_factory=dict, compare=False)  # rows that `_race` has yet to take
+    simplified: int = 0  # simplifications that were merged: each has spent of the campaign's budget for margins
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -237,6 +239,7 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
         "co_author",
         "predicted_effect",
         "repairs",
+        "claims",
     ):
         if value := getattr(ev, name):
             row[name] = value
@@ -294,6 +297,8 @@ def _experiment_intended(s: State, n: int, t: float, ev: e.ExperimentIntended) -
         why=None,
         created=t,
     )
+    if claims := proposal.get("claims"):
+        row["claims"] = claims
     s.experiments[ev.experiment] = row
     s.put(row, n)
     s.change(s.proposals, n, ev.proposal, {"experiment": ev.experiment})
@@ -355,7 +360,8 @@ def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
 
 def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
     s.merges.pop(ev.experiment, None)
-    _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+    row = _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+    s.simplified += row.get("claims") == Claim.SIMPLIFICATION
 
 
 def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:

@@ -38,6 +38,14 @@ class Category(StrEnum):
     BUG_FIX = "bug fix"
 
 
+class Claim(StrEnum):
+    """What a proposal claims, declared before it runs: a lower loss, the same loss sooner, or no worse with less code."""
+
+    GAIN = "gain"
+    SPEED = "speed"
+    SIMPLIFICATION = "simplification"
+
+
 class ProposalState(StrEnum):
     """Where a proposal stands. `REFUSED` means that the machine could not apply it; `DECLINED` that a person said no;
     `REVISED` that a person said "yes, but", and another one takes its place."""
@@ -290,6 +298,7 @@ class ProposalRow(TypedDict):
     origin: NotRequired[str]  # a file, a branch, a model
     round: NotRequired[str]  # of asking a model
     predicted_effect: NotRequired[float]  # in the metric's unit; > 0 is better
+    claims: NotRequired[str]  # Claim; a gain where it is left out
     replaces: NotRequired[str]  # the proposal that this one is a revision of
     replaced_by: NotRequired[str]
     co_author: NotRequired[str]  # the person who edited it
@@ -363,6 +372,7 @@ class ExperimentRow(TypedDict):
     created: float
     barred: NotRequired[list[str]]  # findings that bar a keep, and that nobody has acknowledged (or may)
     asks: NotRequired[list[str]]  # findings that are to be acknowledged before sign-off, and bar nothing
+    claims: NotRequired[str]  # Claim; a gain where it is left out
 
 
 class ShardRow(TypedDict):

@@ -58,13 +58,23 @@ class Campaign:
         """The commit of the trunk."""
         return str(self.state.experiments[self.state.trunk_arm]["commit"])
 
-    def propose(self, refusal: str | None = None, category: str = "optimizer") -> str:
+    def propose(self, refusal: str | None = None, category: str = "optimizer", claims: str = "") -> str:
         number = len(self.state.proposals) + 1
         name, diff = f"p{number:04d}", None if refusal else f"{number:064x}"
         files = [{"path": "train.py", "added": number, "removed": 1, "status": "M"}]
         self.write(
             e.ProposalAdded(
-                name, f"Idea {number}", "", "", category, "recording", self.trunk, f"{number:064d}", diff, files
+                name,
+                f"Idea {number}",
+                "",
+                "",
+                category,
+                "recording",
+                self.trunk,
+                f"{number:064d}",
+                diff,
+                files,
+                claims=claims,
             )
             if not refusal
             else e.ProposalAdded(

@@ -78,6 +78,7 @@ CATALOGUE = (
     Plant("seed-picked", "wrong-seed", Severity.NEVER),
     Plant("more-steps", "step-budget", Severity.NEVER),
     Plant("more-tokens", "token-budget", Severity.NEVER),
+    Plant("cheap-claim", "compute-claim", Severity.WARNING),
     Plant("one-source", "one-source", Severity.ASKS),
     Plant("unwatched", "silenced", Severity.WARNING),
 )

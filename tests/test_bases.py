@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,11 @@ def race(
     gains: Mapping[str, float],
     costs: Mapping[str, Measures],
     half: float | Outcome = HIGHER,
+    uneven: Sequence[float] = (1.0,),
 ) -> list[Launch]:
     """Carry out plans until nothing is left to do: experiments gain by name and cost by name, and the trunk's shorter runs
-    end `half` above its full ones, or as it says. Returns what was launched."""
+    end `half` above its full ones, or as it says. `uneven` are factors of the speed by seed, alike on both sides. Returns
+    what was launched."""
     ran: list[Launch] = []
     for _ in range(200):
         steps = plan(campaign.state, of, 2)
@@ -66,7 +68,8 @@ def race(
                 campaign.end(step.shard, half)
                 continue
             above = half if step.rung == HALF else -gains.get(step.experiment, 0.0) * (1 + step.seed / 50)
-            said = (found.steps, None, None, "", found.tokens, found.flops, found.speed, found.parameters)
+            speed = (found.speed or 0.0) * uneven[step.seed % len(uneven)]
+            said = (found.steps, None, None, "", found.tokens, found.flops, speed, found.parameters)
             campaign.write(e.ShardMeasured(step.shard, *said))
             campaign.end(step.shard, Outcome.FINISHED, TRUNK[step.seed] + above)
         ran += launches

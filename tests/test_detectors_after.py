@@ -37,6 +37,14 @@ def same_losses(run: Run, other: Run, first: int = STEPS) -> Run:
     return replace(run, series={**run.series, Signal.LOSS: Series(mine.steps, values)})
 
 
+def wider(run: Run) -> Run:
+    """Larger and slower, and as cheap as ever by its own word."""
+    speed = run.series[Signal.SPEED]
+    slow = Series(speed.steps, tuple(value / 1.8 for value in speed.values))
+    facts = {**run.facts, Signal.PARAMETERS: 900_000.0}
+    return replace(run, series={**run.series, Signal.SPEED: slow}, facts=facts)
+
+
 RUN = healthy(0, 5)
 NAME = "one-source"
 PLANTS: list[tuple[str, Severity, Seen]] = [
@@ -66,6 +74,7 @@ PLANTS: list[tuple[str, Severity, Seen]] = [
     ("wrong-seed", NEVER, seen(with_fact(Signal.DATA_ORDER, "order 2"))),
     ("step-budget", NEVER, seen(longer(RUN))),
     ("token-budget", NEVER, seen(with_fact(Signal.TOKENS, 612_352.0))),
+    ("compute-claim", WARNING, seen(wider(RUN))),
     ("one-source", ASKS, seen(replace(RUN, sources={"code": 3.5, "arithmetic": 2.9}))),
     ("silenced", WARNING, seen(replace(RUN, rows=(), facts={Signal.FIRST_LOSS: 5.5, Signal.DATA_ORDER: "order 0"}))),
     ("unpaired", NOTE, seen(with_fact(Signal.FIRST_LOSS, 5.7))),

@@ -89,6 +89,7 @@ class Seen:
     steps: int | None = None
     lower_is_better: bool = True
     category: str = ""
+    claims: str = ""
     spread: float | None = None
     source_spread: Mapping[str, float] = field(default_factory=dict)
     held: frozenset[int] = frozenset()
