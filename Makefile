@@ -37,6 +37,8 @@ VENV_ARGS ?=
 BIN := .venv/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(if $(CONSTRAINTS),-c "$(CONSTRAINTS)")
+# pip compiles what it copies, which an editable install is not; where PYTHONDONTWRITEBYTECODE is set every start would compile anew
+COMPILE := $(PY) -m compileall -q cockpit engine
 
 .PHONY: help demo test check detectors bench proposers clean clean-demo
 
@@ -60,7 +62,7 @@ detectors: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	@set -e; for each in benchmarks/*.py; do \
-	  if [ "$$each" != benchmarks/proposers.py ]; then echo "== $$each"; $(PY) "$$each"; fi; done
+	  case "$$each" in benchmarks/proposers.py|benchmarks/verdicts.py) ;; *) echo "== $$each"; $(PY) "$$each";; esac; done
 
 proposers: .venv/.installed-dev
 	@nice $(PY) benchmarks/proposers.py
@@ -82,11 +84,13 @@ clean:
 .venv/.installed-lab: pyproject.toml $(CONSTRAINTS) | $(PY)
 	@echo "installing the cockpit and what the sample lab needs (torch is large: this takes minutes the first time)"
 	@$(PIP) -e ".[lab,box]"
+	@$(COMPILE)
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(PY)
 	@echo "installing the cockpit, what the sample lab needs, and the tools for tests and checks"
 	@$(PIP) -e ".[lab,box,claude,dev]"
+	@$(COMPILE)
 	@touch .venv/.installed-lab $@
 
 # A version manager's python3.12 may exist and still refuse to run, so each name is asked, not looked for.

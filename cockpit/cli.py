@@ -58,6 +58,9 @@ def build() -> argparse.ArgumentParser:
     read = add("read", "what a second reader found in a proposal's diff; its predictions once you have decided")
     read.add_argument("id")
     read.add_argument("--ask", action="store_true", help="have Claude read it now, with the key of this shell")
+    found = add("findings", "what detectors found in runs, the worst first, and which detectors work in this lab")
+    found.add_argument("id", nargs="?", help="an experiment or a shard; or one finding, to see it whole")
+    found.add_argument("--all", action="store_true", help="notes, and what is acknowledged, too")
     add("rebuild", "make the index anew from ledger, git and metrics files")
     add("verify", "check ledger, decisions, branches, shards and index against one another")
     gc = add("gc", "remove what can be made again or is not to be kept")
@@ -110,6 +113,9 @@ def _propose_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--category", default="systems", help="architecture, optimizer, schedule … (default: systems)")
     sub.add_argument("--mechanism", default="", help="why it should work")
     sub.add_argument("--prediction", default="", help="what will be measured if it does")
+    sub.add_argument(
+        "--claims", default="gain", choices=("gain", "speed", "simplification"), help="what it is judged by"
+    )
     sub.add_argument("--effect", type=float, help="by how much the metric gets better")
 
 
@@ -142,6 +148,9 @@ def _decision_arguments(add: object) -> None:
     stop = add("stop", "stop an experiment or one shard")
     stop.add_argument("id")
     stop.add_argument("--why", default="", help="a reason for the record")
+    ack = add("ack", "acknowledge findings: the experiment may be kept all the same, and why")
+    ack.add_argument("ids", nargs="+", metavar="finding")
+    ack.add_argument("--why", required=True, metavar="REASON", help="why it may be kept; it stands in the ledger")
     sign = add(
         "sign",
         "sign a solid experiment (or, with a reason, a harmless bug fix) off: it is merged into the trunk, a gain once pairs "

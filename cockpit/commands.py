@@ -14,6 +14,7 @@ from typing import Any
 
 from cockpit import listing
 from cockpit.attach import EngineDown, NotALab, Session, attached, is_running, lab_here, state_dir
+from cockpit.findings import asleep_words, detectors_words
 from engine.rpc import RpcError
 from engine.text import clean
 
@@ -109,6 +110,8 @@ def _status(args: argparse.Namespace) -> int:
         f"running   {status['running']} shards, isolation: {status['isolation']}",
         f"waiting   {status['waiting']} for review, proposer: {status['proposer']}",
         f"history   {status['experiments']} experiments, {status['shards']} shards",
+        f"detectors {detectors_words(status['detectors'])}",
+        *[f"          {clean(each)}" for each in asleep_words(status["detectors"])],
         *[f"warning   {clean(each)}" for each in [*status["warnings"], status["config_changed"]] if each],
     ]
     return emit(args, status, "\n".join(lines))
@@ -153,7 +156,7 @@ def _show(args: argparse.Namespace) -> int:
         proposal = args.id if row["kind"] == "proposal" else row.get("proposal")
         if proposal:
             shown = session.call("diff", proposal=proposal)
-            value |= {"since": listing.since_approval(shown), "diff": shown["diff"]}
+            value |= {"since": listing.since_approval(shown), "mix": shown["mix"], "diff": shown["diff"]}
             value["readings"] = [each for each in rows if each["kind"] == "reading" and each["proposal"] == proposal]
         if row["kind"] == "shard":
             value["log"] = session.call("log", shard=args.id)["text"]
@@ -201,12 +204,14 @@ def _rank(args: argparse.Namespace) -> int:
             each["verdict"],
             listing.signed(each["effect"]),
             listing.interval(each["interval"]),
+            listing.weight(each),
             listing.outcomes(each["shards"]),
+            each.get("minutes"),
             each["hypothesis"],
         )
         for place, each in enumerate(ranking["experiments"], 1)
     ]
-    head = ("#", "id", "verdict", "effect", "interval", "shards", "hypothesis")
+    head = ("#", "id", "verdict", "effect", "interval", "E/bar", "shards", "minutes", "hypothesis")
     return emit(args, ranking, listing.table(head, rows, _width()))
 
 
@@ -335,6 +340,13 @@ def _advice(args: argparse.Namespace) -> int:
     return int(getattr(briefs, args.command)(args))
 
 
+def _found(args: argparse.Namespace) -> int:
+    """What detectors found, or a person's word on it."""
+    from cockpit import acknowledging
+
+    return int(getattr(acknowledging, args.command)(args))
+
+
 def _verify(args: argparse.Namespace) -> int:
     root = _root(args)
     if is_running(state_dir(root)):
@@ -395,6 +407,8 @@ COMMANDS: dict[str, Command] = {
     "stop": _stop,
     "sign": _signing,
     "shortlist": _signing,
+    "findings": _found,
+    "ack": _found,
     "rank": _rank,
     "sql": _sql,
     "propose": _propose,

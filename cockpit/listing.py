@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from cockpit.sources import changes
 from engine.text import clean
+from engine.types import VerdictRow
+
+from .weight import short_weight
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -18,8 +22,13 @@ def experiments(rows: Rows) -> dict[str, Any]:
         if row["kind"] == "shard" and not (row.get("smoke") and row["outcome"] in (None, "finished")):
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
+    direction = next((row["direction"] for row in rows if row["kind"] == "lab"), "min")
     listed = {
-        role: [_experiment(row, shards.get(row["id"], [])) for row in found if row["role"] == role]
+        role: [
+            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), direction)
+            for row in found
+            if row["role"] == role
+        ]
         for role in ("experiment", "trunk")
     }
     return {"experiments": listed["experiment"], "trunk": listed["trunk"]}
@@ -27,15 +36,15 @@ def experiments(rows: Rows) -> dict[str, Any]:
 
 def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
     """The listing, best first: solid by effect, then what is not, then what is harmful or broken."""
-    place = {"solid": 0, "undecided": 1, None: 1, "not-solid": 2, "harmful": 3, "broken": 4}
+    place = {"solid": 0, "undecided": 1, None: 1, "barred": 2, "not-solid": 3, "harmful": 4, "broken": 5}
 
     def key(each: Mapping[str, Any]) -> tuple[int, float]:
-        return place.get(each["verdict"], 5), float("inf") if each["effect"] is None else -each["effect"]
+        return place.get(each["verdict"], 6), float("inf") if each["effect"] is None else -each["effect"]
 
     return {**listing, "experiments": sorted(listing["experiments"], key=key)}
 
 
-def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction: str) -> dict[str, Any]:
     verdict = row["verdict"] or {}
     interval = None if verdict.get("lo") is None else [verdict["lo"], verdict["hi"]]
     ordered = sorted(shards, key=lambda shard: (shard["rung"], shard["seed"], shard["attempt"]))
@@ -47,14 +56,30 @@ def _experiment(row: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> 
         "effect": verdict.get("effect"),
         "interval": interval,
         "n": verdict.get("n", 0),
+        "evidence": verdict.get("evidence"),
+        "bar": verdict.get("bar"),
+        "sigma": verdict.get("sigma"),
+        "mode": verdict.get("mode"),
+        "shrunk": verdict.get("shrunk"),
+        "bases": verdict.get("bases"),
+        "minutes": _minutes(shards),
         "state": row["state"],
         "role": row["role"],
         "branch": row["branch"],
         "commit": row["commit"],
         "sentence": verdict.get("sentence"),
         "why": row["why"],
+        "barred": row.get("barred", []),
+        "asks": row.get("asks", []),
+        "sources": changes(shards, baseline, verdict.get("rung", row["rung"]), direction),
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
+
+
+def _minutes(shards: Sequence[Mapping[str, Any]]) -> float:
+    """What the shards took, in minutes."""
+    spans = ((shard["started"], shard["ended"]) for shard in shards)
+    return round(sum(float(b - a) for a, b in spans if a is not None and b is not None) / 60, 4)
 
 
 def _if_smoke(shard: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,20 +121,37 @@ def _cell(value: object) -> str:
 
 
 def experiment_lines(listing: Mapping[str, Any], width: int = 0) -> str:
-    """The listing as a table: id, state, verdict, effect with interval, seeds, hypothesis."""
+    """The listing as a table: id, state, verdict, effect with interval, evidence, seeds, minutes, hypothesis."""
     rows = [
         (
             each["id"],
             each["state"],
-            each["verdict"],
+            _verdict(each),
             signed(each["effect"]),
             interval(each["interval"]),
+            weight(each),
             outcomes(each["shards"]),
+            each["minutes"],
             each["hypothesis"],
         )
         for each in [*listing["trunk"], *listing["experiments"]]
     ]
-    return table(("id", "state", "verdict", "effect", "interval", "shards", "hypothesis"), rows, width)
+    head = ("id", "state", "verdict", "effect", "interval", "E/bar", "shards", "minutes", "hypothesis")
+    return table(head, rows, width)
+
+
+def weight(each: Mapping[str, Any]) -> str | None:
+    """E and its bar, where judging is by evidence."""
+    return short_weight(cast(VerdictRow, each)) or None
+
+
+def _verdict(each: Mapping[str, Any]) -> str | None:
+    """The verdict, with the findings that stand against it."""
+    against = [*each["barred"], *each["asks"]]
+    if not against:
+        return each["verdict"] or None
+    more = f" and {len(against) - 1} more" if len(against) > 1 else ""
+    return f"{each['verdict'] or 'none yet'} ({'' if each['barred'] else 'ack '}{against[0]}{more})"
 
 
 def signed(value: float | None) -> str | None:

@@ -176,6 +176,10 @@ class ReadModel:
     def findings_about(self, *ids: str) -> list[FindingRow]:
         return [row for row in self.findings.values() if row["about"] in ids]
 
+    def findings_of(self, experiment: str) -> list[FindingRow]:
+        """Findings about an experiment and all of its shards, of every attempt."""
+        return self.findings_about(experiment, *self._of.get(experiment, ()))
+
     def waiting(self) -> list[ProposalRow]:
         """Proposals that a person has to decide, oldest first, those that were put off last."""
         rows = (row for row in self.proposals.values() if row["state"] == "waiting")

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cockpit.editing import NotEdited, editor
-from engine.types import Category
+from engine.types import Category, Claim
 
 CLAIM = "HYPOTHESIS.txt"
 OWN = ".cockpit-scratch"  # in it: the files as the trunk has them, and what this directory is about
@@ -36,8 +36,10 @@ category: {category}
 mechanism:
 prediction:
 predicted_effect:
+claims: gain
 
 # category is one of: {categories}
+# claims is one of: {claims}; what it is judged by
 # predicted_effect is a number in the metric's unit, above 0 is better; it may be left out, as may mechanism and prediction.
 """
 
@@ -106,7 +108,7 @@ class ScratchTree:
         """The parameters of the engine's method `submit`. Raises NotEdited."""
         diff, said = self.diff(), self.claim()
         told: dict[str, Any] = {name: said.get(name, "") for name in ("hypothesis", "mechanism", "prediction")}
-        told |= {"diff": diff, "category": said.get("category") or "systems"}
+        told |= {"diff": diff, "category": said.get("category") or "systems", "claims": said.get("claims") or "gain"}
         if effect := said.get("predicted_effect"):
             try:
                 told["predicted_effect"] = float(effect)
@@ -156,7 +158,9 @@ def make(
                 (top / name).write_bytes(data)
         (path / OWN / "base").mkdir(parents=True, exist_ok=True)
         filled = {"parent": copy.parent[:10], "hypothesis": hypothesis, "category": category}
-        (path / CLAIM).write_text(TEMPLATE.format(**filled, categories=", ".join(Category)), "utf-8")
+        (path / CLAIM).write_text(
+            TEMPLATE.format(**filled, categories=", ".join(Category), claims=", ".join(Claim)), "utf-8"
+        )
         about = {"root": str(root), "parent": copy.parent, "ours": where is None}
         (path / OWN / "about.json").write_text(json.dumps(about))
     except OSError as error:

@@ -143,6 +143,7 @@ def _submit(session: Session, args: argparse.Namespace) -> int:
         "mechanism": args.mechanism,
         "prediction": args.prediction,
         "predicted_effect": args.effect,
+        "claims": args.claims,
     }
     if diff and not told["hypothesis"]:
         raise WrongUse("say what the diff is to show: --hypothesis 'one sentence that can be wrong'")

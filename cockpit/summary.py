@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.types import SMOKE, ExperimentRow, PairRow, ProposalRow, ShardRow
+from engine.types import HALF, SMOKE, ExperimentRow, PairRow, ProposalRow, ShardRow
 
+from . import evidence as ev
 from . import format as f
 from .model import ReadModel
 
@@ -14,10 +15,12 @@ SORTS = ("newest", "effect", "id")
 
 GLYPHS: dict[str, tuple[str, str]] = {
     "running": ("●", "run"), "scoring": ("◍", "run"), "queued": ("○", "dim"), "solid": ("✓", "good"),
-    "harmful": ("▼", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"), "undecided": ("?", "dim"),
+    "harmful": ("▼", "bad"), "barred": ("⊘", "bad"), "not-solid": ("–", "dim"), "broken": ("✗", "bad"),
+    "undecided": ("?", "dim"),
     "signed": ("◈", "run"), "vetoed": ("✗", "bad"), "moved": ("→", "dim"), "conflicted": ("✗", "warn"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
+    "ended-early": ("■", "dim"),
 }  # fmt: skip
 """Glyph and colour of a state, verdict or outcome; every one of them is also written as a word."""
 
@@ -51,6 +54,8 @@ class Facts:
     tokens_per_s: float | None
     eta_s: float | None
     trunk: bool = False
+    weight: str = ""  # E and its bar
+    cost_s: float | None = None  # that its shards ran
 
 
 def word_of(row: ExperimentRow) -> str:
@@ -96,6 +101,8 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
         tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
         eta_s=max(etas) if etas else None,
         trunk=row["role"] == "trunk",
+        weight=ev.short_weight(verdict),
+        cost_s=ev.seconds(model.shards_of(row["id"])),
     )
 
 
@@ -109,6 +116,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
     seed = f"fresh {seed}" if row.get("fresh") else seed
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
+    what += " · canary: once more, to see whether the machine has changed" if row.get("canary") else ""
     what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
     if live is not None and live.total:
         what = f"step {live.step} of {live.total} · {what}"
@@ -130,6 +138,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         hi=None,
         tokens_per_s=live.tokens_per_s if live is not None else None,
         eta_s=live.eta_s if live is not None else None,
+        cost_s=ev.seconds([row]),
     )
 
 
@@ -159,8 +168,8 @@ def broke_at_smoke(model: ReadModel, row: ProposalRow) -> ExperimentRow | None:
 
 
 def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
-    """Without smokes, which say nothing about how well something trains."""
-    return [row for row in rows if not row.get("smoke")]
+    """Without smokes, which say nothing about how well something trains, and the trunk's shorter runs, which end elsewhere."""
+    return [row for row in rows if not row.get("smoke") and row["rung"] != HALF]
 
 
 def main_shard(model: ReadModel, experiment: str) -> str | None:
@@ -234,7 +243,9 @@ def past_of_category(model: ReadModel, category: str) -> str:
         verdict = row["verdict"]
         tally[verdict["verdict"] if verdict else ""] = tally.get(verdict["verdict"] if verdict else "", 0) + 1
     words = [
-        f"{tally[name]} {name}" for name in ("solid", "harmful", "not-solid", "broken", "undecided") if name in tally
+        f"{tally[name]} {name}"
+        for name in ("solid", "barred", "harmful", "not-solid", "broken", "undecided")
+        if name in tally
     ]
     if len(rows) > len(judged):
         words.append(f"{len(rows) - len(judged)} without a verdict")
@@ -248,7 +259,8 @@ def trunk_noise(model: ReadModel) -> str:
     trunk = model.trunk()
     if trunk is None or model.lab is None:
         return "the trunk has no runs yet"
-    scores = [row["metric"] for row in latest_attempts(model.shards_of(trunk["id"])) if row["metric"] is not None]
+    rows = latest_attempts(row for row in model.shards_of(trunk["id"]) if row["rung"] == trunk["rung"])
+    scores = [row["metric"] for row in rows if row["metric"] is not None]
     if not scores:
         return "the trunk has no finished run yet"
     mean = sum(scores) / len(scores)

@@ -25,7 +25,7 @@ from engine.repairs import broken
 from engine.reply import Refused
 from engine.repo import RepoError
 from engine.rpc import RpcError
-from engine.types import Action, Category, ProposalState
+from engine.types import Action, Category, Claim, ProposalState
 
 MOST = 50
 TREE_PAGE = 300_000  # bytes of files in one message
@@ -149,6 +149,7 @@ class AskingMethods:
         mechanism: str = "",
         prediction: str = "",
         predicted_effect: float | None = None,
+        claims: Claim = Claim.GAIN,
         by: Literal["human"] = "human",
         request_id: str = "",
     ) -> dict[str, Any]:
@@ -163,7 +164,8 @@ class AskingMethods:
                 hypothesis = hypothesis or subject
             if not hypothesis.strip():
                 raise RpcError(rpc.INVALID_PARAMS, "a proposal needs a hypothesis: one sentence that can be wrong")
-            header = Header(hypothesis, category, mechanism or "not given", prediction or "not given", predicted_effect)
+            said = mechanism or "not given", prediction or "not given"
+            header = Header(hypothesis, category, *said, predicted_effect, claims)
             before, after = await self.core.git(patched, diff, lambda path: self.core.repo.read(parent, path))
             text = await asyncio.to_thread(as_reply, header, before, after)
         except (PatchError, Unwritable, Refused) as error:

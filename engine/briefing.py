@@ -18,6 +18,7 @@ from engine.asking import Asking
 from engine.core import Core, policy
 from engine.desk import EngineDesk
 from engine.errands import Errands
+from engine.field import OPEN
 from engine.history.database import StoreError
 from engine.lab import Lab
 from engine.proposers.brief import Claim, Parsed, brief_request, parse_brief
@@ -26,7 +27,6 @@ from engine.proposers.past import five
 from engine.proposers.single import single
 from engine.proposers.stream import Failed
 from engine.proposers.talk import Answer
-from engine.racing import OPEN
 from engine.resources import shipped
 from engine.rpc import NOT_NOW, RpcError
 from engine.state import State

@@ -12,14 +12,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine import confirming, smoke
+from engine import canaries, confirming, lengths, smoke
 from engine import events as e
+from engine.field import OPEN, is_open
+from engine.found import worded
 from engine.judge.pairs import pair, voided
 from engine.lab import Lab
-from engine.racing import OPEN, facts, first_seeds, is_open, judgement, latest, runs_again, seeds_wanted
+from engine.racing import facts, first_seeds, judgement, latest, runs_again, seconds, seeds_wanted
 from engine.smoke import Stand
 from engine.state import State
-from engine.types import SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import HALF, SMOKE, ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Launch:
     slot: int
     smoke: bool = False
     fresh: bool = False
+    canary: bool = False
 
     @property
     def shard(self) -> str:
@@ -48,9 +51,9 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached."""
+    """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached, a finding."""
 
-    event: e.VerdictReached | e.RungReached | e.HeadlineReached | e.SignWithdrawn
+    event: e.VerdictReached | e.RungReached | e.FindingNoted | e.HeadlineReached | e.SignWithdrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +90,18 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     shards of the present `setup` count."""
     setup = setup_of(lab) if setup is None else setup
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
+    steps += [Record(event) for event in canaries.findings(state, lab, setup)]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
     steps += [Record(event) for event in confirming.evidence(state, lab, setup, ready=launching)]
-    steps += [Cancel(shard) for shard in state.live if _pointless(state, shard)]
+    steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
     return steps
 
 
-def _pointless(state: State, shard: str) -> bool:
+def pointless(state: State, shard: str) -> bool:
+    """Whether a shard can no longer change anything: its experiment is decided, or stopped."""
     row = state.experiments[state.shards[shard]["experiment"]]
     if state.shards[shard].get("fresh"):
         return not confirming.wants(state, shard)
@@ -143,7 +148,7 @@ def _placed(state: State, lab: Lab) -> list[ExperimentRow]:
 
 
 def _open(state: State) -> list[ExperimentRow]:
-    return [row for row in state.experiments.values() if row["role"] == "experiment" and is_open(row)]
+    return [state.experiments[name] for name in state.race.racing()]
 
 
 # --- evidence ----------------------------------------------------------------------------------------------------------
@@ -159,9 +164,9 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
             yield early
         return
     theirs, mine = (facts(state, arm, row["rung"], setup) for arm in (row["baseline"], row["id"]))
-    if not mine:
-        return
     said = judgement(state, lab, row, setup, theirs, mine)
+    if not mine and said.verdict is Verdict.UNDECIDED:
+        return  # before any result only a run that is far behind half-way says something
     pairs = pair(theirs, mine, lab.metric.direction)
     exhausted = not any(_wanted(state, lab, each, row["rung"], setup) for each in (row["id"], row["baseline"]))
     exhausted = exhausted and not any(
@@ -169,9 +174,10 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         for each in (row["id"], row["baseline"])
         for shard in latest(state, each, row["rung"], setup).values()
     )
+    exhausted = exhausted and not lengths.pending(state, lab, row, setup)
     final = said.verdict is not Verdict.UNDECIDED or exhausted
     higher = _next_rung(lab, row["rung"])
-    climbs = final and said.verdict is Verdict.SOLID and higher is not None
+    climbs = final and said.verdict is Verdict.SOLID and higher is not None and not row.get("barred")
     event = e.VerdictReached(
         experiment=row["id"],
         rung=row["rung"],
@@ -189,6 +195,10 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
         bar=said.bar,
         sigma=said.sigma,
         mode=said.mode,
+        shrunk=said.shrunk,
+        seconds=seconds(state, row["id"]),
+        pairing=said.pairing,
+        bases=said.bases,
     )
     if _is_news(row, event):
         yield event
@@ -199,7 +209,7 @@ def evidence(state: State, lab: Lab, row: ExperimentRow, setup: str) -> Iterator
 def _is_news(row: ExperimentRow, event: e.VerdictReached) -> bool:
     """Whether a verdict differs from the one on record, or ends what is still open."""
     old = row["verdict"]
-    same = old is not None and (old["verdict"], old["rung"], old["n"], old["sentence"]) == (
+    same = old is not None and (worded(old["verdict"], None), old["rung"], old["n"], old["sentence"]) == (
         event.verdict,
         event.rung,
         event.n,
@@ -231,6 +241,15 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, seed, rung, attempt, slot, fresh=True)
+    again = canaries.due(state, lab, setup)
+    if again is not None and (slot := next(free, None)) is not None:
+        seed, rung, attempt = again
+        yield Launch(state.trunk_arm, seed, rung, attempt, slot, canary=True)
+    for arm, seed, attempt in lengths.wanted(state, lab, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, seed, HALF, attempt, slot)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:
@@ -287,11 +306,12 @@ def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tup
     if row["role"] == "experiment" and any(_own_fault(shard) for seed, shard in shards.items() if seed not in dead):
         return []
     everyone = [shard for shard in state.shards_of(arm) if shard["rung"] == rung]
+    counted = [shard for shard in everyone if shard["id"] not in state.set_aside]
     found = []
     for place, seed in enumerate(seeds_wanted(state, lab, arm, rung, setup)):
         shard = shards.get(seed)
         tries = sum(each["seed"] == seed for each in everyone)
-        if seed not in dead and (shard is None or runs_again(state, shard, everyone, setup)):
+        if seed not in dead and (shard is None or runs_again(state, shard, counted, setup)):
             found.append((place, seed, tries + 1))
     return found
 

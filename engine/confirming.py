@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine import events as e
+from engine.found import open_findings
 from engine.judge.fresh import FEWEST, MOST, Headline, fresh_seeds, headline
 from engine.judge.pairs import Pair, failures, pair, voided
 from engine.judge.words import Words
@@ -17,18 +18,18 @@ from engine.lab import Lab
 from engine.racing import facts, latest, runs_again
 from engine.shortlist import noise_of
 from engine.state import State
-from engine.types import ExperimentRow, ShardRow, ShardState, Verdict
+from engine.types import Claim, ExperimentRow, Severity, ShardRow, ShardState, Verdict
 
 RESERVED = 2 * MOST
 """Seeds set aside for one signature: more than the pairs that it can need, since the trunk may fail on some."""
 
-BARS = "bars a keep"
-"""Severity of a finding that no gain makes up for."""
-
 
 def wanted_for(lab: Lab, row: ExperimentRow) -> bool:
-    """Whether signing this experiment runs fresh pairs first: a gain has to be borne out, a harmless change claims none."""
-    return lab.judge.fresh and row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
+    """Whether signing this experiment runs fresh pairs first: a gain has to be borne out; a harmless change, speed and less
+    code claim none."""
+    claims_gain = row.get("claims", Claim.GAIN) == Claim.GAIN
+    verdict = row["verdict"]
+    return lab.judge.fresh and claims_gain and verdict is not None and verdict["verdict"] == Verdict.SOLID
 
 
 def seeds_for(state: State, lab: Lab, experiment: str) -> list[int]:
@@ -88,7 +89,8 @@ def _missing(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> Iterat
 
 
 def _again(state: State, shard: ShardRow, setup: str) -> bool:
-    return runs_again(state, shard, state.shards_of(shard["experiment"]), setup)
+    counted = [each for each in state.shards_of(shard["experiment"]) if each["id"] not in state.set_aside]
+    return runs_again(state, shard, counted, setup)
 
 
 def _seeds_now(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> list[int]:
@@ -133,12 +135,10 @@ def _said(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> tuple[Hea
 
 
 def _bars(state: State, sign: e.SignIntended) -> str:
-    """The sentence of a finding that bars a keep and was not there to be read when the experiment was signed; or nothing."""
-    about = {sign.experiment, *state.of_experiment.get(sign.experiment, ())}
-    for row in state.rows.values():
-        if row["kind"] != "finding" or row["severity"] != BARS or row["about"] not in about:
-            continue
-        if row["id"] not in sign.findings:
+    """The sentence of a finding that nobody can acknowledge, made since the experiment was signed; or nothing. What a person
+    may acknowledge is no veto: the merge asks for it."""
+    for row in open_findings(state, sign.experiment):
+        if row["severity"] == Severity.NEVER:
             return f"{row['id']}, found since it was signed: {row['sentence']}"
     return ""
 

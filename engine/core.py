@@ -40,6 +40,9 @@ class Core:
         self.lab = lab
         self.dir: StateDir = lab.state
         self.blobs = Blobs(self.dir.blobs)
+        self._git = ThreadPoolExecutor(1, thread_name_prefix="git")
+        identity = self._git.submit(repo.identity)  # both mostly wait, while the ledger is read
+        branches = self._git.submit(repo.branches, "exp/")
         self.state = State()
         self.ledger = Ledger(self.dir.ledger, each=partial(fold_one, self.state))
         self.repo = repo
@@ -48,9 +51,8 @@ class Core:
         self.warnings: list[str] = []
         self.damaged = False  # the index was lost while running and is to be rebuilt
         self.phase = "starting"
-        self.identity = repo.identity()
-        self.first_free = 1 + max((number_of(name) for name in repo.branches("exp/")), default=0)
-        self._git = ThreadPoolExecutor(1, thread_name_prefix="git")
+        self.identity = identity.result()
+        self.first_free = 1 + max((number_of(name) for name in branches.result()), default=0)
         self._index = ThreadPoolExecutor(1, thread_name_prefix="index")
         self.listeners: list[Callable[[], None]] = []
 

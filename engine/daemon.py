@@ -32,6 +32,7 @@ from engine.indexer import Indexer
 from engine.lab import Lab, LabError, load
 from engine.ledger import LedgerError
 from engine.live import Live
+from engine.measuring import Measuring
 from engine.methods import Methods
 from engine.opening import boot_id
 from engine.paths import StateDir
@@ -134,6 +135,7 @@ class Engine:
         self.indexer = Indexer(self.core, self.tailer, self.live, self.runs.metrics_file, self.runs.parser)
         self.runs.indexer = self.indexer
         self.runs.detecting = Detecting(self.core, self.live, self.runs.parsed, self.runs.held_text)
+        self.runs.measuring = Measuring(self.core, self.live, self.runs.parsed)
         self.indexer.watcher = self.runs.detect
         console = Console(state.history, state.root / "sql", self._checkpoint)
         self.console = console

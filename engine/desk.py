@@ -181,7 +181,9 @@ def spent(core: Core, at: float) -> Spent:
     """What the budget has gone to, as of the time `at`, with all that is in flight."""
     state, since = core.state, midnight(at)
     lab = core.lab
-    timeouts = {rung.name: rung.timeout_s for rung in (*lab.rungs, *([lab.smoke] if lab.smoke else []))}
+    timeouts = {
+        rung.name: rung.timeout_s for rung in (*lab.rungs, lab.half_length(), *([lab.smoke] if lab.smoke else []))
+    }
     today, total = dollars(state.calls.values(), since)
     shards = minutes(state.shards.values(), state.experiments, len(core.lab.seeds), timeouts, at, since)
     return Spent(today, total, *shards)

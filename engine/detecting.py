@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from engine import events as e
 from engine.core import Core
 from engine.files import read_regular
+from engine.found import next_finding
 from engine.history.tables import Batch
+from engine.judge.noise import LEAST_CALIBRATION
 from engine.judge.referee import ScoreError, read_text
 from engine.live import Live
+from engine.racing import first_seeds, latest
 from engine.text import clean
 from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow
 from engine.watch.detectors.evidence import Declared, Run, Seen, read_run
 from engine.watch.detectors.finding import Finding, Severity
-from engine.watch.detectors.registry import LiveWatch, judge
+from engine.watch.detectors.registry import LiveWatch, active, asleep, judge
 from engine.watch.detectors.settings import configure
 from engine.watch.detectors.signals import Signal
 from engine.watch.detectors.sketch import passages, read_rows
+from engine.watch.detectors.trunk import scored, source_spread, spread
 from engine.watch.parse import Parsed, Point
 
 log = logging.getLogger("engine")
@@ -86,7 +91,7 @@ class Detecting:
         """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, since a
         step or two say nothing."""
         row = self.core.state.shards[shard]
-        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE:
+        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE or shard in self.core.state.set_aside:
             return
         arm = self.core.state.experiments[row["experiment"]]
         if arm["role"] == "experiment":
@@ -94,23 +99,78 @@ class Detecting:
             if trunk is not None:
                 await self._examine_pair(arm, row, trunk)
             return
-        for other in list(self.core.state.experiments.values()):
-            mine = self._finished(other["id"], row) if other["baseline"] == arm["id"] else None
+        against = [each for each in self.core.state.experiments.values() if each["baseline"] == arm["id"]]
+        for other in against:
+            mine = self._finished(other["id"], row)
             if mine is not None:
                 await self._examine_pair(other, mine, row)
+        self._look_at_scores(against, row)
+        await self._say_who_is_awake(row)
 
     def _finished(self, arm: str | None, like: ShardRow) -> ShardRow | None:
-        """The finished shard of an arm with the seed and rung of another one."""
-        if arm is None:
-            return None
-        for row in self.core.state.shards_of(arm):
-            if row["outcome"] == Outcome.FINISHED and (row["seed"], row["rung"]) == (like["seed"], like["rung"]):
-                return row
-        return None
+        """The finished shard of an arm with the seed, rung and setup of another one."""
+        found = self._all_finished(arm, like) if arm is not None else []
+        return next((row for row in found if row["seed"] == like["seed"]), None)
+
+    def _first(self, trunk: str, like: ShardRow) -> Run | None:
+        """The scores of the campaign's first trunk on the seed of a shard, when the present trunk is another."""
+        first = next((each["id"] for each in self.core.state.experiments.values() if each["role"] == "trunk"), trunk)
+        row = self._finished(first, like) if first != trunk and self.core.lab.score else None
+        return None if row is None else scored(row)
+
+    def _look_at_scores(self, arms: Iterable[ExperimentRow], trunk: ShardRow) -> None:
+        """One more run of the trunk has ended: how far scores move by the seed alone may be known only now."""
+        if self.core.lab.score is None:
+            return
+        theirs = {row["seed"]: row for row in self._all_finished(trunk["experiment"], trunk)}
+        known, by_source = spread(theirs.values()), source_spread(list(theirs.values()))
+        by_score = [each for each in self._detectors.all if Signal.SPREAD in each.needs]
+        runs = ((each["category"], row) for each in arms for row in self._all_finished(each["id"], trunk))
+        for category, row in runs:
+            if row["seed"] not in theirs:
+                continue
+            seen = Seen(
+                scored(row),
+                trunk=scored(theirs[row["seed"]]),
+                lower_is_better=self.core.lab.metric.direction == "min",
+                category=category,
+                spread=known,
+                source_spread=by_source,
+                first=self._first(trunk["experiment"], row),
+            )
+            self._note(row["id"], judge(seen, by_score), once=True)
+
+    async def _say_who_is_awake(self, trunk: ShardRow) -> None:
+        """Record which detectors work in this lab, by what a run of the trunk has, when that is news."""
+        core = self.core
+        try:
+            run = await asyncio.to_thread(self._run, trunk)
+        except (OSError, ValueError) as error:
+            log.warning("what %s reports is not known: %s", trunk["id"], error)
+            return
+        calibrated = core.lab.score is not None and len(first_seeds(core.lab)) >= LEAST_CALIBRATION
+        has = {
+            Signal.TRUNK: True,
+            Signal.TREE: True,  # a shard whose tree was changed has not finished, but failed
+            Signal.SIBLINGS: len(first_seeds(core.lab)) > 1,
+            Signal.BUDGET: self._steps(trunk["rung"], run) is not None,
+            Signal.SPREAD: calibrated,
+            Signal.SOURCE_SPREAD: calibrated and bool(run.sources),
+            Signal.HELD: self._held_text() is not None,
+        }
+        signals = run.signals | {signal for signal, there in has.items() if there}
+        awake = [each.name for each in active(signals, self._detectors.all)]
+        others = [
+            {"detector": each.detector.name, "missing": [signal.value for signal in each.missing]}
+            for each in asleep(signals, self._detectors.all)
+        ]
+        known = core.state.lab.get("detectors") if core.state.lab else None
+        if not core.ledger.read_only and known != {"active": awake, "asleep": others}:
+            core.record(e.DetectorsAwake(awake, others))
 
     async def _examine_pair(self, arm: ExperimentRow, row: ShardRow, trunk: ShardRow) -> None:
-        mine = [each for each in self._all_finished(arm["id"], row["rung"]) if each["id"] != row["id"]]
-        theirs = self._all_finished(str(arm["baseline"]), row["rung"])
+        mine = [each for each in self._all_finished(arm["id"], row) if each["id"] != row["id"]]
+        theirs = self._all_finished(str(arm["baseline"]), row)
         wanted = {each["id"]: each for each in (row, trunk, *mine, *theirs)}
         try:
             runs = {name: await asyncio.to_thread(self._run, each) for name, each in wanted.items()}
@@ -126,13 +186,20 @@ class Detecting:
             steps=self._steps(row["rung"], runs[trunk["id"]]),
             lower_is_better=self.core.lab.metric.direction == "min",
             category=arm["category"],
+            claims=arm.get("claims", ""),
             held=held,
+            spread=spread(theirs) if self.core.lab.score else None,
+            source_spread=source_spread(theirs),
+            first=self._first(str(arm["baseline"]), row),
+            changed=(),  # a shard whose tree was changed has not finished, but failed
         )
-        self._note(row["id"], await asyncio.to_thread(judge, seen, self._detectors.all))
+        self._note(row["id"], await asyncio.to_thread(judge, seen, self._detectors.all), once=True)
 
-    def _all_finished(self, arm: str, rung: str) -> list[ShardRow]:
-        shards = self.core.state.shards_of(arm)
-        return [row for row in shards if row["outcome"] == Outcome.FINISHED and row["rung"] == rung]
+    def _all_finished(self, arm: str, like: ShardRow) -> list[ShardRow]:
+        """The finished shards of an arm at the rung of another one, run and measured as that one was."""
+        state = self.core.state
+        found = latest(state, arm, like["rung"], state.setups[like["id"]])
+        return [row for row in found.values() if row["outcome"] == Outcome.FINISHED]
 
     def _steps(self, rung: str, trunk: Run) -> int | None:
         """The declared number of steps, where the trunk's run shows that the rung's budget is one."""
@@ -161,6 +228,7 @@ class Detecting:
             row["metric"] if lab.score else None,
             row["sources"],
             row["reported"],
+            row.get("evaluated"),
         )
         self._runs[row["id"]] = run
         while len(self._runs) > RUNS_KEPT:
@@ -184,15 +252,20 @@ class Detecting:
 
     # --- writing it down ---
 
-    def _note(self, shard: str, found: Iterable[Finding]) -> None:
-        """Record what is new; an end that was called for while nobody wrote it down is called for again."""
+    def _note(self, shard: str, found: Iterable[Finding], *, once: bool = False) -> None:
+        """Record what is new; with `once`, what is new at its place, since the same may be found again in other numbers. An end
+        that was called for while nobody wrote it down is called for again."""
         core = self.core
         if core.ledger.read_only:
             return
-        for finding in found:
-            sentence = clean(finding.sentence)
-            if (shard, finding.detector, sentence) in core.state.noted:
+        several = [(each, (shard, each.detector, clean(str(each.place)))) for each in found]
+        before = {at for _, at in several if at in core.state.noted_at} if once else set()
+        for finding, at in several:
+            sentence, (_, _, place) = clean(finding.sentence), at
+            if (shard, finding.detector, sentence) in core.state.noted or at in before:
                 continue
-            number = f"f{core.state.counts['finding'] + 1:05d}"
             severity = Severity(finding.severity).value
-            core.record(e.FindingNoted(number, shard, finding.detector, severity, sentence))
+            evidence = {clean(name): float(value) for name, value in finding.evidence.items() if math.isfinite(value)}
+            core.record(
+                e.FindingNoted(next_finding(core.state), shard, finding.detector, severity, sentence, place, evidence)
+            )

@@ -5,6 +5,7 @@ Every check is a line of its own that never raises; checks read, and write nothi
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -43,7 +44,7 @@ def checks(root: Path | None, env: Mapping[str, str]) -> list[Check]:
         out += [Check("lab", "fail", str(each), each.fix) for each in error.problems]
         return out
     out.append(Check("lab", "ok", f"{lab.name}: {len(lab.rungs)} rungs, metric {lab.metric.name}"))
-    for look in (_repository, _code, _interpreter, _seeds, _scoring, _mounts, _slots, _box):
+    for look in (_repository, _code, _interpreter, _seeds, _scoring, _mounts, _slots, _box, _detectors):
         out += look(lab, env)
     out += state_checks(lab.state)
     return out
@@ -173,6 +174,25 @@ def _scoring(lab: Lab, _: Mapping[str, str]) -> Iterator[Check]:
     if lab.score is None:
         fix = "add a [score] command that scores a checkpoint by protected code"
         yield Check("scoring", "warn", "the metric is self-reported: a diff could print any number", fix)
+
+
+def _detectors(lab: Lab, _: Mapping[str, str]) -> Iterator[Check]:
+    """Which failure detectors worked when the trunk last ran, by the ledger, and what the others lack."""
+    last = None
+    try:
+        with lab.state.ledger.open("rb") as file:
+            for line in file:
+                last = line if b'"type":"detectors.awake"' in line[:200] else last
+        known = json.loads(last)["data"] if last else None
+    except (OSError, ValueError, KeyError):
+        known = None
+    if known is None:
+        yield Check("detectors", "ok", "which of them work is known once the trunk has run")
+        return
+    active, asleep = known["active"], known["asleep"]
+    lacks = "; ".join(f"{each['detector']} lacks {', '.join(each['missing'])}" for each in asleep)
+    detail = f"{len(active)} of {len(active) + len(asleep)} are active{'; ' + lacks if lacks else ''}"
+    yield Check("detectors", "ok", clean(detail))
 
 
 def _mounts(lab: Lab, _: Mapping[str, str]) -> Iterator[Check]:

@@ -71,6 +71,7 @@ class ProposalAdded(msgspec.Struct, frozen=True):
     refusal: str | None = None
     detail: str | None = None
     predicted_effect: float | None = None
+    claims: str = ""  # speed, simplification; a gain where it is empty
     origin: str = ""
     change: str = ""
     fingerprint: str = ""
@@ -180,6 +181,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     pattern: str | None = None
     smoke: bool = False  # the very short run before an arm's first full one: never evidence
     fresh: bool = False  # of a pair that a signature asked for: never in the verdict
+    canary: bool = False  # the trunk's first seed once more, to see whether the machine has changed: never evidence
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
@@ -212,6 +214,21 @@ class ShardScored(msgspec.Struct, frozen=True):
     metric: float | None
     sources: dict[str, float] = {}
     by: str = "referee"
+    evaluated: float | None = None  # the referee's value for what the run reports of itself, on the same text
+
+
+class ShardMeasured(msgspec.Struct, frozen=True):
+    """What judging needs of a shard beside its result (`engine.halfway.Measures`); written half-way, and again at its end."""
+
+    shard: str
+    steps: int | None
+    half: float | None
+    first_loss: float | None
+    data_order: str
+    tokens: float | None = None
+    flops: float | None = None  # a token, forward and backward
+    speed: float | None = None  # median tokens/s
+    parameters: float | None = None
 
 
 class VerdictReached(msgspec.Struct, frozen=True):
@@ -231,6 +248,10 @@ class VerdictReached(msgspec.Struct, frozen=True):
     bar: float | None = None
     sigma: float | None = None
     mode: str = "fixed"
+    shrunk: float | None = None
+    seconds: float | None = None  # that the experiment's shards ran by then
+    pairing: str = ""  # measured class of its pairs: "tight" | "loose"
+    bases: Json | None = None  # where the two sides cost different amounts: `engine.judge.bases`, `Basis.row`
 
 
 class StopIntended(msgspec.Struct, frozen=True):
@@ -254,6 +275,25 @@ class FindingNoted(msgspec.Struct, frozen=True):
     rule: str
     severity: str
     sentence: str
+    place: str = ""
+    evidence: dict[str, float] = {}
+
+
+class FindingAcknowledged(msgspec.Struct, frozen=True):
+    """A person knows of a finding, and says why the experiment may be kept all the same. Never a policy's act."""
+
+    finding: str
+    decision: str
+    who: Json
+    why: str
+    request: str
+
+
+class DetectorsAwake(msgspec.Struct, frozen=True):
+    """Which detectors work in this lab, by the signals of the trunk's runs, and what each of the others lacks."""
+
+    active: list[str]
+    asleep: list[Json]
 
 
 class SignIntended(msgspec.Struct, frozen=True):
@@ -484,6 +524,7 @@ TYPES: dict[str, type] = {
     "shard.ended": ShardEnded,
     "score.intended": ScoreIntended,
     "shard.scored": ShardScored,
+    "shard.measured": ShardMeasured,
     "verdict.reached": VerdictReached,
     "stop.intended": StopIntended,
     "stop.done": StopDone,
@@ -491,6 +532,8 @@ TYPES: dict[str, type] = {
     "sign.intended": SignIntended,
     "headline.reached": HeadlineReached,
     "sign.withdrawn": SignWithdrawn,
+    "finding.acknowledged": FindingAcknowledged,
+    "detectors.awake": DetectorsAwake,
     "merge.intended": MergeIntended,
     "merge.done": MergeDone,
     "merge.failed": MergeFailed,

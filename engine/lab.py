@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from engine.money import Budget
 from engine.paths import CONFIG, StateDir
 from engine.proposers.base import Settings
 from engine.templates import fill, names
-from engine.types import Ask, Compare, Direction, Review
+from engine.types import HALF, Ask, Compare, Direction, Review
 
 TRUNK = "cockpit/trunk"
 MAX_CONFIG_BYTES = 1 << 20
@@ -80,7 +80,8 @@ class Prepare:
 class Referee:
     """What the referee asks of a run: `model` is the file that defines load and log_probs, `checkpoint` and `half` are files of
     the run directory, `text` (a template) says which held windows are scored, `rows` of them at a time. What the model says
-    twice must agree within `tolerance` nats."""
+    twice must agree within `tolerance` nats. `report` (a template) says on which windows a run reports of itself; it changes
+    no score, and so stays out of what makes runs comparable."""
 
     model: str
     checkpoint: str
@@ -88,6 +89,7 @@ class Referee:
     text: str
     rows: int
     tolerance: float
+    report: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +230,17 @@ class Lab:
 
     def rung(self, name: str) -> Rung:
         """The rung of that name, the smoke among them. Raises KeyError with the names that exist."""
+        if name == HALF:
+            return self.half_length()
         for rung in (*self.rungs, *([self.smoke] if self.smoke else [])):
             if rung.name == name:
                 return rung
         raise KeyError(f"no rung {name!r}: the lab has {', '.join(each.name for each in self.rungs)}")
+
+    def half_length(self) -> Rung:
+        """The rung at which experiments start, with half its budget."""
+        first = self.rung(self.climb[0])
+        return replace(first, name=HALF, budget=max(1, first.budget // 2))
 
     def interpreter(self) -> str:
         """Absolute path of the lab's Python; symbolic links are kept, since a venv is found through its own link.
@@ -265,7 +274,7 @@ class Lab:
             **{name: str(value) for name, value in at.params.items()},
             "seed": str(seed),
             "budget": str(at.budget),
-            "rung": at.name,
+            "rung": self.climb[0] if at.name == HALF else at.name,
             "run_dir": str(run_dir),
             "metrics": str(metrics or run_dir / "metrics.jsonl"),
             "scores": str(scores or run_dir / "score.json"),

@@ -37,7 +37,7 @@ from engine.money import Budget
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
-from engine.types import SMOKE
+from engine.types import HALF, SMOKE
 from engine.watch.detectors import settings as detectors
 
 SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
@@ -274,6 +274,8 @@ def _rung_problems(config: ConfigFile) -> Iterator[Found]:
         yield from _parameter_problems(("smoke",), config.smoke.model_extra or {}, used)
         if SMOKE in config.rungs:
             yield ("rungs", SMOKE), "is what [smoke] is called", "give the rung another name"
+    if HALF in config.rungs:
+        yield ("rungs", HALF), "is what short runs of the trunk are called", "give the rung another name"
 
 
 def _parameter_problems(table: tuple[str, ...], given: Iterable[str], used: set[str]) -> Iterator[Found]:
@@ -305,6 +307,8 @@ def _templates(config: ConfigFile) -> Iterator[tuple[tuple[str | int, ...], str,
             yield ("score", "command", at), part, SCORE_NAMES
         if config.score.text is not None:
             yield ("score", "text"), config.score.text, TEXT_NAMES
+        if config.score.report is not None:
+            yield ("score", "report"), config.score.report, TEXT_NAMES
 
 
 def _used(config: ConfigFile) -> Iterator[str]:
@@ -445,7 +449,7 @@ def _below(root: Path, text: str) -> Path:
 def _score(table: schema.ScoreTable) -> Score:
     if table.model is None or table.text is None:
         return Score(tuple(table.command or ()), table.timeout)
-    referee = Referee(table.model, table.checkpoint, table.half, table.text, table.rows, table.tolerance)
+    referee = Referee(table.model, table.checkpoint, table.half, table.text, table.rows, table.tolerance, table.report)
     return Score((), table.timeout, referee)
 
 

@@ -232,6 +232,9 @@ class ScoreTable(_Table):
     )
     checkpoint: RunFile = Field("final.safetensors", description="for `model`: the file in `{run_dir}` that is scored")
     half: RunFile | None = Field(None, description="for `model`: the checkpoint half-way, scored where there is one")
+    report: str | None = Field(
+        None, description="for `model`: the file that says on which windows a run reports of itself, to be checked"
+    )
     rows: int = Field(36, ge=1, le=65536, description="for `model`: windows in one question")
     tolerance: float = Field(
         0.001, gt=0, le=0.1, description="for `model`: nats by which two answers about one place may differ"

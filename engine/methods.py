@@ -9,12 +9,14 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 
 from engine import events as e
 from engine import rpc
+from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.conductor import Conductor
@@ -27,6 +29,7 @@ from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.indexer import Indexer
 from engine.lab import LabError, load
+from engine.mix import composition
 from engine.opening import version
 from engine.pricing import price
 from engine.reader import is_closed
@@ -65,8 +68,8 @@ class Methods:
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign price shortlist rank queries sql status verify rebuild gc "
-            "trunk pause resume shutdown"
+            "pull live curve metrics log diff body decide stop sign price shortlist ack rank queries sql status verify "
+            "rebuild gc trunk pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
@@ -141,8 +144,8 @@ class Methods:
             raise RpcError(rpc.UNKNOWN_ID, f"no shard {shard!r}; `cockpit ls` lists them")
 
     async def do_diff(self, proposal: str) -> dict[str, Any]:
-        """The diff that a decision is on, with its hash; the reply that it was drawn from; and `since`, how a repair differs
-        from what had been approved."""
+        """The diff that a decision is on, with its hash; the reply that it was drawn from; `since`, how a repair differs from
+        what had been approved; and `mix`, the shares of a data mix before and after."""
         core = self.core
         row = core.state.proposals.get(proposal)
         if row is None:
@@ -162,6 +165,7 @@ class Methods:
             "parent": row["parent"],
             "source": clean(source[:BODY_BYTES]),
             "since": since,
+            "mix": await core.git(composition, diff, partial(core.repo.read, row["parent"])),
         }
 
     async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:
@@ -233,6 +237,10 @@ class Methods:
         findings = (row for row in state.rows.values() if row["kind"] == "finding")
         return {"experiments": shortlist(state.trunk_arm, state.experiments.values(), state.shards.values(), findings)}
 
+    async def do_ack(self, findings: list[str], request_id: str, why: str = "") -> dict[str, Any]:
+        """Acknowledge findings, with a reason. What is left open of their experiments."""
+        return acknowledge(self.core, findings, why, person(self.core.identity), request_id)
+
     async def do_pause(self, why: str = "") -> dict[str, Any]:
         """Launch nothing until resumed; what runs goes on."""
         self.core.record(e.Paused(person(self.core.identity).to_json(), why.strip()))
@@ -295,6 +303,7 @@ class Methods:
             "proposer": core.lab.proposer.kind,
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),
+            "detectors": core.state.lab and core.state.lab.get("detectors"),
             "warnings": core.warnings,
         }
 

@@ -14,10 +14,10 @@ from engine import events as e
 from engine import faults
 from engine.core import Core, now
 from engine.edits import Refused
+from engine.field import OPEN
 from engine.proposals import Intake, one_line
 from engine.proposers.base import Reply
 from engine.proposers.writing import Header, Unwritable, as_reply
-from engine.racing import OPEN
 from engine.repo import BranchExists, Conflict, EmptyDiff, RepoError
 from engine.state import State
 from engine.types import ExperimentRow, ExperimentState, Verdict

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TypedDict
 
 from engine import confirming
+from engine.field import OPEN
 from engine.judge.fresh import FEWEST, MOST
 from engine.lab import Lab
-from engine.racing import OPEN
 from engine.state import State
 from engine.types import ExperimentRow, ExperimentState, Outcome, Verdict
 

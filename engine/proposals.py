@@ -25,7 +25,7 @@ from engine.proposers.stream import Written
 from engine.repo import BranchExists, EmptyDiff, RepoError
 from engine.risk import risks
 from engine.text import clean
-from engine.types import Category, ProposalState, Refusal, Who
+from engine.types import Category, Claim, ProposalState, Refusal, Who
 
 log = logging.getLogger("engine")
 INBOX_LIMIT = 256 * 1024
@@ -144,6 +144,7 @@ async def draft(core: Core, name: str, reply: Reply, source: str, parent: str) -
         files=[change.to_json() for change in file_changes(before, after)],
         risks=[*risks(before, after, core.lab.most_lines), *neighbours(before, after, keepers)],
         predicted_effect=parsed.predicted_effect,
+        claims="" if parsed.claims is Claim.GAIN else parsed.claims,
         origin=clean(reply.source),
         change=change,
         fingerprint=mark,

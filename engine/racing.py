@@ -8,18 +8,26 @@ another. Pure, like the planner that calls it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
+from types import MappingProxyType
 
-from engine.judge.noise import LEAST_CALIBRATION, Pool, noise, pooled, sigma_so_far
+from engine.halfway import Measures, half_gain, pairing_of
+from engine.judge.bases import AT_EQUAL, BASES, COST, Basis, ratios, time_spread
+from engine.judge.kinds import MARGIN, Kind, kappa, margin_left
+from engine.judge.noise import LEAST_CALIBRATION, Pairing, Pool, noise, sigma_so_far
+from engine.judge.pairs import Pair as PairOf
 from engine.judge.pairs import ShardFact, failures, pair, voided
 from engine.judge.policy import MOST_PAIRS, Action, Context, Decision, Mode, Pair, decide, weigh
 from engine.judge.stopping import is_control
 from engine.judge.verdict import Judgement, judge
+from engine.judge.words import Words
 from engine.lab import Lab
+from engine.setups import setup_for
 from engine.state import State
-from engine.types import ExperimentRow, ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import HALF, Claim, Compare, ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 
 VERDICTS: Mapping[Action, Verdict] = {
     "continue": Verdict.UNDECIDED,
@@ -29,26 +37,23 @@ VERDICTS: Mapping[Action, Verdict] = {
     "broken": Verdict.BROKEN,
 }
 
-
-OPEN = (ExperimentState.QUEUED, ExperimentState.RUNNING)
+HALF_SEEDS = 3
+"""Seeds of the trunk's shorter runs, which say what a longer run is worth."""
 
 RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
 """How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
 
 
-def is_open(row: ExperimentRow) -> bool:
-    """Whether more evidence may still change something: also when all that could be had left it undecided."""
-    verdict = row["verdict"]
-    undecided = verdict is not None and verdict["verdict"] == Verdict.UNDECIDED
-    return row["state"] in OPEN or (row["state"] == ExperimentState.JUDGED and undecided)
-
-
 def latest(state: State, experiment: str, rung: str, setup: str, *, fresh: bool = False) -> dict[int, ShardRow]:
-    """Seed to the last attempt at it, of one experiment, rung and setup: those of the verdict, or of fresh pairs alone."""
+    """Seed to the last attempt at it, of one experiment, rung and setup, without what was set aside: those of the verdict, or
+    of fresh pairs alone."""
     return {
         shard["seed"]: shard
         for shard in state.shards_of(experiment)
-        if shard["rung"] == rung and state.setups[shard["id"]] == setup and bool(shard.get("fresh")) == fresh
+        if shard["rung"] == rung
+        and state.setups[shard["id"]] == setup
+        and bool(shard.get("fresh")) == fresh
+        and shard["id"] not in state.set_aside
     }
 
 
@@ -75,6 +80,12 @@ def runs_again(state: State, shard: ShardRow, everyone: list[ShardRow], setup: s
     return same <= RETRIES.get(outcome, 0)
 
 
+def seconds(state: State, experiment: str) -> float:
+    """How long the shards of an experiment ran so far, added up: what it cost. Those that still run are not counted."""
+    spans = ((shard["started"], shard["ended"]) for shard in state.shards_of(experiment))
+    return sum(max(0.0, ended - started) for started, ended in spans if started is not None and ended is not None)
+
+
 # --- how far to run ----------------------------------------------------------------------------------------------------
 
 
@@ -92,8 +103,8 @@ def seeds_wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> tup
         return _seeds_of(state, lab, row, rung, setup)
     others = (
         each
-        for each in state.experiments.values()
-        if each["baseline"] == arm and each["rung"] == rung and each["role"] == "experiment" and is_open(each)
+        for each in (state.experiments[name] for name in state.race.racing())
+        if each["baseline"] == arm and each["rung"] == rung
     )
     found = [*first_seeds(lab), *(seed for each in others for seed in _seeds_of(state, lab, each, rung, setup))]
     return tuple(dict.fromkeys(found))
@@ -106,10 +117,15 @@ def _seeds_of(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str)
     void = set(voided(trunk))
     n = len(pair(trunk, mine, lab.metric.direction))
     order = [seed for seed in _order(lab, MOST_PAIRS + len(void)) if seed not in void]
-    context = _context(state, lab, row, rung, setup, trunk)
+    context = _context(state, lab, row, rung, setup, trunk, mine)
     if context is None:
         return tuple(order[:1])
-    action = weigh(_pairs(trunk, mine, lab), context).action
+    shift = basis(state, lab, row, rung, setup).shift
+    if shift is None:
+        return tuple(order[: max(1, n)])  # what costs are worth has to be measured before anything is asked for
+    ahead = _ahead(state, row, rung, setup, context.sigma)
+    speeds = _faster(state, row, rung, setup)
+    action = weigh(_pairs(trunk, mine, lab, ahead, shift, speeds), context).action
     more = action == "continue"
     return tuple(order[: min(n + more, MOST_PAIRS)])
 
@@ -137,15 +153,25 @@ def judgement(
     known = [failure for failure in failures(trunk, mine) if failure.seed in trunk]
     fixed = lab.judge.mode == "fixed"
     wanted = len(set(lab.seeds) - set(voided(trunk))) if fixed else len(pairs) + len(known)
+    equal = basis(state, lab, row, row["rung"], setup)
+    if equal.shift is None and not known:
+        return _unweighed(equal, len(pairs), lab)
     if fixed or known:
-        return replace(judge(pairs, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
-    context = _context(state, lab, row, row["rung"], setup, trunk)
+        speeds = _faster(state, row, row["rung"], setup)
+        saved = {seed: (equal.kappa or 0.0) * math.log(speed) for seed, speed in speeds.items()}
+        shift = equal.shift or 0.0
+        level = [replace(each, difference=each.difference - shift + saved.get(each.seed, 0.0)) for each in pairs]
+        said = replace(judge(level, known, wanted, unit=lab.metric.unit), mode=lab.judge.mode)
+        return _on_basis(said, equal, pairs, lab)
+    context = _context(state, lab, row, row["rung"], setup, trunk, mine)
     if context is None:
         return _uncalibrated(trunk, lab, len(pairs))
-    said = decide(_pairs(trunk, mine, lab), context)
-    if _premature(trunk, lab, said.action):
-        said = replace(said, action="continue", sentence=f"{_progress(trunk, lab)}; {said.sentence}")
-    return _told(said, context)
+    ahead = _ahead(state, row, row["rung"], setup, context.sigma)
+    speeds = _faster(state, row, row["rung"], setup)
+    decision = decide(_pairs(trunk, mine, lab, ahead, equal.shift or 0.0, speeds), context)
+    if _premature(trunk, lab, decision.action):
+        decision = replace(decision, action="continue", sentence=f"{_progress(trunk, lab)}; {decision.sentence}")
+    return _on_basis(_told(decision, context), equal, pairs, lab)
 
 
 def _premature(trunk: Mapping[int, ShardFact], lab: Lab, action: Action) -> bool:
@@ -171,7 +197,37 @@ def _told(said: Decision, context: Context) -> Judgement:
         bar=said.bar if math.isfinite(said.bar) else None,
         sigma=said.sigma,
         mode=said.mode,
+        shrunk=said.shrunk if said.n else None,
+        pairing=context.pairing,
     )
+
+
+def _on_basis(said: Judgement, equal: Basis, pairs: Sequence[PairOf], lab: Lab) -> Judgement:
+    """The same judgement, saying on which basis it is where the two sides do not cost the same."""
+    measured = math.fsum(each.difference for each in pairs) / len(pairs) if pairs else None
+    shown = equal.row(measured)
+    if shown is None or said.effect is None:
+        return replace(said, bases=shown)
+    amount = Words(lab.metric.unit).amount(measured or 0.0)
+    if equal.speed and "time" in equal.ratios:
+        what = f"this counts that it took {equal.ratios['time']:.3g}x the time; as measured {amount}"
+        said = replace(said, sentence=f"{said.sentence}; {what}")
+    elif not equal.speed and not equal.even(equal.compare):
+        ratio = equal.ratios[equal.compare]
+        what = f"this is {AT_EQUAL[equal.compare]}, of which it took {ratio:.3g}x: as measured {amount}"
+        said = replace(said, sentence=f"{said.sentence}; {what}")
+    return replace(said, bases=shown)
+
+
+def _unweighed(equal: Basis, n: int, lab: Lab) -> Judgement:
+    """It costs other than its trunk, and what that is worth is not known yet."""
+    basis = "time" if equal.speed else equal.compare
+    sentence = (
+        f"it takes {equal.ratios[basis]:.3g}x what the trunk does in {COST[basis]}: waiting for runs of the trunk at another "
+        "length, which say what that is worth"
+    )
+    shown = equal.row(None)
+    return Judgement(Verdict.UNDECIDED, None, None, None, None, n, sentence, mode=lab.judge.mode, bases=shown)
 
 
 def _uncalibrated(trunk: Mapping[int, ShardFact], lab: Lab, n: int) -> Judgement:
@@ -193,8 +249,67 @@ def _calibration(trunk: Mapping[int, ShardFact], lab: Lab) -> list[float]:
     ]
 
 
-def _pairs(trunk: Mapping[int, ShardFact], mine: Mapping[int, ShardFact], lab: Lab) -> list[Pair]:
-    """The pairs as the policy takes them: losses, of which lower is better."""
+def basis(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> Basis:
+    """How an experiment and its trunk compare in cost at a rung, and what that is worth as far as it is known."""
+    arm = str(row["baseline"])
+    trunk = _measures(state, arm, rung, setup)
+    found = ratios(trunk, _measures(state, row["id"], rung, setup))
+    least: dict[Compare, float] = {"time": time_spread(trunk.values())}
+    equal = Basis(lab.compare, found, None, least, row.get("claims") == Claim.SPEED)
+    if not equal.speed and all(equal.even(each) for each in BASES):
+        return equal
+    return replace(equal, kappa=_kappa(state, lab, arm, rung, setup))
+
+
+def half_seeds(lab: Lab) -> tuple[int, ...]:
+    """The seeds that the trunk's shorter runs are on: three of those that it has anyway."""
+    return first_seeds(lab)[:HALF_SEEDS]
+
+
+def _kappa(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | None:
+    """What ln(cost) is worth at a rung, from the trunk there and at the rung below it; below the first lies half of that."""
+    at = lab.climb.index(rung) if rung in lab.climb else -1
+    if at < 0:
+        return None
+    below = lab.climb[at - 1] if at else HALF
+    short = facts(state, arm, below, setup_for(setup, below, lab))
+    long = facts(state, arm, rung, setup)
+    seeds = [seed for seed in half_seeds(lab) if seed in short and seed in long]
+    lengths = float(lab.rung(below).budget), float(lab.rung(rung).budget)
+    both = [(short[seed], long[seed]) for seed in seeds if short[seed].counts and long[seed].counts]
+    if len(both) < len(half_seeds(lab)) or lengths[0] >= lengths[1]:
+        return None
+    sign = 1 if lab.metric.direction == "min" else -1
+    means = [sign * math.fsum(each.metric or 0.0 for each in side) / len(both) for side in zip(*both, strict=True)]
+    return kappa((lengths[0], means[0]), (lengths[1], means[1]))
+
+
+def _measures(state: State, arm: str, rung: str, setup: str) -> dict[int, Measures]:
+    """Seed to what was measured of its last attempt."""
+    shards = latest(state, arm, rung, setup)
+    return {seed: found for seed, shard in shards.items() if (found := state.measures.get(shard["id"])) is not None}
+
+
+def _ahead(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float) -> dict[int, float | None]:
+    """Seeds of an experiment that are running, and how far each is ahead of the trunk half-way; None when not known."""
+    trunk = _measures(state, str(row["baseline"]), rung, setup)
+    return {
+        seed: half_gain(trunk, state.measures.get(shard["id"]), seed, sigma)
+        for seed, shard in latest(state, row["id"], rung, setup).items()
+        if shard["state"] == ShardState.RUNNING
+    }
+
+
+def _pairs(
+    trunk: Mapping[int, ShardFact],
+    mine: Mapping[int, ShardFact],
+    lab: Lab,
+    ahead: Mapping[int, float | None] = MappingProxyType({}),
+    shift: float = 0.0,
+    speeds: Mapping[int, float] = MappingProxyType({}),
+) -> list[Pair]:
+    """The pairs as the policy takes them: losses, of which lower is better, the candidate's `shift` higher for what it cost;
+    and those that are still running."""
     sign = 1 if lab.metric.direction == "min" else -1
 
     def loss(fact: ShardFact | None) -> float | None:
@@ -205,12 +320,29 @@ def _pairs(trunk: Mapping[int, ShardFact], mine: Mapping[int, ShardFact], lab: L
         outcome = fact.fault or fact.outcome
         if outcome is Outcome.FINISHED and not fact.counts:
             outcome = Outcome.LOST  # finished and never scored: it says nothing, and runs again
-        found.append(Pair(seed, loss(trunk.get(seed)), loss(fact), outcome))
-    return found
+        mine_there = loss(fact)
+        shifted = None if mine_there is None else mine_there + shift
+        found.append(Pair(seed, loss(trunk.get(seed)), shifted, outcome, speed=speeds.get(seed, 1.0)))
+    return found + [Pair(seed, loss(trunk.get(seed)), None, None, gain) for seed, gain in ahead.items()]
+
+
+def _faster(state: State, row: ExperimentRow, rung: str, setup: str) -> dict[int, float]:
+    """Seed to the experiment's tokens/s over the trunk's, of a change that claims to be faster."""
+    if row.get("claims") != Claim.SPEED:
+        return {}
+    trunk, mine = (_measures(state, arm, rung, setup) for arm in (str(row["baseline"]), row["id"]))
+    both = {seed: (trunk[seed].speed, mine[seed].speed) for seed in trunk.keys() & mine.keys()}
+    return {seed: b / a for seed, (a, b) in both.items() if a and b}
 
 
 def _context(
-    state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str, trunk: Mapping[int, ShardFact]
+    state: State,
+    lab: Lab,
+    row: ExperimentRow,
+    rung: str,
+    setup: str,
+    trunk: Mapping[int, ShardFact],
+    mine: Mapping[int, ShardFact],
 ) -> Context | None:
     """What of the campaign the verdict depends on; None while the trunk's noise is not known."""
     losses = _calibration(trunk, lab)
@@ -220,39 +352,41 @@ def _context(
     sigma = sigma_so_far(losses)
     if sigma is None:
         return None
-    index, keeps, pool = _past(state, row, rung, setup, sigma)
+    alike = pairing_of(
+        _measures(state, str(row["baseline"]), rung, setup),
+        _measures(state, row["id"], rung, setup),
+        [seed for seed, fact in mine.items() if fact.counts and seed in trunk],
+    )
+    index, keeps, pool = _past(state, row, rung, setup, sigma, alike)
+    equal = basis(state, lab, row, rung, setup)
+    claims: Kind = Claim(row.get("claims", Claim.GAIN)).value
     judged: Mode = mode
     return Context(
         index,
         keeps,
-        "loose",
+        alike,
         sigma,
         pool.df,
         pool.ss,
         mode=judged,
         category=row["category"],
+        kind=claims,
         control=is_control(lab.name, row["id"]),
+        margin=min(MARGIN, margin_left([MARGIN] * state.simplified)),
+        kappa=equal.kappa or 0.0,
+        speed_spread=equal.least.get("time", 0.0) / 3,
         unit=lab.metric.unit,
     )
 
 
-def _past(state: State, row: ExperimentRow, rung: str, setup: str, sigma: float) -> tuple[int, int, Pool]:
+def _past(
+    state: State, row: ExperimentRow, rung: str, setup: str, sigma: float, alike: Pairing
+) -> tuple[int, int, Pool]:
     """(place among the campaign's experiments, how many of those before it were solid, what all that ended showed of the
-    spread within an experiment at this rung and setup)."""
-    index, keeps, pool, before = 0, 0, Pool(), True
-    for each in state.experiments.values():
-        if each["role"] != "experiment":
-            continue
-        verdict = each["verdict"]
-        index += before and each["state"] != ExperimentState.MOVED  # which goes on as another arm
-        before = before and each["id"] != row["id"]
-        if verdict is None or is_open(each) or each["id"] == row["id"]:
-            continue
-        keeps += before and verdict["verdict"] == Verdict.SOLID
-        if verdict["rung"] == rung and verdict["n"] >= 2 and _ran(state, each["id"], rung, setup):
-            found = [pair["difference"] for pair in each["pairs"]]
-            pool = pooled(pool, [value for value in found if value is not None], sigma)
-    return index, keeps, pool
+    spread within an experiment of this class at this rung and setup)."""
+    index, keeps = state.race.before(row["id"])
+    ran = partial(_ran, state, rung=rung, setup=setup)
+    return index, keeps, state.race.pool(rung, setup, alike, sigma, ran, row["id"])
 
 
 def _ran(state: State, experiment: str, rung: str, setup: str) -> bool:

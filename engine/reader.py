@@ -199,4 +199,5 @@ def claim_of(row: ProposalRow) -> str:
     """What a proposal says of itself, as its reader sees it."""
     effect = row.get("predicted_effect")
     lines = [f"{name}: {row[name]}" for name in ("hypothesis", "category", "mechanism", "prediction")]
+    lines += [f"claims: {row['claims']}"] if row.get("claims") else []
     return "\n".join([*lines, *([] if effect is None else [f"predicted_effect: {effect!r}"])])

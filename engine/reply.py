@@ -8,6 +8,7 @@ A reply is a header and then blocks; prose around them is let be:
       a value goes on in lines that are indented by two spaces
     prediction: val_bpb falls by at least 0.01
     predicted_effect: 0.02
+    claims: gain
 
     train.py
     <<<<<<< SEARCH
@@ -28,7 +29,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.types import Category, Refusal
+from engine.types import Category, Claim, Refusal
 
 MAX_REPLY = 256 * 1024  # bytes
 MAX_VALUE = 4000  # characters of one header value
@@ -64,10 +65,11 @@ class Draft:
     category: Category
     predicted_effect: float | None
     edits: tuple[Edit, ...]
+    claims: Claim = Claim.GAIN
 
 
 _HEADER = re.compile(
-    r"^\s?(?:\*\*)?(hypothesis|category|mechanism|prediction|predicted[_ ]effect)(?:\*\*)?\s*:(?:\*\*)?[ \t]*(.*)$",
+    r"^\s?(?:\*\*)?(hypothesis|category|mechanism|prediction|predicted[_ ]effect|claims)(?:\*\*)?\s*:(?:\*\*)?[ \t]*(.*)$",
     re.I,
 )
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.I)
@@ -94,7 +96,8 @@ def parse(reply: str) -> Draft:
     edits = _blocks(lines)
     if not edits:
         raise Refused(Refusal.NO_BLOCKS, "the reply holds no <<<<<<< SEARCH block, so it changes nothing")
-    return Draft(values["hypothesis"], values["mechanism"], values["prediction"], category, effect, edits)
+    claims = _claims(values.get("claims", ""))
+    return Draft(values["hypothesis"], values["mechanism"], values["prediction"], category, effect, edits, claims)
 
 
 def header_values(lines: Sequence[str]) -> dict[str, str]:
@@ -141,6 +144,14 @@ def _category(value: str) -> Category:
     except ValueError:
         known = ", ".join(Category)
         raise Refused(Refusal.MALFORMED, f"category: {value[:60]!r} is not one of {known}") from None
+
+
+def _claims(value: str) -> Claim:
+    word = value.strip(" `*.").lower()
+    try:
+        return Claim(word or Claim.GAIN)
+    except ValueError:
+        raise Refused(Refusal.MALFORMED, f"claims: {value[:60]!r} is not one of {', '.join(Claim)}") from None
 
 
 def _effect(value: str) -> float | None:

@@ -15,15 +15,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults, smoke
+from engine import campaign, faults
 from engine import events as e
 from engine.core import Core
+from engine.field import OPEN
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
+from engine.found import TREE_CHANGED, next_finding
 from engine.leftovers import defuse
 from engine.live import Live
-from engine.racing import OPEN
 from engine.repo import RepoError
 from engine.scoring import read_score, scratch_of
+from engine.setups import setup_for
 from engine.shards.caches import Caches
 from engine.shards.executor import Executor
 from engine.shards.outcome import Facts, classify
@@ -32,9 +34,8 @@ from engine.shards.room import disk_of, memory_here, shortage
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
 from engine.specs import Specs
-from engine.state import TREE_CHANGED
 from engine.text import clean
-from engine.types import ExperimentState, Outcome, ShardRow, ShardState, Verdict
+from engine.types import HALF, ExperimentRow, ExperimentState, Outcome, Severity, ShardRow, ShardState, Verdict
 from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from engine.detecting import Detecting
     from engine.history.tables import Batch
     from engine.indexer import Indexer
+    from engine.measuring import Measuring
 
 log = logging.getLogger("engine")
 CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"})
@@ -65,6 +67,7 @@ class Runs:
         self.setup = ""  # hash of how shards are run and measured now
         self.indexer: Indexer | None = None
         self.detecting: Detecting | None = None
+        self.measuring: Measuring | None = None
         self._cancelled: set[str] = set()
 
     def look_for_room(self) -> None:
@@ -99,11 +102,12 @@ class Runs:
                 slot=step.slot,
                 commit=commit,
                 tree=tree,
-                setup=smoke.setup_for(self.setup, step.rung, core.lab),
+                setup=setup_for(self.setup, step.rung, core.lab),
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
                 smoke=step.smoke,
                 fresh=step.fresh,
+                canary=step.canary,
             )
         )
         faults.point("launch.intent")
@@ -115,7 +119,7 @@ class Runs:
         if self.specs.refusal is not None or self.shortage is not None:
             return  # it stays intended, for an engine that may, or for when there is room
         intent = core.state.unlaunched[shard]
-        if intent.setup != smoke.setup_for(self.setup, intent.rung, core.lab):
+        if intent.setup != setup_for(self.setup, intent.rung, core.lab):
             core.record(e.ShardEnded(shard, Outcome.KILLED, "never started: the lab's setup changed before it could"))
             return
         try:
@@ -143,8 +147,7 @@ class Runs:
             for shard in core.state.live:
                 same = core.state.experiments[core.state.shards[shard]["experiment"]]["tree"] == tree
                 if same and shard not in core.state.unlaunched and shard not in core.state.tampered:
-                    number = f"f{core.state.counts['finding'] + 1:05d}"
-                    core.record(e.FindingNoted(number, shard, TREE_CHANGED, "bars a keep", sentence))
+                    core.record(e.FindingNoted(next_finding(core.state), shard, TREE_CHANGED, Severity.NEVER, sentence))
         return await core.git(core.repo.export, commit, core.dir.trees)
 
     async def _cache(self, intent: e.ShardIntended) -> Path | None:
@@ -214,11 +217,19 @@ class Runs:
             core.record(e.ShardEnded(shard, Outcome.LOST, detail))
             self._forget(shard)
             return
+        if self.measuring:
+            await self.measuring.ended(shard)
         facts, reported = await asyncio.to_thread(self._facts, shard)
         tail = await asyncio.to_thread(read_tail, run_dir / "output.log")
         outcome, detail = classify(record, tail, facts)
         if outcome is Outcome.KILLED and shard in core.state.condemned:  # by us, for a fault of its own
             outcome, detail = Outcome.DIVERGED, core.state.condemned[shard]
+        if (
+            outcome is Outcome.KILLED
+            and campaign.pointless(core.state, shard)
+            and shard not in core.state.stopped_by_person
+        ):
+            outcome, detail = Outcome.ENDED_EARLY, _decided(core.state.experiments[row["experiment"]])
         outcome, detail = await self._whole(row, outcome, detail)
         counts = outcome is Outcome.FINISHED and not row.get("smoke")  # a smoke only has to come to its end
         if counts and core.lab.score is None and reported is None:
@@ -247,6 +258,8 @@ class Runs:
 
     async def detect(self, batch: Batch) -> None:
         """Show the detectors what a running shard wrote; a shard that cannot recover is ended."""
+        if self.measuring:
+            await self.measuring.feed(batch.shard)
         if self.detecting and await self.detecting.feed(batch):
             await self.cancel(batch.shard)
 
@@ -306,7 +319,7 @@ class Runs:
         core, lab = self.core, self.core.lab
         row = core.state.shards[shard]
         arm = core.state.experiments[row["experiment"]]
-        if lab.score is None or row["rung"] not in {rung.name for rung in lab.rungs}:
+        if lab.score is None or row["rung"] not in {HALF, *(rung.name for rung in lab.rungs)}:
             detail = "not scored: cockpit.toml no longer has its rung or a [score] command"
             core.record(e.ShardScored(shard, Outcome.KILLED, detail, None))
             return
@@ -419,6 +432,13 @@ def _drop(run_dir: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def _decided(row: ExperimentRow) -> str:
+    """Why a run of a decided experiment was ended."""
+    verdict = row["verdict"]
+    why = f"{verdict['verdict']}, {verdict['sentence']}" if verdict else row["state"]
+    return clean(f"ended early, since {row['id']} is decided: {why}")
+
+
 def last_lines(tail: str) -> str:
     """The last lines of a log that say anything, made harmless: what a person, or a model, reads of a smoke that failed."""
     lines = [line.rstrip() for line in clean(tail).splitlines() if line.strip()]
@@ -431,7 +451,7 @@ def keeps_checkpoints(core: Core, experiment: str) -> bool:
     keep, row = core.lab.retain.checkpoints, core.state.experiments[experiment]
     if keep != "unless-refereed":
         return keep == "all"
-    solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
+    solid = row["verdict"] is not None and row["verdict"]["verdict"] in (Verdict.SOLID, Verdict.BARRED)
     return solid or core.lab.score is None or row["role"] == "trunk" or row["state"] in OPEN
 
 

@@ -98,6 +98,7 @@ def _refereed(asked: Referee, place: Place, common: dict[str, Any]) -> ShardSpec
         "checkpoint": str(checkpoint),
         "half": str(half) if half else None,
         "text": lab.fill((asked.text,), place.values)[0],
+        "report": lab.fill((asked.report,), place.values)[0] if asked.report else None,
         "out": place.values["scores"],
         "rows": asked.rows,
         "tolerance": asked.tolerance,
@@ -134,8 +135,10 @@ def read_score(shard: str, run_dir: Path, record: ExitRecord) -> e.ShardScored:
         metric = float(score["metric"])
         scores = {clean(str(name)): float(value) for name, value in dict(score.get("sources", {})).items()}
         sources = {name: value for name, value in scores.items() if math.isfinite(value)}
+        evaluated = float(score["evaluated"]) if score.get("evaluated") is not None else None
     except (ValueError, KeyError, TypeError) as error:
         return e.ShardScored(shard, Outcome.CRASHED, clean(f"the score cannot be read: {error!r}"), None)
     if not math.isfinite(metric):
         return e.ShardScored(shard, Outcome.NONFINITE, "its checkpoint scores as not finite", None)
-    return e.ShardScored(shard, Outcome.FINISHED, "", metric, sources)
+    evaluated = evaluated if evaluated is not None and math.isfinite(evaluated) else None
+    return e.ShardScored(shard, Outcome.FINISHED, "", metric, sources, evaluated=evaluated)

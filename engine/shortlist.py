@@ -47,6 +47,9 @@ def shrunk_gain(row: Mapping[str, Any]) -> float | None:
     verdict = row["verdict"]
     if verdict is None or not verdict["se"] or not verdict["n"]:
         return None
+    said: float | None = verdict.get("shrunk")
+    if said is not None:
+        return said
     found = [pair["difference"] for pair in row["pairs"] if pair["difference"] is not None]
     return shrunk(sample(found), noise_of(verdict))
 

@@ -10,14 +10,16 @@ from typing import Any
 
 from engine import confirming, faults
 from engine import events as e
+from engine.acknowledging import refuse_open
 from engine.core import Core, now
 from engine.decide import next_decision
+from engine.found import experiment_of
 from engine.judge.fresh import FEWEST
 from engine.opening import next_arm
 from engine.proposals import one_line
 from engine.repo import Commit, RepoError
 from engine.rpc import NOT_NOW, STALE, UNKNOWN_ID, RpcError
-from engine.types import SMOKE, Category, ExperimentRow, ExperimentState, Verdict, Who
+from engine.types import SMOKE, Category, ExperimentRow, ExperimentState, Verdict, VerdictRow, Who
 
 
 def sign(
@@ -78,6 +80,11 @@ def merge_confirmed(core: Core) -> None:
             core.record(
                 e.SignWithdrawn(name, f"the trunk moved before it was merged; it was borne out on {row['baseline']}")
             )
+            return
+        try:
+            refuse_open(core.state, name)
+        except RpcError as error:  # found while the fresh pairs ran; they are kept for when it is signed again
+            core.record(e.SignWithdrawn(name, f"{error.message}; then sign it again: its fresh pairs are kept"))
         else:
             core.record(_intent(core, row, was.decision, was.diff, was.who, was.why, was.request))
 
@@ -93,7 +100,7 @@ def _intent(
         theirs=str(row["commit"]),
         when=float(int(now())),
         author=list(core.identity),
-        message=_message(row, Who(**who), why),
+        message=_message(row, Who(**who), why, _acknowledged(core, row["id"])),
         who=who,
         why=why,
         request=request,
@@ -120,6 +127,7 @@ def _may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
         raise RpcError(NOT_NOW, f"{name} was vetoed by its fresh pairs: {row['signoff']['sentence']}")
     if verdict is None or row["state"] != ExperimentState.JUDGED:
         raise RpcError(NOT_NOW, f"{name} is {row['state']}: it has no verdict to sign on")
+    refuse_open(core.state, name)
     if verdict["verdict"] != Verdict.SOLID:
         _may_sign_without_gain(row, why)
     if row["baseline"] != core.state.trunk_arm:
@@ -150,7 +158,19 @@ def _may_sign_without_gain(row: ExperimentRow, why: str) -> None:
         )
 
 
-def _message(row: ExperimentRow, who: Who, why: str) -> str:
+def _acknowledged(core: Core, experiment: str) -> list[str]:
+    """A trailer for every finding of an experiment that a person has acknowledged, with their reason."""
+    said = []
+    for row in core.state.findings.values():
+        word = row.get("acknowledged")
+        if word is not None and experiment_of(core.state, row["about"]) == experiment:
+            said.append(
+                f"Cockpit-Acknowledged: {row['id']} by {one_line(word['who']['name'])}: {one_line(word['why'])}"
+            )
+    return said
+
+
+def _message(row: ExperimentRow, who: Who, why: str, acknowledged: list[str]) -> str:
     verdict = row["verdict"]
     assert verdict is not None
     lines = [
@@ -162,11 +182,19 @@ def _message(row: ExperimentRow, who: Who, why: str) -> str:
         f"Cockpit-Experiment: {row['id']}",
         f"Cockpit-Verdict: {verdict['verdict']}",
         f"Cockpit-Effect: {verdict['effect']!r} [{verdict['lo']!r}, {verdict['hi']!r}] n={verdict['n']} rung={verdict['rung']}",
+        *_evidence(verdict),
         *_headline(row),
+        *acknowledged,
         f"Cockpit-Signed-By: {one_line(who.name)} ({who.os_user}@{who.host})",
         "",
     ]
     return "\n".join(lines)
+
+
+def _evidence(verdict: VerdictRow) -> list[str]:
+    """The trailer of a sequential verdict's evidence; none where a fixed number of seeds decided."""
+    evidence, bar = verdict.get("evidence"), verdict.get("bar")
+    return [] if evidence is None or bar is None else [f"Cockpit-Evidence: E {evidence:.4g} of {bar:.4g}"]
 
 
 def _headline(row: ExperimentRow) -> list[str]:

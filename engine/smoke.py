@@ -6,12 +6,12 @@ trunk passes one too, so that a lab whose smoke cannot work is not taken for a b
 
 from __future__ import annotations
 
-import hashlib
 from enum import StrEnum
 
 from engine import events as e
 from engine.lab import Lab
 from engine.racing import RETRIES
+from engine.setups import setup_for
 from engine.state import State
 from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow, ShardState, Verdict
 
@@ -24,14 +24,6 @@ class Stand(StrEnum):
     RUNNING = "running"
     FAILED = "failed"  # by the arm's own fault
     OUT = "out"  # stopped by a person, or lost or killed too often: nothing is known
-
-
-def setup_for(setup: str, rung: str, lab: Lab) -> str:
-    """The setup of shards at that rung: for a smoke one of its own, so that it is compared with nothing else."""
-    if rung != SMOKE or lab.smoke is None:
-        return setup
-    text = f"{setup} {SMOKE} {lab.smoke.budget} {sorted(lab.smoke.params.items())}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def latest(state: State, lab: Lab, arm: str, setup: str) -> ShardRow | None:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, decided, moved, signed
+from engine import advised, asked, decided, found, moved, signed
 from engine import events as e
 from engine.decided import add_decision
+from engine.field import Field
+from engine.halfway import Measures
 from engine.types import (
     Action,
     BriefRow,
     CallRow,
+    Claim,
     ExperimentRow,
     ExperimentState,
     FindingRow,
@@ -36,10 +39,8 @@ Key = tuple[str, str]
 R = TypeVar("R", bound=Mapping[str, Any])
 Source = Literal["jsonl", "summary", "regex"]
 
-TREE_CHANGED = "run tree changed"
-"""Rule of the finding that a shard's code was changed on disk while it ran."""
-STOP = "stop"
-"""Severity of a finding that ends its shard (`engine.watch.detectors.finding`)."""
+CANARY = "canary"
+"""Rule of the finding that the trunk's first seed, run again, came out elsewhere."""
 
 
 @dataclass
@@ -60,6 +61,9 @@ class State:
     sealed: dict[str, str] = field(default_factory=dict)  # blob that holds a prediction to the reading that made it
     bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
+    _race: Field = field(default_factory=Field, compare=False)
+    _moved: dict[str, ExperimentRow] = field(default_factory=dict, compare=False)  # rows that `_race` has yet to take
+    simplified: int = 0  # simplifications that were merged: each has spent of the campaign's budget for margins
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -85,18 +89,36 @@ class State:
     trunk_start: str | None = None  # the commit that the trunk was to be forked at
     pull: e.PullIntended | None = None  # intended, not done
     pull_error: str | None = None  # why the last one failed
+    findings: dict[str, FindingRow] = field(default_factory=dict)
+    held_up: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to findings that sign-off waits for
     noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
+    noted_at: set[tuple[str, str, str]] = field(default_factory=set)  # the same: about, rule, place
     condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
+    set_aside: set[str] = field(
+        default_factory=set
+    )  # shards that stand in no pair: canaries, and what they have outdated
+    measures: dict[str, Measures] = field(default_factory=dict)  # of shards, as far as judging is sequential
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
     )  # shard to the source of its metrics, pattern
+
+    @property
+    def race(self) -> Field:
+        """Which experiments are open, and what the others showed; brought up to date when it is asked for, so that a ledger
+        is read without looking at every verdict on the way."""
+        for row in self._moved.values():
+            self._race.take(row)
+        self._moved.clear()
+        return self._race
 
     def put(self, row: Row, n: int) -> None:
         """Replace a row; it becomes the last changed one."""
         row["seq"] = n
         key = (row["kind"], row["id"])
         self.rows[key] = row
+        if row["kind"] == "experiment":
+            self._moved[row["id"]] = row
         self.changed.pop(key, None)
         self.changed[key] = n
 
@@ -135,6 +157,7 @@ def _config_loaded(s: State, n: int, t: float, ev: e.ConfigLoaded) -> None:
     s.config = ev.config
     old: Mapping[str, Any] = s.lab or {}
     kept = {"trunk": old.get("trunk", ""), "trunk_arm": old.get("trunk_arm", ""), "phase": old.get("phase", "idle")}
+    kept |= {"detectors": old["detectors"]} if "detectors" in old else {}
     _put_lab(s, n, {**kept, **ev.lab, "config_error": None})
 
 
@@ -218,6 +241,7 @@ def _proposal_added(s: State, n: int, t: float, ev: e.ProposalAdded) -> None:
         "co_author",
         "predicted_effect",
         "repairs",
+        "claims",
     ):
         if value := getattr(ev, name):
             row[name] = value
@@ -275,6 +299,8 @@ def _experiment_intended(s: State, n: int, t: float, ev: e.ExperimentIntended) -
         why=None,
         created=t,
     )
+    if claims := proposal.get("claims"):
+        row["claims"] = claims
     s.experiments[ev.experiment] = row
     s.put(row, n)
     s.change(s.proposals, n, ev.proposal, {"experiment": ev.experiment})
@@ -300,8 +326,12 @@ def _rung_reached(s: State, n: int, t: float, ev: e.RungReached) -> None:
 def _verdict(s: State, n: int, t: float, ev: e.VerdictReached) -> None:
     names = ["verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"]
     if ev.mode != "fixed":
-        names += ["evidence", "bar", "sigma", "mode"]
+        names += ["evidence", "bar", "sigma", "mode", "shrunk"]
+    if ev.seconds is not None:
+        names.append("seconds")
+    names += [name for name in ("pairing", "bases") if getattr(ev, name)]
     verdict = {name: getattr(ev, name) for name in names}
+    verdict["verdict"] = found.worded(ev.verdict, s.experiments[ev.experiment].get("barred"))
     changes: dict[str, Any] = {"verdict": verdict, "pairs": ev.pairs}
     if ev.final and s.experiments[ev.experiment]["state"] in (ExperimentState.QUEUED, ExperimentState.RUNNING):
         changes["state"] = ExperimentState.JUDGED
@@ -336,7 +366,8 @@ def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
 def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
     s.merges.pop(ev.experiment, None)
     s.signoffs.pop(ev.experiment, None)
-    _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+    row = _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+    s.simplified += row.get("claims") == Claim.SIMPLIFICATION
 
 
 def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
@@ -386,6 +417,9 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
         s.shards[ev.shard]["smoke"] = True
     if ev.fresh:
         s.shards[ev.shard]["fresh"] = True
+    if ev.canary:
+        s.shards[ev.shard]["canary"] = True
+        s.set_aside.add(ev.shard)
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
     if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
@@ -431,6 +465,13 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
         detail=ev.detail,
         metric=ev.metric if ev.outcome == Outcome.FINISHED else None,
         sources=dict(ev.sources),
+        **({} if ev.evaluated is None else {"evaluated": ev.evaluated}),
+    )
+
+
+def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
+    s.measures[ev.shard] = Measures(
+        ev.steps, ev.half, ev.first_loss, ev.data_order, ev.tokens, ev.flops, ev.speed, ev.parameters
     )
 
 
@@ -438,23 +479,23 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
 
 
 def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
-    s.counts["finding"] += 1
-    s.noted.add((ev.about, ev.rule, ev.sentence))
-    if ev.severity == STOP:
-        s.condemned.setdefault(ev.about, ev.sentence)
-    if ev.rule == TREE_CHANGED:
-        s.tampered[ev.about] = ev.sentence
-    row = FindingRow(
-        kind="finding",
-        id=ev.finding,
-        seq=n,
-        about=ev.about,
-        rule=ev.rule,
-        severity=cast(Any, ev.severity),
-        sentence=ev.sentence,
-        at=t,
-    )
-    s.put(row, n)
+    found.noted(s, n, t, ev)
+    if ev.rule == CANARY and ev.about in s.shards:
+        _set_aside(s, n, ev.about)
+
+
+def _set_aside(s: State, n: int, canary: str) -> None:
+    """What the trunk and the experiments that race against it, or are signed, had run by now is compared with nothing new; the
+    canary, where it has a result, takes the place of the run that it repeated."""
+    arm = s.shards[canary]["experiment"]
+    racing = [name for name in (*s.race.racing(), *s.signoffs) if s.experiments[name]["baseline"] == arm]
+    for row in [row for name in (arm, *racing) for row in s.shards_of(name)]:
+        if row["state"] == ShardState.ENDED and not row.get("smoke"):
+            s.set_aside.add(row["id"])
+            if row.get("canary"):
+                s.change(s.shards, n, row["id"], {"canary": False})
+    if s.shards[canary]["metric"] is not None:
+        s.set_aside.discard(canary)
 
 
 def _paused(s: State, n: int, t: float, ev: e.Paused) -> None:
@@ -491,6 +532,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ShardStarted: _shard_started,
     e.ShardEnded: _shard_ended,
     e.ShardScored: _shard_scored,
+    e.ShardMeasured: _shard_measured,
     e.VerdictReached: _verdict,
     e.StopIntended: _stop_intended,
     e.StopDone: _stop_done,
@@ -498,6 +540,8 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.SignIntended: signed.sign_intended,
     e.HeadlineReached: signed.headline_reached,
     e.SignWithdrawn: signed.sign_withdrawn,
+    e.FindingAcknowledged: found.acknowledged,
+    e.DetectorsAwake: found.awake,
     e.MergeIntended: _merge_intended,
     e.MergeDone: _merge_done,
     e.MergeFailed: _merge_failed,

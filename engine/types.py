@@ -13,6 +13,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 PROTOCOL = 1
 """Version of the socket protocol (docs/architecture.md). A client with another one is refused with both numbers."""
 
+HALF = "half-length"
+"""Rung of the trunk's runs at half the first rung's budget: see `engine.lengths`."""
+
 SMOKE = "smoke"
 """Name of the rung that `[smoke]` is, of its shards, and of the verdict of an experiment that ended there."""
 
@@ -33,6 +36,14 @@ class Category(StrEnum):
     REGULARISATION = "regularisation"
     SYSTEMS = "systems"
     BUG_FIX = "bug fix"
+
+
+class Claim(StrEnum):
+    """What a proposal claims, declared before it runs: a lower loss, the same loss sooner, or no worse with less code."""
+
+    GAIN = "gain"
+    SPEED = "speed"
+    SIMPLIFICATION = "simplification"
 
 
 class ProposalState(StrEnum):
@@ -79,6 +90,9 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
     WRONG_TREE = "wrong-tree"
     KILLED = "killed"  # a person, or the machine, stopped it
+    ENDED_EARLY = (
+        "ended-early"  # by the policy: its experiment was decided while it ran, as when it was far behind half-way
+    )
     LOST = "lost"  # it vanished without an exit record (reboot, launcher gone)
 
     @property
@@ -94,10 +108,32 @@ _OWN_FAULT = frozenset(
 
 class Verdict(StrEnum):
     SOLID = "solid"
+    BARRED = "barred"  # the numbers say solid, and a finding that bars a keep stands against them
     HARMFUL = "harmful"
     NOT_SOLID = "not-solid"
     BROKEN = "broken"
     UNDECIDED = "undecided"
+
+
+class Severity(StrEnum):
+    """How bad a finding is, in ascending order."""
+
+    NOTE = "note"  # worth knowing; changes nothing
+    WARNING = "warning"  # somebody should look before the result is used
+    ASKS = "asks"  # the verdict stands, and sign-off waits until a person has acknowledged it
+    BARS = "bars a keep"  # the result says nothing about the idea, unless a person overrides that with a reason
+    STOP = "stop"  # the run cannot recover: end it now; bars a keep too
+    NEVER = "never kept"  # the comparison was cheated, meant or not: nobody's word makes the result count
+
+    @property
+    def bars(self) -> bool:
+        """True when the experiment is not solid, whatever its numbers say."""
+        return self in (Severity.BARS, Severity.STOP, Severity.NEVER)
+
+    @property
+    def waits(self) -> bool:
+        """True when sign-off waits for a person's acknowledgement."""
+        return self.bars or self is Severity.ASKS
 
 
 class Refusal(StrEnum):
@@ -161,6 +197,7 @@ class Action(StrEnum):
     STOP = "stop"
     SIGN = "sign"
     PULL = "pull"
+    ACKNOWLEDGE = "acknowledge"  # a finding: it is known, and the experiment may be kept all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +237,18 @@ class FileRow(TypedDict):
     status: str
 
 
+class AsleepRow(TypedDict):
+    """A detector that cannot work in this lab, and the signals that would wake it."""
+
+    detector: str
+    missing: list[str]
+
+
+class DetectorsRow(TypedDict):
+    active: list[str]
+    asleep: list[AsleepRow]
+
+
 class LabRow(TypedDict):
     """The lab itself; one row, id "lab"."""
 
@@ -224,6 +273,7 @@ class LabRow(TypedDict):
     phase: str  # "preparing data" | "running" | "idle" | "paused: …": one short sentence
     config_error: str | None
     loss: NotRequired[str]  # name of the streamed training loss that curves show
+    detectors: NotRequired[DetectorsRow]  # which of them work here; not there before a run of the trunk has finished
 
 
 class ProposalRow(TypedDict):
@@ -252,11 +302,29 @@ class ProposalRow(TypedDict):
     origin: NotRequired[str]  # a file, a branch, a model
     round: NotRequired[str]  # of asking a model
     predicted_effect: NotRequired[float]  # in the metric's unit; > 0 is better
+    claims: NotRequired[str]  # Claim; a gain where it is left out
     replaces: NotRequired[str]  # the proposal that this one is a revision of
     replaced_by: NotRequired[str]
     co_author: NotRequired[str]  # the person who edited it
     repairs: NotRequired[str]  # the approved proposal that broke at its smoke, and that this one mends
     deferred: NotRequired[float]  # when it was last put to the end of the queue
+
+
+class OnBasis(TypedDict):
+    """`ratio` is the experiment's cost over the trunk's, `effect` the mean difference at equal cost; None when not known."""
+
+    ratio: float
+    effect: float | None
+
+
+class BasesRow(TypedDict):
+    """The effect of an experiment on each basis on which both sides say their cost; `compare` is the one it is judged on."""
+
+    compare: Compare
+    kappa: float | None  # what ln(cost) is worth, in units of the metric
+    tokens: NotRequired[OnBasis]
+    flops: NotRequired[OnBasis]
+    time: NotRequired[OnBasis]
 
 
 class VerdictRow(TypedDict):
@@ -272,6 +340,10 @@ class VerdictRow(TypedDict):
     bar: NotRequired[float | None]  # what E has to reach
     sigma: NotRequired[float | None]  # the trunk's seed-to-seed standard deviation, in units of the metric
     mode: NotRequired[str]  # "fixed" | "fast" | "careful" | "strict"
+    shrunk: NotRequired[float | None]  # the gain to expect of it: its posterior mean, in units of the metric
+    seconds: NotRequired[float]  # that its shards had run by then
+    bases: NotRequired[BasesRow]  # where it costs other than the trunk in tokens, FLOPs or time
+    pairing: NotRequired[str]  # "tight" | "loose": whether both sides share the seed's luck, as measured
 
 
 class PairRow(TypedDict):
@@ -319,6 +391,9 @@ class ExperimentRow(TypedDict):
     replay_of: NotRequired[str]  # the experiment that it was on the trunk before
     moved_to: NotRequired[str]  # the experiment, or the proposal, that it is on the trunk after
     retest: NotRequired[bool]  # it was solid before the trunk moved, so it is tested before the others
+    barred: NotRequired[list[str]]  # findings that bar a keep, and that nobody has acknowledged (or may)
+    asks: NotRequired[list[str]]  # findings that are to be acknowledged before sign-off, and bar nothing
+    claims: NotRequired[str]  # Claim; a gain where it is left out
 
 
 class ShardRow(TypedDict):
@@ -333,6 +408,7 @@ class ShardRow(TypedDict):
     outcome: str | None  # Outcome
     metric: float | None
     reported: float | None  # what the shard said of itself
+    evaluated: NotRequired[float]  # what the referee finds on the text that `reported` is about
     sources: dict[str, float]  # the metric per data source, where the referee gives it
     slot: int | None
     started: float | None
@@ -340,6 +416,7 @@ class ShardRow(TypedDict):
     detail: str | None  # why it failed: one line
     smoke: NotRequired[bool]  # the very short run before an arm's first full one: never evidence, never with a metric
     fresh: NotRequired[bool]  # of a pair that a signature asked for: in the headline, never in the verdict
+    canary: NotRequired[bool]  # the trunk's first seed once more, beside its runs; false for one that took their place
     said: NotRequired[str]  # what a smoke that failed printed last, a few lines
 
 
@@ -355,15 +432,31 @@ class DecisionRow(TypedDict):
     at: float
 
 
+class AcknowledgedRow(TypedDict):
+    """A person's word that a finding is known, and why the experiment may be kept all the same."""
+
+    who: dict[str, str]
+    why: str
+    at: float
+
+
 class FindingRow(TypedDict):
     kind: Literal["finding"]
     id: str
     seq: int
     about: str  # experiment or shard id
     rule: str
-    severity: Literal["note", "warning", "bars a keep", "stop"]
+    severity: str  # Severity
     sentence: str
     at: float
+    place: NotRequired[str]  # steps, tensor, file or source
+    evidence: NotRequired[dict[str, float]]  # the numbers that the rule compared, its limits among them
+    acknowledged: NotRequired[AcknowledgedRow]
+
+
+def stands(row: FindingRow) -> bool:
+    """Whether a finding still waits for somebody's word: what can never be kept always does."""
+    return "acknowledged" not in row or row["severity"] == Severity.NEVER
 
 
 class RoundRow(TypedDict):

@@ -13,12 +13,12 @@ from engine import events as e
 from engine.blobs import Blobs
 from engine.core import Core, fold, now
 from engine.decide import next_decision
+from engine.field import OPEN
 from engine.files import below, read_regular, remove_tree
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
 from engine.paths import StateDir
 from engine.proposals import one_line
-from engine.racing import OPEN
 from engine.repo import Repo
 from engine.rpc import INVALID_PARAMS, NOT_NOW, RpcError
 from engine.runs import checkpoints, keeps_checkpoints

@@ -38,6 +38,9 @@ SELECT section, experiments, findings, text FROM (
     SELECT 4, 1, 'next', [id], [], 'solid and not signed off: read it again, and sign it into the trunk' FROM batch
     WHERE verdict = 'solid' AND state = 'judged'
     UNION ALL
+    SELECT 4, 1, 'next', [id], barred, 'its numbers are solid, and findings bar it: look at them, or try it without' FROM batch
+    WHERE verdict = 'barred' AND state = 'judged'
+    UNION ALL
     SELECT 4, solid / judged, 'next', ids, [], category || ': ' || solid || ' of ' || judged || ' judged are solid: more of this kind'
     FROM kinds
     WHERE solid > 0 AND category IN (SELECT category FROM batch)

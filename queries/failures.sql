@@ -10,6 +10,6 @@ SELECT
     arg_max(id, (coalesce(ended, 0), id)) AS latest,
     arg_max(detail, (coalesce(ended, 0), id)) AS latest_detail
 FROM shards
-WHERE outcome != 'finished'
+WHERE outcome NOT IN ('finished', 'ended-early')
 GROUP BY outcome
 ORDER BY shards DESC, outcome

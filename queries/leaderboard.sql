@@ -1,5 +1,5 @@
 -- title: Leaderboard
--- description: Experiments, best first: verdict, effect on the trunk with its interval, final metric over the seeds
+-- description: Experiments, best first: verdict, effect on the trunk with its interval, evidence, cost, final metric over the seeds
 -- param: limit integer = 50 How many experiments
 SELECT
     rank,
@@ -10,10 +10,16 @@ SELECT
     effect,
     lo,
     hi,
+    evidence,
+    bar,
+    shrunk,
     n AS pairs,
+    minutes,
     mean,
     sd,
-    seeds
+    seeds,
+    sigma,
+    mode
 FROM leaderboard
 ORDER BY rank
 LIMIT $limit

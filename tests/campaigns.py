@@ -58,13 +58,23 @@ class Campaign:
         """The commit of the trunk."""
         return str(self.state.experiments[self.state.trunk_arm]["commit"])
 
-    def propose(self, refusal: str | None = None) -> str:
+    def propose(self, refusal: str | None = None, category: str = "optimizer", claims: str = "") -> str:
         number = len(self.state.proposals) + 1
         name, diff = f"p{number:04d}", None if refusal else f"{number:064x}"
         files = [{"path": "train.py", "added": number, "removed": 1, "status": "M"}]
         self.write(
             e.ProposalAdded(
-                name, f"Idea {number}", "", "", "optimizer", "recording", self.trunk, f"{number:064d}", diff, files
+                name,
+                f"Idea {number}",
+                "",
+                "",
+                category,
+                "recording",
+                self.trunk,
+                f"{number:064d}",
+                diff,
+                files,
+                claims=claims,
             )
             if not refusal
             else e.ProposalAdded(
@@ -128,16 +138,29 @@ class Campaign:
         )
         return name
 
-    def intend(self, arm: str, seed: int, rung: str = "screen", slot: int = 0, fresh: bool = False) -> str:
+    def intend(
+        self,
+        arm: str,
+        seed: int,
+        rung: str = "screen",
+        slot: int = 0,
+        fresh: bool = False,
+        *,
+        canary: bool = False,
+        setup: str = "",
+    ) -> str:
         """A shard is about to be started; returns its id."""
         attempt = 1 + sum(row["seed"] == seed and row["rung"] == rung for row in self.state.shards_of(arm))
         name = f"{arm}.{rung}.s{seed}.a{attempt}"
         commit, tree = str(self.state.experiments[arm]["commit"]), str(self.state.experiments[arm]["tree"])
-        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, self.setup, fresh=fresh))
+        own = setup or self.setup
+        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, own, fresh=fresh, canary=canary))
         return name
 
-    def start(self, arm: str, seed: int, rung: str = "screen", slot: int = 0, fresh: bool = False) -> str:
-        name = self.intend(arm, seed, rung, slot, fresh)
+    def start(
+        self, arm: str, seed: int, rung: str = "screen", slot: int = 0, fresh: bool = False, *, canary: bool = False
+    ) -> str:
+        name = self.intend(arm, seed, rung, slot, fresh, canary=canary)
         self.write(e.ShardStarted(name, "pid 7"))
         return name
 

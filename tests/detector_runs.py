@@ -88,6 +88,8 @@ def healthy(seed: int = 0, noise: int = 0) -> Run:
         Signal.UNMOVED: "",
         Signal.LOOKAHEAD: 0.0,
         Signal.SEED_USED: str(seed),
+        Signal.FLOPS: 1_752_576.0,
+        Signal.PARAMETERS: 231_424.0,
     }
     score = 3.4 + draw.gauss(0, 0.01)
     sources = {name: value + draw.gauss(0, 0.02) for name, value in (("code", 3.6), ("arithmetic", 2.1))}

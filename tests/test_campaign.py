@@ -78,7 +78,8 @@ def carry_out(campaign: Campaign, steps: list[Step]) -> None:
         elif isinstance(step, Record):
             campaign.write(step.event)
         elif isinstance(step, Launch):
-            assert campaign.start(step.experiment, step.seed, step.rung, step.slot, step.fresh) == step.shard
+            begun = campaign.start(step.experiment, step.seed, step.rung, step.slot, step.fresh, canary=step.canary)
+            assert begun == step.shard
         else:
             campaign.end(step.shard, Outcome.KILLED)
 

@@ -121,11 +121,14 @@ def test_no_gain_on_fresh_seeds_is_a_veto_and_so_is_one_crash() -> None:
     assert plan(campaign.state, LAB, 8) == [Cancel(left)]
 
 
-def test_a_finding_that_came_since_vetoes_and_one_that_was_there_to_be_read_does_not() -> None:
+def test_a_finding_that_nobody_can_acknowledge_vetoes_and_one_that_a_person_may_does_not() -> None:
     campaign = signed()
     campaign.write(e.FindingNoted("f00001", "0001", "leak", "bars a keep", "it reads the held text"))
     settle(campaign, LAB)
-    assert "f00001, found since it was signed: it reads the held text" in str(off(campaign)["sentence"])
+    assert off(campaign)["state"] == "confirming"
+    campaign.write(e.FindingNoted("f00002", "0001", "budget", "never kept", "it trained for longer"))
+    settle(campaign, LAB)
+    assert "f00002, found since it was signed: it trained for longer" in str(off(campaign)["sentence"])
     assert campaign.state.experiments["0001"]["state"] == ExperimentState.VETOED
 
 

@@ -16,7 +16,13 @@ from engine.watch.detectors.series import Series
 from engine.watch.detectors.signals import FACTS, MEANING, SERIES, Signal
 from tests.detector_runs import STEPS, healthy, rows, seen, with_fact, with_series
 
-BARS, WARNING, NOTE = Severity.BARS, Severity.WARNING, Severity.NOTE
+NOTE, WARNING, ASKS, BARS, NEVER = (
+    Severity.NOTE,
+    Severity.WARNING,
+    Severity.ASKS,
+    Severity.BARS,
+    Severity.NEVER,
+)
 
 
 def longer(run: Run) -> Run:
@@ -31,7 +37,16 @@ def same_losses(run: Run, other: Run, first: int = STEPS) -> Run:
     return replace(run, series={**run.series, Signal.LOSS: Series(mine.steps, values)})
 
 
+def wider(run: Run) -> Run:
+    """Larger and slower, and as cheap as ever by its own word."""
+    speed = run.series[Signal.SPEED]
+    slow = Series(speed.steps, tuple(value / 1.8 for value in speed.values))
+    facts = {**run.facts, Signal.PARAMETERS: 900_000.0}
+    return replace(run, series={**run.series, Signal.SPEED: slow}, facts=facts)
+
+
 RUN = healthy(0, 5)
+NAME = "one-source"
 PLANTS: list[tuple[str, Severity, Seen]] = [
     (
         "gradient-explosion",
@@ -49,17 +64,18 @@ PLANTS: list[tuple[str, Severity, Seen]] = [
     ("repetition", WARNING, seen(replace(RUN, rows=rows(3, of=600)))),
     ("held-text", BARS, seen(replace(RUN, rows=rows(0, common=0.5)))),
     ("lookahead", BARS, seen(with_fact(Signal.LOOKAHEAD, 0.02))),
-    ("large-gain", NOTE, seen(replace(RUN, score=3.0))),
+    ("large-gain", ASKS, seen(replace(RUN, score=3.0))),
     ("wrong-target", BARS, seen(with_series(Signal.LOSS, lambda step, value: 0.01 if step > 100 else value))),
-    ("forged-report", BARS, seen(replace(RUN, reported=3.45))),
-    ("changed-files", BARS, seen(RUN, changed=("data.py",))),
+    ("forged-report", NEVER, seen(replace(RUN, reported=3.45))),
+    ("changed-files", NEVER, seen(RUN, changed=("data.py",))),
     ("no-op", BARS, seen(same_losses(RUN, healthy(0)))),
     ("unwired-seed", BARS, seen(RUN, siblings=(replace(RUN, seed=1),))),
-    ("wrong-seed", BARS, seen(with_fact(Signal.SEED_USED, "1000"))),
-    ("wrong-seed", BARS, seen(with_fact(Signal.DATA_ORDER, "order 2"))),
-    ("step-budget", BARS, seen(longer(RUN))),
-    ("token-budget", BARS, seen(with_fact(Signal.TOKENS, 612_352.0))),
-    ("one-source", WARNING, seen(replace(RUN, sources={"code": 3.5, "arithmetic": 2.9}))),
+    ("wrong-seed", NEVER, seen(with_fact(Signal.SEED_USED, "1000"))),
+    ("wrong-seed", NEVER, seen(with_fact(Signal.DATA_ORDER, "order 2"))),
+    ("step-budget", NEVER, seen(longer(RUN))),
+    ("token-budget", NEVER, seen(with_fact(Signal.TOKENS, 612_352.0))),
+    ("compute-claim", WARNING, seen(wider(RUN))),
+    ("one-source", ASKS, seen(replace(RUN, sources={"code": 3.5, "arithmetic": 2.9}))),
     ("silenced", WARNING, seen(replace(RUN, rows=(), facts={Signal.FIRST_LOSS: 5.5, Signal.DATA_ORDER: "order 0"}))),
     ("unpaired", NOTE, seen(with_fact(Signal.FIRST_LOSS, 5.7))),
 ]
@@ -110,7 +126,11 @@ class TestHealthyRuns:
         assert (found.detector, found.severity) == ("no-op", NOTE)
 
     def test_an_honest_large_gain_is_never_barred(self):
-        assert [each.severity for each in judge(seen(replace(RUN, score=2.8)))] == [NOTE]
+        assert [each.severity for each in judge(seen(replace(RUN, score=2.8)))] == [ASKS]
+
+    def test_a_word_that_the_trunk_does_not_keep_either_is_the_lab_files_fault(self):
+        trunk = replace(healthy(0), reported=3.45)
+        assert not judge(seen(replace(RUN, reported=3.41), trunk=trunk))
 
     def test_a_higher_training_loss_is_no_wrong_target(self):
         assert not judge(seen(with_series(Signal.LOSS, lambda step, value: 1.5 * value)))
@@ -118,6 +138,20 @@ class TestHealthyRuns:
     def test_a_source_that_is_worse_with_a_total_that_shows_it_needs_no_word(self):
         worse = replace(RUN, score=3.6, sources={"code": 3.5, "arithmetic": 2.9})
         assert not named(judge(seen(worse)), "one-source")
+
+    def test_small_losses_on_one_source_are_added_up_from_the_first_trunk_on(self):
+        begun = replace(healthy(0), sources={"code": 3.6, "arithmetic": 2.1})
+        before, after = ({"code": 3.6, "arithmetic": each} for each in (2.3, 2.36))  # the spread of arithmetic is 0.02
+        (found,) = named(
+            judge(seen(replace(RUN, sources=after), trunk=replace(begun, sources=before), first=begun)), NAME
+        )
+        assert (found.severity, found.place.what) == (ASKS, "arithmetic since the campaign's first trunk")
+        assert (found.evidence["trunk"], found.evidence["value"]) == (2.1, 2.36)
+        assert not named(judge(seen(replace(RUN, sources=after), trunk=replace(begun, sources=before))), NAME)
+
+    def test_a_loss_to_the_present_trunk_is_not_told_twice(self):
+        begun = replace(healthy(0), sources={"code": 3.6, "arithmetic": 2.1})
+        assert len(named(judge(seen(replace(RUN, sources={"arithmetic": 2.9}), trunk=begun, first=begun)), NAME)) == 1
 
     def test_for_scores_to_maximise_a_source_is_worse_when_it_falls(self):
         fallen = replace(RUN, sources={"code": 3.6, "arithmetic": 1.2})

@@ -119,7 +119,8 @@ class TestData:
 
     def test_a_run_is_given_train_and_dev_alone(self, prepared):
         assert {path.name for path in prepared.open.iterdir()} == {"train", "dev", "manifest.json"}
-        held = {"search", "audit", "locked"}
+        held = {"search", "audit", "locked", "dev"}  # of dev the windows alone, by which a run's own word is checked
+        assert not list((prepared.held / "dev").glob("*.bin"))
         described = {f"{split}.json" for split in held}
         assert {path.name for path in prepared.held.iterdir()} == held | described | {"manifest.json"}
         told = json.loads((prepared.open / "manifest.json").read_text())
@@ -128,7 +129,7 @@ class TestData:
     def test_splits_share_no_document_and_few_passages(self, lab, prepared):
         texts = {}
         for folder in (prepared.open, prepared.held):
-            for split in (path.name for path in folder.iterdir() if path.is_dir()):
+            for split in {path.parent.name for path in folder.glob("*/*.bin")}:
                 texts[split] = [
                     text for each in lab.data.SOURCES for text in lab.data.read_documents(folder, split, each)
                 ]

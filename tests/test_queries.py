@@ -68,8 +68,8 @@ def utc(seconds: float) -> str:
 
 def test_the_shipped_questions_are_all_there_and_whole() -> None:
     assert list(SHIPPED) == [
-        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "leaderboard", "noise",
-        "proposers", "reader_agreement", "reader_calibration", "runs", "shortlist", "sources",
+        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "findings",
+        "harm", "leaderboard", "noise", "proposers", "reader_agreement", "reader_calibration", "runs", "shortlist", "sources",
     ]  # fmt: skip
     assert [query.problem for query in SHIPPED.values() if query.problem] == []
 
@@ -199,6 +199,23 @@ async def test_sources(ask: Asker) -> None:
         ("0001", "code", 3, about(0.2)),
     ]
     assert await ask("sources", experiment="0002") == []
+
+
+@in_turn
+async def test_findings_leave_notes_out_unless_asked(ask: Asker) -> None:
+    assert await ask("findings") == []
+    (row,) = await ask("findings", experiment="0002", all=True)
+    assert (row["finding"], row["experiment"], row["rule"], row["verdict"]) == ("f1", "0002", "no-op", "not-solid")
+
+
+@in_turn
+async def test_harm_is_measured_from_the_first_trunk_on(ask: Asker) -> None:
+    assert await ask("harm") == [], "there has been one trunk only"
+    rows = await ask("harm", trunks=False)
+    assert [(row["experiment"], row["source"], row["seeds"], row["worse_by"]) for row in rows] == [
+        ("0001", "stories", 3, about(0.0)),
+        ("0001", "code", 3, about(-0.2)),
+    ]
 
 
 @in_turn

@@ -110,6 +110,11 @@ def test_the_verdict_on_record_carries_what_it_rests_on_and_is_read_again() -> N
     assert found["evidence"] >= 20
     assert found["sigma"] is not None
     assert 0.0078 < found["sigma"] < 0.02  # of fewer than eight seeds by then, so wider
+    assert found["pairing"] == "loose"
+    assert found["shrunk"] is not None
+    assert 0 < found["shrunk"] <= float(found["effect"] or 0)
+    shards = campaign.state.shards_of(name)
+    assert found["seconds"] == sum(float(row["ended"] or 0) - float(row["started"] or 0) for row in shards) > 0
 
 
 def test_nothing_is_judged_before_three_seeds_of_the_trunk_and_then_with_wider_noise() -> None:

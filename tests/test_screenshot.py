@@ -86,7 +86,25 @@ def _joined(paths: list[str]) -> list[str]:
 
 async def test_the_picture_in_the_readme_is_what_the_application_paints() -> None:
     async with sitting(lab_in_progress(), size=(160, 44)) as desk:
-        for key in ("j", "j", "j", "j", "j", "space", "j", "j", "j", "space", "k", "k", "k", "k", "k", "enter"):
+        for key in (
+            "j",
+            "j",
+            "j",
+            "j",
+            "j",
+            "space",
+            "j",
+            "j",
+            "j",
+            "space",
+            "k",
+            "k",
+            "k",
+            "k",
+            "k",
+            "enter",
+            "escape",
+        ):
             await desk.press(key)
         await desk.until(
             lambda: "0007 s2" in desk.text and "0005 mean of 3" in desk.text and "0002 mean of 3" in desk.text

@@ -91,6 +91,21 @@ def test_the_ranking_puts_solid_first_and_broken_last(store: Store) -> None:
     assert len(store.rank(2)) == 2
 
 
+def test_evidence_and_cost_can_be_asked_for_wherever_a_verdict_stands(store: Store) -> None:
+    weighed = verdict("solid", 0.1, 0.08, 0.12)
+    weighed |= {"evidence": 31.0, "bar": 20.0, "sigma": 0.02, "mode": "fast", "shrunk": 0.09, "seconds": 30.0}
+    rows, events = small_history()
+    store.index([*rows, experiment(1, weighed)], [*events, verdict_event(8, "0001", weighed)], 8)
+    columns = "evidence, bar, sigma, mode, shrunk"
+    expected = (31.0, 20.0, 0.02, "fast", 0.09)
+    for table, spent in (("experiments WHERE id", 30.0), ("verdicts WHERE event = 8 AND experiment", 30.0)):
+        assert ask(store, f"SELECT {columns}, seconds FROM {table} = '0001'") == [(*expected, spent)]
+    assert ask(store, f"SELECT {columns}, minutes FROM leaderboard WHERE experiment = '0001'") == [(*expected, 0.5)]
+    assert ask(store, "SELECT evidence, seconds FROM verdicts WHERE event = 5") == [(None, None)]
+    best = store.rank(1)[0]
+    assert (best["evidence"], best["bar"], best["shrunk"], best["minutes"]) == (31.0, 20.0, 0.09, 0.5)
+
+
 def test_mean_and_spread_are_over_the_seeds_that_finished(store: Store) -> None:
     ((mean, sd, seeds),) = ask(filled(store), "SELECT mean, sd, seeds FROM leaderboard WHERE experiment = '0001'")
     assert (mean, sd, seeds) == (pytest.approx(2.0), pytest.approx(0.1), 3)

@@ -96,6 +96,9 @@ slots = {slots}
 isolation = "{isolation}"
 network = "{network}"
 
+[detectors]
+off = {off}
+
 [proposer]
 kind = "recording"
 path = "proposals"
@@ -174,10 +177,12 @@ class TinyLab:
         network: str = "none",
         seeds: Sequence[int] = (0, 1, 2),
         score_timeout: str = "1m",
+        off: Sequence[str] = ("large-gain",),
         extra: str = "",
         more: Mapping[str, str] | None = None,
     ) -> None:
-        """`extra` is more of the lab file, for tables that it has not; `more` are further files, or others for these."""
+        """`off` are detectors that do not look, since most gains here are huge. `extra` is more of the lab file, for tables
+        that it has not; `more` are further files, or others for these."""
         self.root = root
         self.hold = root.parent / f"{root.name}.hold" / "hold"  # in a directory that the lab's shards may read
         self.hold.parent.mkdir()
@@ -186,6 +191,7 @@ class TinyLab:
         wanted = {"hold": self.hold, "mount": self.hold.parent, "steps": steps, "slots": slots, "queue": queue}
         wanted |= {"isolation": isolation, "network": network}
         wanted |= {"isolation": isolation, "seeds": list(seeds), "score_timeout": score_timeout, "extra": extra}
+        wanted["off"] = json.dumps(list(off))
         files["cockpit.toml"] = CONFIG.format(
             prepare=PREPARE if prepare else "", smoke=SMOKE if smoke else "", **wanted
         )

@@ -66,6 +66,10 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         self.query_one("#header", Lines).show([header(self.model, self.scope, width)])
         self.show_status()
 
+    def sync_soon(self) -> None:
+        """`sync` once what changed is laid out; not at all when by then the screen is being taken down, or not yet put up."""
+        self.call_after_refresh(lambda: self.sync() if self.query("#header") else None)
+
     async def proposer(self) -> dict[str, Any] | None:
         """Who would be asked, with the key and the budget that there are; None when the engine cannot say."""
         try:
@@ -87,10 +91,10 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         self.prompt.display = False
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def on_key(self, event: events.Key) -> None:
         """A lone escape may be the head of a broken sequence: what follows within a moment decides nothing."""

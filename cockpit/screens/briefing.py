@@ -44,7 +44,7 @@ class BriefingScreen(CockpitScreen):
         """Open or close the page."""
         self.set_class(on, "brief")
         self.brief_pane.top = 0
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def sync_brief(self, *, focused: bool) -> None:
         """Paint the page, and ask for the words of the brief that it is to show."""
@@ -71,7 +71,7 @@ class BriefingScreen(CockpitScreen):
             self._loading = ""
             return
         if self.is_current:
-            self.call_later(self.sync)
+            self.sync_soon()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

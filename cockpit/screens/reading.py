@@ -17,6 +17,7 @@ from engine.types import ProposalRow
 from .. import keys
 from ..advice import in_use
 from ..follow import OFFLINE
+from ..mix_lines import mix_lines
 from ..summary import reviews
 from ..widgets.asking_pane import AskingPane
 from ..widgets.diff_view import DiffLine, DiffView, parse_diff
@@ -172,7 +173,7 @@ class ReadingScreen(CockpitScreen):
             self.set_class(shown, "asking")
             self.pane = "queue" if self.pane == "asking" else self.pane
             self._fit()
-            self.call_after_refresh(self.sync)
+            self.sync_soon()
         self._show_stream()
 
     def _matches(self, row: ProposalRow) -> bool:
@@ -246,7 +247,7 @@ class ReadingScreen(CockpitScreen):
         try:
             answer = await self.cockpit.link.call("diff", proposal=proposal)
             text = clean(answer["diff"])
-            lines = (*_since(answer.get("since")), *parse_diff(text))
+            lines = (*_since(answer.get("since")), *mix_lines(answer.get("mix", ())), *parse_diff(text))
             self.shown = Shown(proposal, answer["hash"], answer["diff"], lines, answer["source"])
             self._failed = None
         except RpcError as error:

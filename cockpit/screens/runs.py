@@ -8,9 +8,10 @@ from typing import ClassVar
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from engine.types import ExperimentRow
+from engine.types import ExperimentRow, FindingRow
 
 from .. import keys
+from ..evidence import weighed
 from ..format import plural
 from ..shortlisting import SHORTLIST
 from ..shortlisting import keys as shortlisted
@@ -18,6 +19,8 @@ from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
 from ..widgets.brief_pane import BriefPane
 from ..widgets.curves import SMOOTHING, Curves
+from ..widgets.evidence_pane import EvidencePane
+from ..widgets.findings_pane import FindingsPane
 from ..widgets.lines import BLANK, Line, Lines
 from ..widgets.log_view import LogView
 from ..widgets.overview import overview
@@ -30,7 +33,7 @@ STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "fr
 
 
 class RunsScreen(SigningScreen):
-    """Home. Panes: table, and log or brief; the side is hidden below 120 columns until a row or the brief is opened."""
+    """Home. Panes: table, and log, evidence, brief or findings; the side is hidden below 120 columns until one is opened."""
 
     scope = "runs"
     CSS_PATH: ClassVar[list[str]] = ["base.tcss", "runs.tcss"]  # type: ignore[assignment]
@@ -48,7 +51,7 @@ class RunsScreen(SigningScreen):
     def body(self) -> Iterable[Widget]:
         yield Horizontal(
             RunsTable(id="table"),
-            Vertical(Lines(id="overview"), Curves(), LogView(), BriefPane(), id="side"),
+            Vertical(Lines(id="overview"), Curves(), LogView(), EvidencePane(), BriefPane(), FindingsPane(), id="side"),
             id="body",
         )
 
@@ -66,13 +69,17 @@ class RunsScreen(SigningScreen):
 
     @property
     def side_shown(self) -> bool:
-        return self.zoomed or self.brief_shown or not self.has_class("narrow")
+        return self.zoomed or self.page_shown or not self.has_class("narrow")
 
     @property
     def shard(self) -> str | None:
         """The shard whose log is shown for the selected row."""
         cursor = self.table.cursor
         return None if cursor is None else cursor.shard or main_shard(self.model, cursor.experiment)
+
+    def selected(self) -> ExperimentRow | None:
+        cursor = self.table.cursor
+        return self.model.experiments.get(cursor.experiment) if cursor and cursor.shard is None else None
 
     # --- showing
 
@@ -93,11 +100,14 @@ class RunsScreen(SigningScreen):
             short = self.sort == SHORTLIST
             in_order = shortlisted(model, self.terms, self.unfolded) if short else None
             table.set_keys(ordered(model, self.sort, self.terms, self.unfolded) if in_order is None else in_order)
+            table.weighed = weighed(model)
+        self.sync_evidence(focused=self.pane == "evidence")
         self._fetch()
-        if not self.zoomed and not (self.brief_shown and self.has_class("narrow")):
+        if not self.zoomed and not (self.page_shown and self.has_class("narrow")):
             table.redraw(model, self._when_empty())
         self.sync_brief(focused=self.pane == "brief")
-        if self.side_shown and not self.brief_shown and self.query_one("#side").size.width:
+        self.sync_findings(focused=self.pane == "findings")
+        if self.side_shown and not self.page_shown and self.query_one("#side").size.width:
             self._sync_side()
 
     def _when_empty(self) -> list[Line]:
@@ -110,10 +120,11 @@ class RunsScreen(SigningScreen):
     def _sync_side(self) -> None:
         model, cursor = self.model, self.table.cursor
         width = self.query_one("#side").size.width
-        box = self.query_one("#overview", Lines)
-        experiment = model.experiments.get(cursor.experiment) if cursor else None
-        shard = model.shards.get(cursor.shard) if cursor and cursor.shard else None
-        box.show(overview(model, experiment, shard, width, box.size.height or 13))
+        if not self.evidence_shown:
+            box = self.query_one("#overview", Lines)
+            experiment = model.experiments.get(cursor.experiment) if cursor else None
+            shard = model.shards.get(cursor.shard) if cursor and cursor.shard else None
+            box.show(overview(model, experiment, shard, width, box.size.height or 13))
         curves = self.query_one(Curves)
         state = (
             model.version, model.live_version, cursor, tuple(self.table.marks.items()), curves.smoothing,
@@ -122,6 +133,8 @@ class RunsScreen(SigningScreen):
         if state != self._traces_for:
             self._traces_for = state
             curves.redraw(chosen(model, cursor, self.table.marks), "training loss")
+        if self.evidence_shown:
+            return
         if self.shard is None:
             self.log_view.set_text(None, "", 0, 0)
         note = "follows" if self.shard and self._runs(self.shard) else ""
@@ -136,7 +149,7 @@ class RunsScreen(SigningScreen):
         visible = [key.experiment for key in table.keys[table.top : table.top + table.rows_visible]]
         marks = visible if self.has_class("narrow") else table.marks
         self.cockpit.fetcher.want_curves(wanted_shards(self.model, table.cursor, marks))
-        if self.side_shown and not self.brief_shown:
+        if self.side_shown and not self.page_shown:
             shard = self.shard
             self.cockpit.fetcher.want_log(shard, self._runs(shard) if shard else False)
 
@@ -152,6 +165,10 @@ class RunsScreen(SigningScreen):
     def _move(self, by: int) -> None:
         if self.pane == "brief":
             self.brief_pane.scroll_by(by)
+        elif self.pane == "evidence" and self.evidence_shown:
+            self.evidence_pane.scroll_by(by)
+        elif self.pane == "findings":
+            self.findings_pane.move(by)
         elif self.pane == "log" and self.side_shown:
             self.log_view.scroll_by(by)
             if by < 0 and self.log_view.at_top and self.log_view.start > 0 and self.log_view.shard:
@@ -160,7 +177,11 @@ class RunsScreen(SigningScreen):
             self.table.move(by)
 
     def _page(self) -> int:
-        pane = {"log": self.log_view, "brief": self.brief_pane}.get(self.pane, self.table)
+        if self.pane == "findings":
+            return 5
+        pane = {"log": self.log_view, "brief": self.brief_pane, "evidence": self.evidence_pane}.get(
+            self.pane, self.table
+        )
         return max(pane.size.height // 2, 1)
 
     def do_down(self) -> None:
@@ -182,8 +203,11 @@ class RunsScreen(SigningScreen):
         self._move(1_000_000)
 
     def do_next_pane(self) -> None:
-        if self.brief_shown:
-            self.pane = "table" if self.pane == "brief" and not self.has_class("narrow") else "brief"
+        if self.evidence_shown:
+            self.pane = "evidence" if self.pane == "table" or self.has_class("narrow") else "table"
+        elif self.page_shown:
+            page = "brief" if self.brief_shown else "findings"
+            self.pane = "table" if self.pane == page and not self.has_class("narrow") else page
         elif self.side_shown and not self.zoomed:
             self.pane = "log" if self.pane == "table" else "table"
 
@@ -208,6 +232,10 @@ class RunsScreen(SigningScreen):
     def do_back(self) -> None:
         if self.brief_shown:
             self.do_brief()
+        elif self.findings_shown:
+            self.do_findings()
+        elif self.evidence_shown:
+            self._weigh(False)
         elif self.zoomed:
             self._zoom(False)
         elif self.terms:
@@ -218,16 +246,28 @@ class RunsScreen(SigningScreen):
             self.say("this is the first screen; ctrl+q leaves, and " + kept_text(self.model)[:-1].lower(), "dim")
 
     def do_open(self) -> None:
+        if self.pane == "findings":
+            self.findings_pane.toggle()
+            return
         cursor = self.table.cursor
         assert cursor is not None
+        narrow = self.has_class("narrow")
         if self.zoomed:
             self._zoom(False)
-        elif cursor.shard is not None or self.has_class("narrow"):
+        elif narrow and self.has_evidence():
+            self._weigh(not self.evidence_shown)
+        elif cursor.shard is not None or narrow:
             self._zoom(True)
         elif cursor.experiment in self.unfolded:
             self.do_fold()
+            self._weigh(False)
         else:
             self.do_expand()
+            self._weigh(self.has_evidence())
+
+    def _weigh(self, on: bool) -> None:
+        self.pane = "evidence" if on and self.has_class("narrow") else "table"
+        self.show_evidence(on)
 
     def do_expand(self) -> None:
         if self.table.cursor:
@@ -243,6 +283,7 @@ class RunsScreen(SigningScreen):
         self._zoom(not self.zoomed)
 
     def open_brief(self) -> None:
+        self.close_evidence()
         self.show_brief(True)
         self.pane = "brief"
 
@@ -253,11 +294,25 @@ class RunsScreen(SigningScreen):
         self.show_brief(False)
         self.pane = "log" if self.zoomed else "table"
 
+    def found_about(self) -> tuple[str, list[FindingRow]]:
+        cursor, model = self.table.cursor, self.model
+        row = model.experiments.get(cursor.experiment) if cursor else None
+        if cursor is None or row is None or (row["role"] == "trunk" and cursor.shard is None):
+            return "the whole lab", list(model.findings.values())
+        if cursor.shard is not None:
+            return cursor.shard, model.findings_about(cursor.shard)
+        return row["id"], model.findings_of(row["id"])
+
+    def do_findings(self) -> None:
+        self.show_findings(not self.findings_shown)
+        self.pane = "findings" if self.findings_shown else "log" if self.zoomed else "table"
+
     def _zoom(self, on: bool) -> None:
         self.set_class(on, "zoom")
-        self.remove_class("brief")
+        self.remove_class("brief", "findings")
+        self.close_evidence()
         self.pane = "log" if on else "table"
-        self.call_after_refresh(self.sync)
+        self.sync_soon()
 
     def do_mark(self) -> None:
         table = self.table
@@ -268,7 +323,7 @@ class RunsScreen(SigningScreen):
             free = next((number for number in range(1, 6) if number not in taken), len(taken) % 5 + 1)
             table.marks[cursor.experiment] = free
 
-    def selected(self) -> ExperimentRow | None:
+    def to_sign(self) -> ExperimentRow | None:
         cursor = self.table.cursor if self.is_mounted else None
         return self.model.experiments.get(cursor.experiment) if cursor else None
 

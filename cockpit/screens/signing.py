@@ -10,19 +10,19 @@ from engine.types import ExperimentRow, ExperimentState
 
 from ..follow import OFFLINE
 from ..widgets.prompt import Question
-from .briefing import BriefingScreen
+from .weighing import WeighingScreen
 
 
-class SigningScreen(BriefingScreen):
+class SigningScreen(WeighingScreen):
     """Adds the signature of the selected experiment."""
 
-    def selected(self) -> ExperimentRow | None:
+    def to_sign(self) -> ExperimentRow | None:
         """The experiment that the cursor is on, itself or one of its shards."""
         raise NotImplementedError
 
     def why_not(self, action: str) -> str | None:
         if action == "sign":
-            row = self.selected()
+            row = self.to_sign()
             if row is None or row["role"] == "trunk":
                 return "no experiment is selected"
             if row["state"] != ExperimentState.JUDGED or row["verdict"] is None:
@@ -32,7 +32,7 @@ class SigningScreen(BriefingScreen):
         return super().why_not(action)
 
     def do_sign(self) -> None:
-        row = self.selected()
+        row = self.to_sign()
         assert row is not None
         self._start(self._offer_to_sign(row))
 

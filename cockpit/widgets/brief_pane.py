@@ -36,7 +36,7 @@ def _wrapped(piece: Piece, width: int) -> list[Line]:
 
 
 def _verdict_colour(text: str) -> str:
-    found = {"solid": "good", "harmful": "bad", "broken": "bad"}
+    found = {"solid": "good", "barred": "bad", "harmful": "bad", "broken": "bad"}
     return next((found[word] for word in text.split("  ")[1:2] if word in found), "dim")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from engine.types import ExperimentRow, ShardRow
+from engine.types import HALF, ExperimentRow, FindingRow, ShardRow, stands
 
 from .. import format as f
+from ..findings import COLOURS, asleep_words, detectors_words, in_order
 from ..model import ReadModel
 from ..shortlisting import place_of
+from ..sources import changes, words
 from ..summary import glyph, latest_attempts, word_of
 from .lines import Line, Span, rule
 
@@ -33,13 +35,20 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     if place := place_of(model, row, unit):
         lines += [Line(((each, "dim"),)) for each in f.wrap(place, width, 1)]
     lines += _signoff(row, width)
+    lines += _against(row, width)
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)
+    lines += _by_source(model, row, width)
     commit = row["commit"][:10] if row["commit"] else f.NOTHING
     where: list[Span] = [(row["branch"], "dim"), (f"  {commit}", "faint"), (f"  rung {row['rung']}", "faint")]
     if row["baseline"]:
         where.append((f"  against {row['baseline']}", "faint"))
-    return [*lines, Line(tuple(where))]
+    lines.append(Line(tuple(where)))
+    if row["role"] == "trunk" and model.lab is not None:
+        known = model.lab.get("detectors")
+        lines.append(Line(((detectors_words(known), "dim"),)))
+        lines += [Line(((each, "faint"),)) for text in asleep_words(known) for each in f.wrap(text, width, 2)]
+    return lines
 
 
 def _signoff(row: ExperimentRow, width: int) -> list[Line]:
@@ -61,7 +70,7 @@ def _without_verdict(row: ExperimentRow) -> str:
 
 
 def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
-    """Failed shards and findings, one line each."""
+    """Failed shards, one line each, and findings, one a rule: the same on every seed is said once."""
     lines: list[Line] = []
     if row["why"] and row["verdict"] and "signoff" not in row:  # that of a signature stands above
         lines += [Line(((each, "warn"),)) for each in f.wrap(row["why"], width, 2)]
@@ -69,13 +78,37 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     for shard in shards:
         if shard["outcome"] not in (None, "finished"):
             name = "smoke" if shard.get("smoke") else f"seed {shard['seed']}"
+            name = f"{HALF} {name}" if shard["rung"] == HALF else name
             text = f"{name} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
             lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
             lines += printed(shard, width)
-    for finding in model.findings_about(row["id"], *(shard["id"] for shard in shards)):
-        name = "dim" if finding["severity"] == "note" else "warn"
-        lines += [Line(((each, name),)) for each in f.wrap(finding["sentence"], width, 2)]
+    by_rule: dict[str, list[FindingRow]] = {}
+    for finding in in_order(model.findings_about(row["id"], *(shard["id"] for shard in shards))):
+        by_rule.setdefault(finding["rule"], []).append(finding)
+    for worst, *others in by_rule.values():
+        name = COLOURS.get(worst["severity"], "warn") if stands(worst) else "dim"
+        more = f" (and {f.plural(len(others), 'time')} more)" if others else ""
+        lines += [Line(((each, name),)) for each in f.wrap(worst["sentence"] + more, width, 2)]
     return lines
+
+
+def _against(row: ExperimentRow, width: int) -> list[Line]:
+    """What stands between the experiment and the trunk besides its numbers."""
+    barred, asks = row.get("barred", []), row.get("asks", [])
+    text = f"barred by {', '.join(barred[:3])}{' and more' if len(barred) > 3 else ''}: f shows why" if barred else ""
+    if asks and not barred:
+        text = f"{', '.join(asks[:3])}{' and more' if len(asks) > 3 else ''} wants a word before sign-off: f, then i"
+    return [Line(((each, "bad" if barred else "warn"),)) for each in f.wrap(text, width, 2)] if text else []
+
+
+def _by_source(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    """What the verdict comes to on each data source, the worst first."""
+    if not row["verdict"] or not row["baseline"] or model.lab is None:
+        return []
+    mine, theirs = model.shards_of(row["id"]), model.shards_of(row["baseline"])
+    found = changes(mine, theirs, row["verdict"]["rung"], model.lab["direction"])
+    colour = "warn" if any(value < 0 for value in found.values()) and row["verdict"]["verdict"] == "solid" else "dim"
+    return [Line(((each, colour),)) for each in f.wrap(f"by source: {words(found)}", width, 2)] if found else []
 
 
 def printed(shard: ShardRow, width: int) -> list[Line]:

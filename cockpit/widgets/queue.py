@@ -137,9 +137,10 @@ def _predicted(model: ReadModel, row: ProposalRow) -> str:
 
 def _identity(row: ProposalRow) -> Line:
     short = f"diff {row['diff_hash'][:10]}" if row["diff_hash"] else "no diff"
+    claims = f" · claims {row['claims']}" if row.get("claims") else ""
     spans: list[Span] = [
         (row["id"], "dim"),
-        (f" · {row['category']} · by {row['proposer']} · ", "dim"),
+        (f" · {row['category']}{claims} · by {row['proposer']} · ", "dim"),
         (short, "faint"),
     ]
     return Line(tuple(spans))

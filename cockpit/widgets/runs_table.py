@@ -26,28 +26,34 @@ class Columns:
     speed: int
     eta: int
     spark: int
+    weight: int = 0
+    cost: int = 0
 
     @property
     def long_interval(self) -> bool:
         return self.effect > 16
 
 
-def columns(width: int, *, alone: bool = False) -> Columns:
-    """Which columns fit: the hypothesis keeps 24 cells, the least needed go first. `alone`: no curves stand beside."""
+def columns(width: int, *, alone: bool = False, weighed: bool = False) -> Columns:
+    """Which columns fit: the hypothesis keeps 24 cells, the least needed go first. `alone`: no curves stand beside.
+    `weighed`: experiments are judged by evidence, so verdict, evidence and cost stay, and the hypothesis makes room."""
     spark = 10 if alone else 0
     state, steps, metric, effect, speed, eta = 10, 12, 8, 24, 7, 6
+    weight, cost = (7, 6) if weighed else (0, 0)
     name = 3 + 8 + 1
-    for drop in ("", "speed", "interval", "eta", "state", "bar", "spark"):
+    least = ("", "speed", "interval", "eta", "state", "bar", "spark")
+    for drop in ("", "speed", "bar", "spark", "eta", "interval", "metric") if weighed else least:
         speed = 0 if drop == "speed" else speed
         effect = 14 if drop == "interval" else effect
         eta = 0 if drop == "eta" else eta
         state = 0 if drop == "state" else state
         steps = 5 if drop == "bar" else steps
+        metric = 0 if drop == "metric" else metric
         spark = 0 if drop == "spark" else spark
-        taken = name + sum(each + 1 for each in (state, steps, metric, effect, speed, eta, spark) if each)
+        taken = name + sum(each + 1 for each in (state, steps, metric, effect, speed, eta, spark, weight, cost) if each)
         if width - taken >= 24:
             break
-    return Columns(state, max(width - taken, 8), steps, metric, effect, speed, eta, spark)
+    return Columns(state, max(width - taken, 8), steps, metric, effect, speed, eta, spark, weight, cost)
 
 
 def heading(cols: Columns, metric_name: str) -> Line:
@@ -61,6 +67,8 @@ def heading(cols: Columns, metric_name: str) -> Line:
         (cols.steps, "seeds"),
         (cols.metric, metric_name),
         (cols.effect, "better than trunk by" if cols.long_interval else "vs trunk"),
+        (cols.weight, "E/bar"),
+        (cols.cost, "cost"),
         (cols.speed, "tok/s"),
         (cols.eta, "left"),
     ):
@@ -87,8 +95,12 @@ def row_line(facts: Facts, cols: Columns, *, depth: int = 0, spark: str = "", ma
     if cols.spark:
         spans.append((" " + f.fit(spark, cols.spark), "run" if facts.word == "running" else "faint"))
     spans += _progress(facts, cols.steps)
-    spans.append((" " + f.fit(f.metric(facts.metric), cols.metric, right=True), body if facts.metric else "faint"))
+    if cols.metric:
+        spans.append((" " + f.fit(f.metric(facts.metric), cols.metric, right=True), body if facts.metric else "faint"))
     spans += _effect(facts, cols)
+    if cols.weight:
+        spans.append((" " + f.fit(facts.weight, cols.weight, right=True), "dim"))
+        spans.append((" " + f.fit(f.duration(facts.cost_s), cols.cost, right=True), _faded(facts.cost_s)))
     if cols.speed:
         spans.append((" " + f.fit(f.count(facts.tokens_per_s), cols.speed, right=True), _faded(facts.tokens_per_s)))
     if cols.eta:
@@ -120,7 +132,7 @@ def _effect(facts: Facts, cols: Columns) -> list[Span]:
     if facts.trunk or facts.effect is None:
         return [(" " + f.fit("" if facts.trunk else f.NOTHING, cols.effect, right=True), "faint")]
     text = f.interval(facts.effect, facts.lo, facts.hi, short=not cols.long_interval)
-    colour = {"solid": "good", "merged": "good", "harmful": "bad"}.get(
+    colour = {"solid": "good", "merged": "good", "harmful": "bad", "barred": "warn"}.get(
         facts.word, "text" if facts.lo is not None else "dim"
     )
     return [(" " + f.fit(text, cols.effect, right=True), colour)]
@@ -136,6 +148,7 @@ class RunsTable(Lines):
         self.top = 0
         self.marks: dict[str, int] = {}
         self.alone = False
+        self.weighed = False
 
     @property
     def index(self) -> int:
@@ -181,7 +194,7 @@ class RunsTable(Lines):
     def redraw(self, model: ReadModel, empty: Sequence[Line]) -> None:
         """Format what is visible and show it; `empty` is said when there is no row at all."""
         width = self.size.width
-        cols = columns(width, alone=self.alone)
+        cols = columns(width, alone=self.alone, weighed=self.weighed)
         lines = [heading(cols, model.lab["metric"] if model.lab else "metric")]
         top = self.scrolled()
         for key in self.keys[top : top + self.rows_visible]:

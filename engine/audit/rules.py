@@ -36,7 +36,7 @@ def gradients_never_cleared(code: Code) -> Iterator[Suspicion]:
         return
     for scope in code.scopes():
         backward = own_calls(scope, "backward")
-        if backward and any("opt" in name_of(step.func).lower() for step in own_calls(scope, "step")):
+        if backward and any(_steps(call, "opt") for call in own_calls(scope, "step")):
             yield suspect(
                 "gradients-never-cleared", code, backward[0], Severity.WARNING,
                 "gradients are never cleared between steps",
@@ -67,11 +67,12 @@ def clipped_after_the_step(code: Code) -> Iterator[Suspicion]:
                     "gradients are clipped after the optimizer has used them",
                     "the clip changes nothing: one bad batch can throw the run, and a tuned clip value means nothing",
                 )  # fmt: skip
-            stepped = stepped or any(
-                last(node) == "step" and "opt" in name_of(node.func).lower()
-                for node in ast.walk(statement)
-                if isinstance(node, ast.Call)
-            )
+            stepped = stepped or any(_steps(call, "opt") for call in calls(statement, "step"))
+
+
+def _steps(node: ast.expr, what: str) -> bool:
+    """Whether this calls `step` of something that is named like `what`: an optimizer, a scheduler."""
+    return isinstance(node, ast.Call) and last(node) == "step" and what in name_of(node.func).lower()
 
 
 def softmax_before_cross_entropy(code: Code) -> Iterator[Suspicion]:
@@ -153,17 +154,13 @@ def _absent(node: ast.expr | None) -> bool:
 def schedule_before_the_optimizer(code: Code) -> Iterator[Suspicion]:
     """A scheduler's step before the optimizer's in the same body."""
     for body in _bodies(code.tree):
-        steps = [
-            (name_of(statement.value.func).lower(), statement)
-            for statement in body
-            if isinstance(statement, ast.Expr)
-            and isinstance(statement.value, ast.Call)
-            and last(statement.value) == "step"
-        ]
-        first = next((n for n, (name, _) in enumerate(steps) if "sched" in name), None)
-        then = next((n for n, (name, _) in enumerate(steps) if "opt" in name and "sched" not in name), None)
+        steps = [each for each in body if isinstance(each, ast.Expr) and last(each.value) == "step"]
+        first = next((n for n, each in enumerate(steps) if _steps(each.value, "sched")), None)
+        then = next(
+            (n for n, each in enumerate(steps) if _steps(each.value, "opt") and not _steps(each.value, "sched")), None
+        )
         if first is not None and then is not None and first < then:
-            node = steps[first][1]
+            node = steps[first]
             yield suspect(
                 "schedule-before-the-optimizer", code, node, Severity.NOTE,
                 "the schedule moves before the optimizer has stepped",

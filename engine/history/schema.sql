@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS meta (key VARCHAR, number BIGINT);
 CREATE TABLE IF NOT EXISTS lab (
     id VARCHAR, seq BIGINT, name VARCHAR, root VARCHAR, metric VARCHAR, direction VARCHAR, unit VARCHAR,
     compare VARCHAR, scored_by VARCHAR, trunk VARCHAR, trunk_arm VARCHAR, rungs VARCHAR[], seeds BIGINT[],
-    slots BIGINT, isolation VARCHAR, ask VARCHAR, proposer VARCHAR, phase VARCHAR, config_error VARCHAR
+    slots BIGINT, isolation VARCHAR, ask VARCHAR, proposer VARCHAR, phase VARCHAR, config_error VARCHAR,
+    detectors_active VARCHAR[], detectors_asleep STRUCT(detector VARCHAR, missing VARCHAR[])[]
 );
 
 CREATE TABLE IF NOT EXISTS proposals (
@@ -52,28 +53,33 @@ CREATE TABLE IF NOT EXISTS readings (
     p_approve DOUBLE, p_solid DOUBLE, sealed VARCHAR, usd DOUBLE, began DOUBLE, ended DOUBLE, opened DOUBLE
 );
 
--- role 'trunk' is the trunk at one commit, the arm that experiments are compared with. `shrunk` is the gain of the pairs after
--- allowing for luck (docs/statistics.md); `headline` is the mean of the fresh pairs that a signature asked for, and stands in no
--- verdict; `signoff` is confirming, confirmed, vetoed or withdrawn
+-- role 'trunk' is the trunk at one commit, the arm that experiments are compared with; `barred` are the findings that make a
+-- solid verdict read 'barred', `asks` those that are to be acknowledged before sign-off. Where it costs other than the trunk,
+-- `flops_ratio` and its like are its cost over the trunk's, `effect_flops` and its like the effect at equal cost, `compare` the
+-- one that `effect` is on, and `kappa` what ln(cost) is worth. `shrunk` is the gain of the pairs after allowing for luck
+-- (docs/statistics.md); `headline` is the mean of the fresh pairs that a signature asked for, and stands in no verdict;
+-- `signoff` is confirming, confirmed, vetoed or withdrawn
 CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
     verdict VARCHAR, verdict_rung VARCHAR, effect DOUBLE, lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT,
-    sentence VARCHAR,
+    sentence VARCHAR, evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE,
+    pairing VARCHAR, compare VARCHAR, kappa DOUBLE, tokens_ratio DOUBLE, flops_ratio DOUBLE, time_ratio DOUBLE,
+    effect_tokens DOUBLE, effect_flops DOUBLE, effect_time DOUBLE,
     pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
-    why VARCHAR, created DOUBLE,
+    why VARCHAR, created DOUBLE, barred VARCHAR[], asks VARCHAR[],
     replay_of VARCHAR, moved_to VARCHAR, retest BOOLEAN,
-    shrunk DOUBLE, signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
+    signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
     headline_n BIGINT,
     headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[]
 );
 
 -- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
--- `fresh` ones were run for a signature, on seeds never used before
+-- A canary repeats a run of the trunk, and stands in no pair; `fresh` ones were run for a signature, on seeds never used before
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, fresh BOOLEAN
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -81,14 +87,21 @@ CREATE TABLE IF NOT EXISTS decisions (
     os_user VARCHAR, host VARCHAR, why VARCHAR, t DOUBLE
 );
 
+-- what detectors noticed; `about` is a shard or an experiment; `severity` is note, warning, asks, bars a keep, stop or never kept
 CREATE TABLE IF NOT EXISTS findings (
-    id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE
+    id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE,
+    place VARCHAR, evidence MAP(VARCHAR, DOUBLE), acknowledged_by VARCHAR, acknowledged_why VARCHAR, acknowledged DOUBLE
 );
 
--- every verdict that was ever reached; `event` is the number of its ledger event, `n` counts pairs
+-- every verdict that was ever reached, by the numbers alone: findings bar the one in `experiments`. `event` is the number of its
+-- ledger event, `n` counts pairs. Where judging is sequential `evidence` (E) is to reach `bar`; `seconds` is how long the
+-- experiment's shards had run by then
 CREATE TABLE IF NOT EXISTS verdicts (
     event BIGINT, t DOUBLE, experiment VARCHAR, baseline VARCHAR, rung VARCHAR, verdict VARCHAR, effect DOUBLE,
-    lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR
+    lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR,
+    evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE, pairing VARCHAR,
+    compare VARCHAR, kappa DOUBLE, tokens_ratio DOUBLE, flops_ratio DOUBLE, time_ratio DOUBLE,
+    effect_tokens DOUBLE, effect_flops DOUBLE, effect_time DOUBLE
 );
 
 -- the ledger; `data` is JSON
@@ -112,7 +125,7 @@ CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage B
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT fresh
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT canary AND NOT fresh
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
 -- what came of smokes; they are no results, and in none of the other views
@@ -141,11 +154,14 @@ LEFT JOIN proposals p ON p.id = e.proposal
 LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed AND NOT s.fresh
 WHERE NOT s.smoke;
 
--- experiments, best first, each on the latest trunk that it was replayed on: solid, undecided, not judged yet, not solid, harmful, broken; then by effect.
--- `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict
+-- experiments, best first, each on the latest trunk that it was replayed on: solid, undecided, not judged yet, barred, not
+-- solid, harmful, broken; then by effect. `mean` and `sd` are of the metric over the seeds that finished at the rung of the
+-- verdict; `minutes` is what all of the experiment's shards took
 CREATE OR REPLACE VIEW leaderboard AS
 WITH measured AS (
-    SELECT e.id, avg(f.metric) AS mean, stddev_samp(f.metric) AS sd, count(f.metric) AS seeds
+    SELECT
+        e.id, avg(f.metric) AS mean, stddev_samp(f.metric) AS sd, count(f.metric) AS seeds,
+        (SELECT sum(s.ended - s.started) / 60 FROM shards s WHERE s.experiment = e.id) AS minutes
     FROM experiments e
     LEFT JOIN finals f ON f.experiment = e.id AND f.rung = coalesce(e.verdict_rung, e.rung)
     GROUP BY e.id
@@ -153,11 +169,12 @@ WITH measured AS (
 SELECT
     row_number() OVER (
         ORDER BY
-            list_position(['solid', 'undecided', '', 'not-solid', 'harmful', 'broken'], coalesce(e.verdict, '')),
+            list_position(['solid', 'undecided', '', 'barred', 'not-solid', 'harmful', 'broken'], coalesce(e.verdict, '')),
             e.effect DESC NULLS LAST, e.id
     ) AS rank,
     e.id AS experiment, e.hypothesis, e.category, p.proposer, e.state, coalesce(e.verdict_rung, e.rung) AS rung,
-    e.verdict, e.effect, e.lo, e.hi, e.n, m.mean, m.sd, m.seeds, e.sentence, e.branch
+    e.verdict, e.effect, e.lo, e.hi, e.n, m.mean, m.sd, m.seeds, e.sentence, e.branch,
+    e.evidence, e.bar, e.sigma, e.mode, e.shrunk, m.minutes, e.barred, e.asks
 FROM experiments e
 JOIN measured m ON m.id = e.id
 LEFT JOIN proposals p ON p.id = e.proposal

@@ -47,6 +47,12 @@ class Ranked(TypedDict):
     effect: float | None
     interval: list[float] | None
     n: int | None
+    evidence: float | None
+    bar: float | None
+    sigma: float | None
+    mode: str | None
+    shrunk: float | None
+    minutes: float | None
     shards: list[RankedShard]
 
 
@@ -221,7 +227,9 @@ class Store:
 
         A smoke is listed where it failed, which is then all that there is."""
         best = self._ask(
-            "SELECT experiment, hypothesis, verdict, effect, lo, hi, n FROM leaderboard ORDER BY rank LIMIT ?", [limit]
+            "SELECT experiment, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes "
+            "FROM leaderboard ORDER BY rank LIMIT ?",
+            [limit],
         )
         ids = [row[0] for row in best]
         shards: dict[str, list[RankedShard]] = {each: [] for each in ids}
@@ -241,9 +249,15 @@ class Store:
                 "effect": effect,
                 "interval": None if lo is None else [lo, hi],
                 "n": n,
+                "evidence": evidence,
+                "bar": bar,
+                "sigma": sigma,
+                "mode": mode,
+                "shrunk": shrunk,
+                "minutes": minutes,
                 "shards": shards[id],
             }
-            for id, hypothesis, verdict, effect, lo, hi, n in best
+            for id, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes in best
         ]
 
     def digest(self) -> dict[str, str]:

@@ -33,7 +33,10 @@ ROW_TABLES: Mapping[str, str] = {
 TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
 
 _INT64 = 2**63
-_VERDICT = ("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence")
+_VERDICT = (
+    *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
+    *("evidence", "bar", "sigma", "mode", "shrunk", "seconds", "pairing"),
+)
 
 
 class Point(Protocol):
@@ -67,7 +70,15 @@ class Batch(Protocol):
 def _experiment(row: Mapping[str, Any]) -> Record:
     verdict = row["verdict"] or {}
     flat = {name: verdict.get(name) for name in _VERDICT if name != "rung"}
-    return {**row, **flat, "verdict_rung": verdict.get("rung"), "shrunk": shrunk_gain(row), **_signoff(row)}
+    verdict_rung, gain = verdict.get("rung"), shrunk_gain(row)
+    return {
+        **row,
+        **flat,
+        **_bases(verdict.get("bases")),
+        "verdict_rung": verdict_rung,
+        "shrunk": gain,
+        **_signoff(row),
+    }
 
 
 def _signoff(row: Mapping[str, Any]) -> Record:
@@ -83,13 +94,19 @@ def _signoff(row: Mapping[str, Any]) -> Record:
     }
 
 
+def _bases(found: Mapping[str, Any] | None) -> Record:
+    """Columns of the bases on which an experiment and its trunk do not cost the same."""
+    found = found or {}
+    flat: Record = {"compare": found.get("compare"), "kappa": found.get("kappa")}
+    for basis in ("tokens", "flops", "time"):
+        on = found.get(basis) or {}
+        flat |= {f"{basis}_ratio": on.get("ratio"), f"effect_{basis}": on.get("effect")}
+    return flat
+
+
 def _shard(row: Mapping[str, Any]) -> Record:
-    return {
-        **row,
-        "sources": sorted(row["sources"].items()),
-        "smoke": bool(row.get("smoke")),
-        "fresh": bool(row.get("fresh")),
-    }
+    kinds = {name: bool(row.get(name)) for name in ("smoke", "canary", "fresh")}
+    return {**row, "sources": sorted(row["sources"].items()), **kinds}
 
 
 def _decision(row: Mapping[str, Any]) -> Record:
@@ -104,10 +121,22 @@ def _decision(row: Mapping[str, Any]) -> Record:
 
 
 def _finding(row: Mapping[str, Any]) -> Record:
-    return {**row, "t": row["at"]}
+    word = row.get("acknowledged") or {}
+    said = {
+        "acknowledged_by": word.get("who", {}).get("name"),
+        "acknowledged_why": word.get("why"),
+        "acknowledged": word.get("at"),
+    }
+    return {**row, "t": row["at"], "evidence": sorted(row.get("evidence", {}).items()), **said}
+
+
+def _lab(row: Mapping[str, Any]) -> Record:
+    known = row.get("detectors") or {}
+    return {**row, "detectors_active": known.get("active"), "detectors_asleep": known.get("asleep")}
 
 
 _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
+    "lab": _lab,
     "experiment": _experiment,
     "shard": _shard,
     "decision": _decision,
@@ -135,7 +164,8 @@ def verdict_record(event: Mapping[str, Any]) -> Record:
     """A `verdict.reached` event for the table `verdicts`."""
     data: Record = storable(event["data"])
     flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
-    return {**flat, "event": event["n"], "t": event["t"]}
+    more = {"pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
+    return {**flat, **_bases(data.get("bases")), **more}
 
 
 def storable(value: Any) -> Any:

@@ -366,6 +366,10 @@ def referee(plan: dict[str, Any]) -> dict[str, Any]:
                 "split": split,
                 "checks": checks,
             }
+            if plan["report"]:
+                _, again = read_text(plan["report"])
+                bits, _ = score(told.targets, asked.everything, again, **{**how, "probes": PROBES_HALF})
+                result["evaluated"] = overall(bits, again)
         else:
             result["half"] = overall(bits, some)
     return result

@@ -14,11 +14,12 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from engine.judge.pairs import Failure, Pair
 from engine.judge.student import quantile
 from engine.judge.words import Words, how_many, which
-from engine.types import Verdict, VerdictRow
+from engine.types import BasesRow, Verdict, VerdictRow
 
 LEAST_PAIRS = 3
 
@@ -27,7 +28,8 @@ LEAST_PAIRS = 3
 class Judgement:
     """A verdict with its evidence. `effect`, `lo`, `hi` and `se` are in the metric's unit; `effect` > 0 is better.
 
-    `evidence` (E), its `bar` and `sigma` are of sequential judging (`engine.judge.policy`), and None when `mode` is "fixed".
+    `evidence` (E), its `bar`, `sigma` and the `shrunk` gain are of sequential judging (`engine.judge.policy`), and None when
+    `mode` is "fixed".
     `n` counts pairs. `lo` and `hi` are None below three pairs, `se` below two; a broken experiment has none of them.
     """
 
@@ -42,6 +44,9 @@ class Judgement:
     bar: float | None = None
     sigma: float | None = None
     mode: str = "fixed"
+    shrunk: float | None = None
+    pairing: str = ""
+    bases: dict[str, Any] | None = None
 
     def row(self, rung: str) -> VerdictRow:
         """The verdict at `rung` as the read model shows it."""
@@ -57,6 +62,10 @@ class Judgement:
         }
         if self.mode != "fixed":
             row |= {"evidence": self.evidence, "bar": self.bar, "sigma": self.sigma, "mode": self.mode}
+            row["shrunk"] = self.shrunk
+            row["pairing"] = self.pairing
+        if self.bases:
+            row["bases"] = cast(BasesRow, self.bases)
         return row
 
 

@@ -3,7 +3,7 @@ so that it is the first and longest-lived part of the cache."""
 
 from __future__ import annotations
 
-from engine.types import Category
+from engine.types import Category, Claim
 
 RULES = f"""\
 You propose experiments for a pretraining researcher. The researcher reads every proposal before it runs, and decides. Short
@@ -33,6 +33,7 @@ mechanism: why it should work; a long value goes on
   in lines that are indented by two spaces
 prediction: what will be measured if it is right
 predicted_effect: a number, in the metric's unit; above 0 is better
+claims: {", ".join(Claim)}; left out, a gain. Speed: the same metric sooner. Simplification: no worse with less code.
 
 path/of/file.py
 <<<<<<< SEARCH

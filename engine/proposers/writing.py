@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from engine.edits import apply, parse
 from engine.reply import Refused
 from engine.textdiff import changed_spans, split_lines
-from engine.types import Category
+from engine.types import Category, Claim
 
 Files = Mapping[str, bytes | None]
 _MARKER = re.compile(r"(?:<{7} (?:SEARCH|DELETE)|={7}|>{7} (?:REPLACE|DELETE))[ \t]*$")
@@ -31,6 +31,7 @@ class Header:
     mechanism: str = "not given"
     prediction: str = "not given"
     predicted_effect: float | None = None
+    claims: str = Claim.GAIN
 
     def lines(self) -> str:
         values = {"hypothesis": self.hypothesis, "category": self.category, "mechanism": self.mechanism}
@@ -38,6 +39,8 @@ class Header:
         out = [f"{name}: {' '.join(value.split())}" for name, value in values.items()]
         if self.predicted_effect is not None:
             out.append(f"predicted_effect: {self.predicted_effect!r}")
+        if self.claims != Claim.GAIN:
+            out.append(f"claims: {self.claims}")
         return "\n".join(out) + "\n"
 
 

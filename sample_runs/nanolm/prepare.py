@@ -9,7 +9,7 @@ else: two runs give the same bytes.
 - Splits are by document, and a module's code and docstrings always share a split. Which one hangs on a hash of the
   module's name, so that another Python version moves no module from one split to another.
 - `train` and `dev` go to --open, which training may read; `search`, `audit` and `locked` go to --held alone, each with the
-  windows that the referee scores: `<split>.json` describes them.
+  windows that the referee scores: `<split>.json` describes them. So does `dev.json` there those that runs report on.
 - Overlap: a document outside `train` is dropped when its text, or more than a fifth of its 48-byte passages, were
   already seen in `train` or in an earlier split. Both counts are in the manifest.
 - A fifth of the training stories is damaged on purpose: crawled text is, and selection rules need something to find.
@@ -43,6 +43,7 @@ MIN_SPLIT = 1_000  # bytes of a source in a split, below which a score would mea
 PASSAGE = 48  # bytes
 MAX_SHARED = 0.2  # of a document's passages
 WINDOWS = 96  # scored of each source
+DEV_WINDOWS = 32  # that a run reports of itself on (train.py), which the referee then checks
 DAMAGED = 0.2  # of the training stories
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "pydoc_data", "_bundled", "__pycache__"}
 
@@ -306,12 +307,13 @@ def write(corpus: Corpus, overlap: dict[str, dict[str, int]], folders: dict[str,
         (folder / "manifest.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def write_windows(held: Path, split: str) -> None:
-    """What the referee scores of a held split: windows of CONTEXT + 1 bytes of each source, and their description."""
+def write_windows(folder: Path, held: Path, split: str, count: int) -> None:
+    """What the referee scores of a split in `folder`: windows of CONTEXT + 1 bytes of each source, and their description."""
     sources = {}
     for source in SOURCES:
-        found = data.windows(held, split, source, WINDOWS)
+        found = data.windows(folder, split, source, count)
         name = f"{split}/{source}.windows"
+        (held / split).mkdir(exist_ok=True)
         (held / name).write_bytes(b"".join(found))
         sources[source] = {
             "file": name,
@@ -337,7 +339,8 @@ def main() -> None:
     write(corpus, overlap, folders)
     for split in SPLITS:
         if split not in OPEN:
-            write_windows(arguments.held, split)
+            write_windows(arguments.held, arguments.held, split, WINDOWS)
+    write_windows(arguments.open, arguments.held, "dev", DEV_WINDOWS)
     for split in SPLITS:
         sizes = ", ".join(f"{source} {len(b'0'.join(corpus.texts[split, source])) / 1e6:.2f} MB" for source in SOURCES)
         print(f"{split}: {sizes}; overlap {overlap[split]}")

@@ -113,9 +113,9 @@ def _day(lab: TinyLab, session: Session) -> None:
     decide(session, found["p0001"])
     decide(session, found["p0003"])
     decide(session, found["p0005"], why="as well, as a second opinion")
-    _end(session, "0001", "judged")
-    _end(session, "0002", "judged")
-    _end(session, "0003", "judged")
+    end(session, "0001", "judged")
+    end(session, "0002", "judged")
+    end(session, "0003", "judged")
     _take_branch(lab, session, found["p0006"])
     lab.hold.touch()
     decide(session, found["p0002"])
@@ -127,7 +127,8 @@ def _day(lab: TinyLab, session: Session) -> None:
     wait_for(lambda: rows(session, "experiment").get("trunk-3", {}).get("state") == "judged")
 
 
-def _end(session: Session, experiment: str, state: str) -> None:
+def end(session: Session, experiment: str, state: str) -> None:
+    """Wait until an experiment is in that state."""
     wait_for(lambda: rows(session, "experiment").get(experiment, {}).get("state") == state)
 
 
@@ -135,7 +136,7 @@ def _take_branch(lab: TinyLab, session: Session, row: dict[str, object]) -> None
     """Somebody else has the branch that an experiment wants, so that none can be made."""
     lab.git("branch", "exp/0004-less-luck", "main")
     decide(session, row)
-    _end(session, "0004", "failed")
+    end(session, "0004", "failed")
 
 
 def _sign_and_pull(lab: TinyLab, session: Session, found: dict[str, dict[str, object]]) -> None:
@@ -143,7 +144,7 @@ def _sign_and_pull(lab: TinyLab, session: Session, found: dict[str, dict[str, ob
     session.call(
         "sign", experiment="0001", diff_hash=found["p0001"]["diff_hash"], request_id="sign-1", why="clear on both"
     )
-    _end(session, "0001", "merged")
+    end(session, "0001", "merged")
     (lab.root / "notes.md").write_text("the rate was too low\n")
     lab.git("add", "notes.md")
     lab.git("commit", "-qm", "Take a note")

@@ -235,9 +235,13 @@ class Stage:
     def open(
         self, replies: list[str], dress: Callable[[TinyLab], None] | None = None, **options: Any
     ) -> Iterator[TinyLab]:
-        """A lab whose engine runs un-niced at this level; `dress` is called before that starts."""
+        """A lab whose engine runs un-niced at this level; `dress` is called before that starts.
+
+        The divergence of a forged loss stops no shard, since whether it is seen in time is a matter of milliseconds.
+        """
         number = len(list(self.place.iterdir()))
-        options = {"slots": len(replies) + 1, "seeds": (0,), "isolation": f"require-{self.level}"} | options
+        defaults = {"slots": len(replies) + 1, "seeds": (0,), "isolation": f"require-{self.level}"}
+        options = defaults | {"off": ("large-gain", "divergence")} | options
         options["more"] = {"score.py": TRUSTING}
         lab = TinyLab(self.place / f"lab{number}", replies, queue=len(replies), **options)
         env = SECRETS | (_without_bubblewrap(self.place) if self.level == 2 else {})

@@ -25,7 +25,7 @@ class StepBudget(AfterDetector):
         if abs(made - steps) <= self.share * steps:
             return []
         sentence = f"{made} steps were made where {steps} were declared"
-        severity = Severity.BARS if made > steps else Severity.WARNING
+        severity = Severity.NEVER if made > steps else Severity.WARNING
         return [self.found(severity, sentence, made=float(made), declared=float(steps))]
 
 
@@ -46,4 +46,4 @@ class TokenBudget(AfterDetector):
         more = mine > theirs
         sentence = f"it was trained on {mine:,.0f} tokens, the trunk on {theirs:,.0f}: "
         sentence += "a gain may be the extra training's" if more else "it may be better than it looks"
-        return [self.found(Severity.BARS if more else Severity.WARNING, sentence, tokens=mine, trunk=theirs)]
+        return [self.found(Severity.NEVER if more else Severity.WARNING, sentence, tokens=mine, trunk=theirs)]

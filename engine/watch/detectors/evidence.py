@@ -89,10 +89,12 @@ class Seen:
     steps: int | None = None
     lower_is_better: bool = True
     category: str = ""
+    claims: str = ""
     spread: float | None = None
     source_spread: Mapping[str, float] = field(default_factory=dict)
     held: frozenset[int] = frozenset()
     changed: tuple[str, ...] | None = None
+    first: Run | None = None  # of the campaign's first trunk, where the present one is another
 
     @property
     def signals(self) -> frozenset[Signal]:

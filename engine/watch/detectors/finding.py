@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from engine.types import Severity
 
-class Severity(StrEnum):
-    """How bad a finding is, in ascending order. The first three are what a ledger's finding may say."""
-
-    NOTE = "note"  # worth knowing; changes nothing
-    WARNING = "warning"  # somebody should look before the result is used
-    BARS = "bars a keep"  # the result says nothing about the idea: no merge before a person has overridden it
-    STOP = "stop"  # the run cannot recover: end it now; bars a keep too
-
-    @property
-    def bars(self) -> bool:
-        """True when the experiment must not be kept without a person's word."""
-        return self in (Severity.BARS, Severity.STOP)
+__all__ = ["Finding", "Place", "Severity"]
 
 
 @dataclass(frozen=True, slots=True)

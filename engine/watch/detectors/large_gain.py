@@ -30,4 +30,4 @@ class LargeGain(AfterDetector):
         sentence = (
             f"a gain of {gain:.0f} standard deviations between seeds: make sure that you know where it comes from"
         )
-        return [self.found(Severity.NOTE, sentence, sigmas=gain, limit=self.sigmas)]
+        return [self.found(Severity.ASKS, sentence, sigmas=gain, limit=self.sigmas)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from engine.types import Category
+from engine.types import Category, Claim
 from engine.watch.detectors.base import AfterDetector
 from engine.watch.detectors.evidence import Seen
 from engine.watch.detectors.finding import Finding, Place, Severity
@@ -14,7 +14,7 @@ from engine.watch.detectors.signals import Signal
 
 @dataclass(frozen=True)
 class NoOp(AfterDetector):
-    """All losses are bit-equal to the trunk's: it bars, unless speed was the point. Equal at the start only: a note."""
+    """All losses are bit-equal to the trunk's: it bars, unless speed or less code was the point. At the start only: a note."""
 
     name: ClassVar = "no-op"
     needs: ClassVar = frozenset({Signal.LOSS, Signal.TRUNK})
@@ -34,7 +34,7 @@ class NoOp(AfterDetector):
         if equal < max(len(run), len(trunk)):
             sentence = f"the first {equal} losses are the trunk's to the last bit: the change only acts later"
             return [self.found(Severity.NOTE, sentence, place, equal=float(equal))]
-        speed = seen.category == Category.SYSTEMS
+        speed = seen.category == Category.SYSTEMS or seen.claims in (Claim.SPEED, Claim.SIMPLIFICATION)
         sentence = f"all {equal} losses are the trunk's to the last bit: "
-        sentence += "only its speed can differ" if speed else "the change does nothing"
+        sentence += "only its speed and its code can differ" if speed else "the change does nothing"
         return [self.found(Severity.NOTE if speed else Severity.BARS, sentence, place, equal=float(equal))]

@@ -52,4 +52,4 @@ class WrongSeed(AfterDetector):
             sentence = f"the run was told seed {told} and read the data in the order of seed {others[order]}"
         else:
             return []
-        return [self.found(Severity.BARS, sentence, told=float(seen.run.seed))]
+        return [self.found(Severity.NEVER, sentence, told=float(seen.run.seed))]

@@ -27,6 +27,8 @@ class Signal(StrEnum):
     UNMOVED = "unmoved"
     LOOKAHEAD = "lookahead"
     SEED_USED = "seed_used"
+    FLOPS = "flops_per_token"
+    PARAMETERS = "parameters"
 
     # what others measured, or know
     ROWS = "rows"
@@ -61,6 +63,8 @@ FACTS = (
     Signal.UNMOVED,
     Signal.LOOKAHEAD,
     Signal.SEED_USED,
+    Signal.FLOPS,
+    Signal.PARAMETERS,
 )
 
 MEANING: Mapping[Signal, str] = {
@@ -79,6 +83,8 @@ MEANING: Mapping[Signal, str] = {
     Signal.UNMOVED: "names of the parameters that no update has changed",
     Signal.LOOKAHEAD: "how far earlier logits move when the last token is changed",
     Signal.SEED_USED: "the seed that the random generator was given",
+    Signal.FLOPS: "floating point operations a token, forward and backward",
+    Signal.PARAMETERS: "number of parameters",
     Signal.ROWS: "hashes of training rows and of their passages (seen.jsonl)",
     Signal.HELD: "hashes of the passages of the held text",
     Signal.SCORE: "the referee's score of the checkpoint",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from engine.watch.detectors.base import AfterDetector
-from engine.watch.detectors.evidence import Seen
+from engine.watch.detectors.evidence import Run, Seen
 from engine.watch.detectors.finding import Finding, Place, Severity
 from engine.watch.detectors.signals import Signal
 
@@ -21,7 +21,7 @@ class ChangedFiles(AfterDetector):
     def judge(self, seen: Seen) -> list[Finding]:
         return [
             self.found(
-                Severity.BARS,
+                Severity.NEVER,
                 f"{path} is protected and was changed: the measurement is not the lab's",
                 Place(what=path),
             )
@@ -40,8 +40,15 @@ class ForgedReport(AfterDetector):
 
     def judge(self, seen: Seen) -> list[Finding]:
         reported, evaluated = seen.run.reported, seen.run.evaluated
-        if reported is None or evaluated is None or abs(reported - evaluated) <= self.difference:
+        if reported is None or evaluated is None or not self._differs(seen.run):
             return []
+        if self._differs(seen.trunk):
+            return []  # the trunk's word does not hold either: the lab file names another text than runs report on
         sentence = f"the run says {reported:.4f} of itself; the referee finds {evaluated:.4f} on the same text"
         evidence = {"reported": reported, "evaluated": evaluated, "limit": self.difference}
-        return [self.found(Severity.BARS, sentence, Place(), **evidence)]
+        return [self.found(Severity.NEVER, sentence, Place(), **evidence)]
+
+    def _differs(self, run: Run | None) -> bool:
+        if run is None or run.reported is None or run.evaluated is None:
+            return False
+        return abs(run.reported - run.evaluated) > self.difference
