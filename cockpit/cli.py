@@ -62,6 +62,12 @@ def build() -> argparse.ArgumentParser:
     found.add_argument("--all", action="store_true", help="notes, and what is acknowledged, too")
     add("rebuild", "make the index anew from ledger, git and metrics files")
     add("verify", "check ledger, decisions, branches, shards and index against one another")
+    ledger = add("ledger", "the lab book: every decision, by whom, when, on what, with what on the screen, and why")
+    ledger.add_argument(
+        "action", nargs="?", choices=("show", "verify"), default="show", help="verify: as `cockpit verify`"
+    )
+    ledger.add_argument("--since", default="", metavar="WHEN", help="a day, a time, or a span before now: 12h, 7d")
+    ledger.add_argument("--last", type=_count, metavar="N", help="only the last N decisions")
     gc = add("gc", "remove what can be made again or is not to be kept")
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     trunk = add("trunk", "the trunk beside your branch; pull your branch into it, or push it to your branch")

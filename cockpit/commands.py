@@ -371,6 +371,12 @@ def _verify(args: argparse.Namespace) -> int:
     return 0 if whole else 1
 
 
+def _ledger(args: argparse.Namespace) -> int:
+    from cockpit.lab_book import show
+
+    return _verify(args) if args.action == "verify" else show(args)
+
+
 def _trunk_text(answer: dict[str, Any]) -> str:
     where = f"branch {answer['branch']}" if answer["branch"] else "detached HEAD"
     lines = [
@@ -424,6 +430,7 @@ COMMANDS: dict[str, Command] = {
     "read": _advice,
     "rebuild": _simple("rebuild", lambda a: f"rebuilt from {a['events']} events and {a['shards']} shards"),
     "verify": _verify,
+    "ledger": _ledger,
     "gc": _simple(
         "gc",
         lambda a: (
