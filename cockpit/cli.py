@@ -60,6 +60,7 @@ def build() -> argparse.ArgumentParser:
     found = add("findings", "what detectors found in runs, the worst first, and which detectors work in this lab")
     found.add_argument("id", nargs="?", help="an experiment or a shard; or one finding, to see it whole")
     found.add_argument("--all", action="store_true", help="notes, and what is acknowledged, too")
+    add("audit", "read the trunk's code and runs for silent bugs; what is suspected becomes findings")
     add("rebuild", "make the index anew from ledger, git and metrics files")
     add("verify", "check ledger, decisions, branches, shards and index against one another")
     ledger = add("ledger", "the lab book: every decision, by whom, when, on what, with what on the screen, and why")

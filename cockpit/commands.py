@@ -356,6 +356,12 @@ def _found(args: argparse.Namespace) -> int:
     return int(getattr(acknowledging, args.command)(args))
 
 
+def _audit(args: argparse.Namespace) -> int:
+    from cockpit.auditing import audit
+
+    return audit(args)
+
+
 def _verify(args: argparse.Namespace) -> int:
     root = _root(args)
     if is_running(state_dir(root)):
@@ -423,6 +429,7 @@ COMMANDS: dict[str, Command] = {
     "sign": _sign,
     "findings": _found,
     "ack": _found,
+    "audit": _audit,
     "rank": _rank,
     "sql": _sql,
     "propose": _propose,

@@ -242,6 +242,8 @@ class FindingNoted(msgspec.Struct, frozen=True):
     sentence: str
     place: str = ""
     evidence: dict[str, float] = {}
+    mechanism: str = ""  # of what an audit suspects in the code: how it harms, and why no error shows it
+    key: str = ""  # of the same: stays as it is while that code does, so that nothing is filed twice
 
 
 class FindingAcknowledged(msgspec.Struct, frozen=True):

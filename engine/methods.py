@@ -19,6 +19,7 @@ from engine import rpc
 from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
+from engine.audit_methods import AUDITED, AuditMethods
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
@@ -60,6 +61,7 @@ class Methods:
         self.console = console
         self.proposing = AskingMethods(core, conductor)
         self.advising = AdviceMethods(core, conductor)
+        self.auditing = AuditMethods(core, runs)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -71,7 +73,8 @@ class Methods:
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
-        return own | asked | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
+        return own | asked | audited | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""

@@ -391,13 +391,14 @@ class FindingRow(TypedDict):
     kind: Literal["finding"]
     id: str
     seq: int
-    about: str  # experiment or shard id
+    about: str  # experiment or shard id; of an audit, the trunk's arm
     rule: str
     severity: str  # Severity
     sentence: str
     at: float
     place: NotRequired[str]  # steps, tensor, file or source
     evidence: NotRequired[dict[str, float]]  # the numbers that the rule compared, its limits among them
+    mechanism: NotRequired[str]  # how it harms and why no error shows it, where an audit of the code suspects something
     acknowledged: NotRequired[AcknowledgedRow]
 
 

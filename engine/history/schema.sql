@@ -78,10 +78,12 @@ CREATE TABLE IF NOT EXISTS decisions (
     os_user VARCHAR, host VARCHAR, why VARCHAR, t DOUBLE
 );
 
--- what detectors noticed; `about` is a shard or an experiment; `severity` is note, warning, asks, bars a keep, stop or never kept
+-- what detectors noticed, and what an audit suspects in the trunk's code (then with a `mechanism`); `about` is a shard or an
+-- experiment; `severity` is note, warning, asks, bars a keep, stop or never kept
 CREATE TABLE IF NOT EXISTS findings (
     id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE,
-    place VARCHAR, evidence MAP(VARCHAR, DOUBLE), acknowledged_by VARCHAR, acknowledged_why VARCHAR, acknowledged DOUBLE
+    place VARCHAR, evidence MAP(VARCHAR, DOUBLE), acknowledged_by VARCHAR, acknowledged_why VARCHAR, acknowledged DOUBLE,
+    mechanism VARCHAR
 );
 
 -- every verdict that was ever reached, by the numbers alone: findings bar the one in `experiments`. `event` is the number of its
