@@ -383,6 +383,12 @@ def _ledger(args: argparse.Namespace) -> int:
     return _verify(args) if args.action == "verify" else show(args)
 
 
+def _selftest(args: argparse.Namespace) -> int:
+    from cockpit.selftest import selftest
+
+    return selftest(args)
+
+
 def _trunk_text(answer: dict[str, Any]) -> str:
     where = f"branch {answer['branch']}" if answer["branch"] else "detached HEAD"
     lines = [
@@ -438,6 +444,7 @@ COMMANDS: dict[str, Command] = {
     "rebuild": _simple("rebuild", lambda a: f"rebuilt from {a['events']} events and {a['shards']} shards"),
     "verify": _verify,
     "ledger": _ledger,
+    "selftest": _selftest,
     "gc": _simple(
         "gc",
         lambda a: (

@@ -43,7 +43,8 @@ from engine.types import PROTOCOL, ExperimentState, ProposalState
 from engine.upkeep import gc, trunk, verify
 
 PAGE_BYTES = 900_000
-DEMO_POLICY, DEMO_MARKER = "demo --approve-all", "demo.json"
+POLICIES = {"demo --approve-all": "demo.json", "selftest --aa": "selftest.json"}
+"""Policies that a client may decide by, each only in labs that were made for it: their state directory has its marker."""
 BODY_BYTES = 256 * 1024
 
 Method = Callable[..., Awaitable[Any]]
@@ -198,8 +199,8 @@ class Methods:
     async def do_decide(
         self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = "", policy: str = ""
     ) -> dict[str, Any]:
-        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab alone: its --approve-all."""
-        if policy and (policy != DEMO_POLICY or not (self.core.dir.root / DEMO_MARKER).is_file()):
+        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab and a self-test's copy alone."""
+        if policy and (policy not in POLICIES or not (self.core.dir.root / POLICIES[policy]).is_file()):
             raise RpcError(
                 rpc.NOT_NOW, "a policy decides by the lab file's [gates] alone; --approve-all is the sample lab's"
             )
