@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from cockpit.attach import attached, lab_here
+from cockpit.attach import attached, lab_here, own_key
 from cockpit.commands import emit
 from cockpit.findings import in_order
 from engine.text import clean
@@ -15,7 +15,9 @@ from engine.text import clean
 def audit(args: argparse.Namespace) -> int:
     """Audit the trunk now. Exit code 0 whatever is found: a suspicion is no failure."""
     with attached(lab_here(args.lab)) as session:
-        answer = session.call("audit")
+        if not args.static and (key := own_key()):
+            session.call("key", **key)
+        answer = session.call("audit", model=not args.static)
     return emit(args, answer, as_text(answer))
 
 
@@ -31,7 +33,9 @@ def as_text(answer: Mapping[str, Any]) -> str:
             f"{each['place']}  {each['severity']}  {each['rule']}  ({each['id']}, {state})",
             f"    {each['sentence']}",
             f"    {each['mechanism']}",
+            *([f"    mended by {each['proposal']}, which waits for your review"] if each.get("proposal") else []),
         ]
+    lines += ["", _asked(answer["model"])] if answer["model"] else []
     found = in_order(answer["found"])
     lines += ["", f"{_count(answer['runs'], 'run')} of the trunk looked at, {_count(found, 'finding')} there"]
     lines += [f"    {row['id']}  {row['severity']}  {row['about']}  {row['rule']}: {row['sentence']}" for row in found]
@@ -46,6 +50,14 @@ def _found(answer: Mapping[str, Any]) -> str:
     if not suspected:
         return "nothing is suspected"
     return f"{_count(suspected, 'suspicion')}, " + (f"{new} of them new" if new else "nothing new since the last audit")
+
+
+def _asked(told: Mapping[str, Any]) -> str:
+    """How asking Claude went."""
+    if told["state"] != "done":
+        return f"Claude: {told['state']}, {told['detail']}"
+    dropped = f", {told['dropped']} dropped that quote no line of the code" if told["dropped"] else ""
+    return f"Claude read it for ${told['usd']:.4f}{dropped}"
 
 
 def _count(things: Any, name: str) -> str:

@@ -348,7 +348,7 @@ class RoundEnded(msgspec.Struct, frozen=True):
 class CallIntended(msgspec.Struct, frozen=True):
     """A call of a model is about to be made: `request` is the blob of what goes out, `most` the tokens it can use at most.
 
-    `round` names what it is made for: a round of asking, a brief or a reading."""
+    `round` names what it is made for: a round of asking, a brief, a reading or an audit."""
 
     call: str
     round: str

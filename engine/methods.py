@@ -62,7 +62,7 @@ class Methods:
         self.console = console
         self.proposing = AskingMethods(core, conductor)
         self.advising = AdviceMethods(core, conductor)
-        self.auditing = AuditMethods(core, runs)
+        self.auditing = AuditMethods(core, conductor, runs)
         self.stopping = asyncio.Event()
         self.started = now()
 

@@ -435,11 +435,11 @@ class CallRow(TypedDict):
     kind: Literal["call"]
     id: str  # "c00001"
     seq: int
-    round: str  # or the brief or reading that it was made for
+    round: str  # or the brief, reading or audit that it was made for
     proposer: str
     model: str
     effort: str
-    purpose: str  # "propose" | "repair" | "brief" | "reading"
+    purpose: str  # "propose" | "repair" | "brief" | "reading" | "audit"
     state: str  # "running" | "done" | a Failure
     detail: str
     stop_reason: str | None

@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS rounds (
     revises VARCHAR, repairs VARCHAR
 );
 
--- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`; `round` may be a brief or a
--- reading too, as `purpose` says
+-- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`; `round` may be a brief, a
+-- reading or an audit too, as `purpose` says
 CREATE TABLE IF NOT EXISTS calls (
     id VARCHAR, seq BIGINT, round VARCHAR, proposer VARCHAR, model VARCHAR, effort VARCHAR, purpose VARCHAR,
     state VARCHAR, detail VARCHAR, stop_reason VARCHAR, input BIGINT, cache_read BIGINT, cache_write BIGINT,
