@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +16,11 @@ from typing import Any
 import pytest
 
 from cockpit import aa, cli
+from cockpit.scratch import _toml, config
 from cockpit.selftest import no_op
+from engine.lab import parse
 from engine.rpc import NOT_NOW, RpcError
-from tests.tinylab import TRAIN, TinyLab, better, wait_for, waiting
+from tests.tinylab import TRAIN, TinyLab, alive, better, wait_for, waiting
 
 Make = Callable[..., TinyLab]
 
@@ -71,6 +78,40 @@ def test_a_trunk_that_fails_is_said_and_the_copy_can_be_kept(
     assert "the trunk itself fails" in value["error"]
     (copy,) = copies.iterdir()
     assert (copy / "lab" / ".cockpit" / "ledger.jsonl").is_file()
+
+
+def test_an_interrupted_self_test_leaves_nothing_behind(tiny: Make, copies: Path) -> None:
+    lab = tiny()
+    lab.hold.touch()  # the first shard waits at its first step, and never ends by itself
+    words = [sys.executable, "-m", "cockpit.cli", "-C", str(lab.root), "selftest", "--aa", "1"]
+    environment = {**os.environ, "TMPDIR": str(copies)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        assert any("; running" in line for line in process.stderr)
+        (state,) = [each / "lab" / ".cockpit" for each in copies.iterdir()]
+        launcher = int(json.loads((state / "launcher.lock").read_text())["pid"])
+        engine = int(json.loads((state / "engine.lock").read_text())["pid"])
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait(60) == 130
+    assert list(copies.iterdir()) == []
+    assert not alive(launcher)
+    assert not alive(engine)
+
+
+def test_a_copy_reads_what_lies_beside_its_repository_from_where_it_is(tiny: Make) -> None:
+    root = tiny(extra='[store]\nstate_dir = "elsewhere"\n[budget]\ndollars = 1.5\n').root
+    file = tomllib.loads((root / "cockpit.toml").read_text())
+    file["lab"] |= {"python": ".venv/bin/python", "mounts": ["data"], "env": {"HF_HOME": 'a "b" \\ c'}}
+    file["detectors"] = {"off": ["stall"], "loss-spike": {"rise": 0.25}}
+    (root / "data").mkdir()
+    lab = parse("".join(f"{name} = {_toml(value)}\n" for name, value in file.items()), root)
+    other = root.parent / "copy"
+    copied = parse(config(file, lab), other)
+    assert (copied.python, copied.mounts) == (str(root / ".venv/bin/python"), (root / "data",))
+    assert copied.state.root == other / ".cockpit"
+    assert (copied.env, copied.detectors, copied.rungs, copied.seeds) == (lab.env, lab.detectors, lab.rungs, lab.seeds)
+    assert (copied.proposer.kind, copied.budget.dollars, copied.review) == ("none", None, "off")
 
 
 def test_the_policy_of_a_self_test_decides_nothing_in_a_researchers_lab(tiny: Make) -> None:
