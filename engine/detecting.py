@@ -23,7 +23,7 @@ from engine.judge.referee import ScoreError, read_text
 from engine.live import Live
 from engine.racing import first_seeds, latest
 from engine.text import clean
-from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow
+from engine.types import HALF, SMOKE, ExperimentRow, Outcome, ShardRow
 from engine.watch.detectors.evidence import Declared, Run, Seen, read_run
 from engine.watch.detectors.finding import Finding, Severity
 from engine.watch.detectors.registry import LiveWatch, active, asleep, judge
@@ -120,9 +120,9 @@ class Detecting:
 
     async def examine(self, shard: str) -> None:
         """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, since a
-        step or two say nothing."""
+        step or two say nothing, or a shorter run of the trunk, which stands in no pair."""
         row = self.core.state.shards[shard]
-        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE or shard in self.core.state.set_aside:
+        if row["outcome"] != Outcome.FINISHED or row["rung"] in (SMOKE, HALF) or shard in self.core.state.set_aside:
             return
         arm = self.core.state.experiments[row["experiment"]]
         if arm["role"] == "experiment":
@@ -234,7 +234,8 @@ class Detecting:
 
     def _steps(self, rung: str, trunk: Run) -> int | None:
         """The declared number of steps, where the trunk's run shows that the rung's budget is one."""
-        budget = next((each.budget for each in self.core.lab.rungs if each.name == rung), None)
+        rungs = (*self.core.lab.rungs, self.core.lab.half_length())
+        budget = next((each.budget for each in rungs if each.name == rung), None)
         made = trunk.series.get(Signal.LOSS)
         return budget if made is not None and made.last == budget else None
 
