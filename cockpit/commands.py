@@ -347,6 +347,12 @@ def _found(args: argparse.Namespace) -> int:
     return int(getattr(acknowledging, args.command)(args))
 
 
+def _audit(args: argparse.Namespace) -> int:
+    from cockpit.auditing import audit
+
+    return audit(args)
+
+
 def _verify(args: argparse.Namespace) -> int:
     root = _root(args)
     if is_running(state_dir(root)):
@@ -360,6 +366,18 @@ def _verify(args: argparse.Namespace) -> int:
     whole = all(each["ok"] for each in checks)
     emit(args, {"ok": whole, "checks": checks}, text)
     return 0 if whole else 1
+
+
+def _ledger(args: argparse.Namespace) -> int:
+    from cockpit.lab_book import show
+
+    return _verify(args) if args.action == "verify" else show(args)
+
+
+def _selftest(args: argparse.Namespace) -> int:
+    from cockpit.selftest import selftest
+
+    return selftest(args)
 
 
 def _trunk_text(answer: dict[str, Any]) -> str:
@@ -409,6 +427,7 @@ COMMANDS: dict[str, Command] = {
     "shortlist": _signing,
     "findings": _found,
     "ack": _found,
+    "audit": _audit,
     "rank": _rank,
     "sql": _sql,
     "propose": _propose,
@@ -416,6 +435,8 @@ COMMANDS: dict[str, Command] = {
     "read": _advice,
     "rebuild": _simple("rebuild", lambda a: f"rebuilt from {a['events']} events and {a['shards']} shards"),
     "verify": _verify,
+    "ledger": _ledger,
+    "selftest": _selftest,
     "gc": _simple(
         "gc",
         lambda a: (

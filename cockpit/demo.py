@@ -21,7 +21,7 @@ from engine.resources import shipped
 from engine.rpc import RpcError
 from engine.text import clean
 
-MARKER = "demo.json"
+MARKER, POLICY = "demo.json", "demo --approve-all"
 POLL_S = 0.3
 
 
@@ -144,15 +144,15 @@ def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
         time.sleep(POLL_S)
 
 
-def approve(session: Session, row: dict[str, Any], why: str) -> None:
-    """Approve a proposal as `--approve-all` does; the engine takes that in the sample lab alone. Raises RpcError."""
+def approve(session: Session, row: dict[str, Any], why: str, policy: str = POLICY) -> None:
+    """Approve a proposal as `--approve-all` does; the engine takes that in labs made for it alone. Raises RpcError."""
     session.call(
         "decide",
         proposal=row["id"],
         diff_hash=row["diff_hash"],
         action="approve",
         why=why,
-        policy="demo --approve-all",
+        policy=policy,
         request_id=uuid.uuid4().hex,
     )
 

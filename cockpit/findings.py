@@ -22,6 +22,14 @@ MEANS = {
 }
 
 
+IN_THE_CODE = "suspected in the trunk's own code, which every experiment starts from: it bars none of them"
+
+
+def means(row: FindingRow) -> str:
+    """What a finding of this severity comes to."""
+    return IN_THE_CODE if row.get("mechanism") else MEANS.get(row["severity"], "")
+
+
 def can_acknowledge(row: FindingRow) -> bool:
     return "acknowledged" not in row and row["severity"] != Severity.NEVER
 
@@ -104,9 +112,10 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
 
 def _whole(row: Any) -> str:
     lines = [
-        f"{row['id']}  {row['severity']}: {MEANS.get(row['severity'], '')}",
+        f"{row['id']}  {row['severity']}: {means(row)}",
         f"{row['rule']}, {row['about']}{', ' + row['place'] if row.get('place') else ''}",
         row["sentence"],
+        *([row["mechanism"]] if row.get("mechanism") else []),
         *([evidence_words(row)] if row.get("evidence") else []),
         *([acknowledged_words(row)] if row.get("acknowledged") else []),
     ]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from engine import events as e
@@ -22,7 +23,7 @@ from engine.judge.referee import ScoreError, read_text
 from engine.live import Live
 from engine.racing import first_seeds, latest
 from engine.text import clean
-from engine.types import SMOKE, ExperimentRow, Outcome, ShardRow
+from engine.types import HALF, SMOKE, ExperimentRow, Outcome, ShardRow
 from engine.watch.detectors.evidence import Declared, Run, Seen, read_run
 from engine.watch.detectors.finding import Finding, Severity
 from engine.watch.detectors.registry import LiveWatch, active, asleep, judge
@@ -72,6 +73,36 @@ class Detecting:
         """The shard has ended: its stream is over."""
         self._watches.pop(shard, None)
 
+    async def look_again(self, arm: str) -> list[str]:
+        """All rules that need no other arm, over the finished runs of the trunk, whatever was looked for while they ran. Notes
+        what is new; returns the shards that were looked at."""
+        rows = [
+            row for row in self.core.state.shards_of(arm) if row["outcome"] == Outcome.FINISHED and not row.get("smoke")
+        ]
+        looked = []
+        for row in rows:
+            try:
+                found = await asyncio.to_thread(self._alone, row, rows)
+            except (OSError, ValueError) as error:
+                log.warning("%s was not looked at again: %s", row["id"], error)
+                continue
+            self._note(row["id"], found, once=True)
+            looked.append(row["id"])
+        return looked
+
+    def _alone(self, row: ShardRow, rows: Iterable[ShardRow]) -> list[Finding]:
+        """What is found in one finished run beside its siblings. The trunk's own run can neither be stopped any more nor be
+        kept from the trunk: what says so of others asks for somebody's word here."""
+        run = self._run(row)
+        others = tuple(self._run(each) for each in rows if each["seed"] != row["seed"] and each["rung"] == row["rung"])
+        watch = LiveWatch(Declared(self._steps(row["rung"], run), self._detectors.names), self._detectors.all)
+        found = [each for parsed in self._parsed(row["id"]) for each in watch.feed(parsed.points)]
+        found += judge(Seen(run, siblings=others, held=self._held_passages(), changed=()), self._detectors.all)
+        return [
+            replace(each, severity=min(Severity(each.severity), Severity.BARS, key=list(Severity).index))
+            for each in found
+        ]
+
     def _declared(self, shard: str) -> Declared:
         return Declared(self.live.shards[shard].steps, self._detectors.names)
 
@@ -89,9 +120,9 @@ class Detecting:
 
     async def examine(self, shard: str) -> None:
         """Look at the pairs that are complete now that this shard has finished; at none when it has not, or is a smoke, since a
-        step or two say nothing."""
+        step or two say nothing, or a shorter run of the trunk, which stands in no pair."""
         row = self.core.state.shards[shard]
-        if row["outcome"] != Outcome.FINISHED or row["rung"] == SMOKE or shard in self.core.state.set_aside:
+        if row["outcome"] != Outcome.FINISHED or row["rung"] in (SMOKE, HALF) or shard in self.core.state.set_aside:
             return
         arm = self.core.state.experiments[row["experiment"]]
         if arm["role"] == "experiment":
@@ -203,7 +234,8 @@ class Detecting:
 
     def _steps(self, rung: str, trunk: Run) -> int | None:
         """The declared number of steps, where the trunk's run shows that the rung's budget is one."""
-        budget = next((each.budget for each in self.core.lab.rungs if each.name == rung), None)
+        rungs = (*self.core.lab.rungs, self.core.lab.half_length())
+        budget = next((each.budget for each in rungs if each.name == rung), None)
         made = trunk.series.get(Signal.LOSS)
         return budget if made is not None and made.last == budget else None
 

@@ -277,6 +277,8 @@ class FindingNoted(msgspec.Struct, frozen=True):
     sentence: str
     place: str = ""
     evidence: dict[str, float] = {}
+    mechanism: str = ""  # of what an audit suspects in the code: how it harms, and why no error shows it
+    key: str = ""  # of the same: stays as it is while that code does, so that nothing is filed twice
 
 
 class FindingAcknowledged(msgspec.Struct, frozen=True):
@@ -423,7 +425,7 @@ class RoundEnded(msgspec.Struct, frozen=True):
 class CallIntended(msgspec.Struct, frozen=True):
     """A call of a model is about to be made: `request` is the blob of what goes out, `most` the tokens it can use at most.
 
-    `round` names what it is made for: a round of asking, a brief or a reading."""
+    `round` names what it is made for: a round of asking, a brief, a reading or an audit."""
 
     call: str
     round: str

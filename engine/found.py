@@ -35,6 +35,10 @@ def noted(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
         row["place"] = ev.place
     if ev.evidence:
         row["evidence"] = dict(ev.evidence)
+    if ev.mechanism:
+        row["mechanism"] = ev.mechanism
+    if ev.key:
+        s.suspected[ev.key] = ev.finding
     s.findings[ev.finding] = row
     s.put(row, n)
     experiment = experiment_of(s, ev.about)

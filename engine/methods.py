@@ -19,6 +19,7 @@ from engine import rpc
 from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
+from engine.audit_methods import AUDITED, AuditMethods
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
@@ -44,7 +45,8 @@ from engine.types import PROTOCOL, ExperimentState, ProposalState
 from engine.upkeep import gc, trunk, verify
 
 PAGE_BYTES = 900_000
-DEMO_POLICY, DEMO_MARKER = "demo --approve-all", "demo.json"
+POLICIES = {"demo --approve-all": "demo.json", "selftest --aa": "selftest.json"}
+"""Policies that a client may decide by, each only in labs that were made for it: their state directory has its marker."""
 BODY_BYTES = 256 * 1024
 
 Method = Callable[..., Awaitable[Any]]
@@ -62,6 +64,7 @@ class Methods:
         self.console = console
         self.proposing = AskingMethods(core, conductor)
         self.advising = AdviceMethods(core, conductor)
+        self.auditing = AuditMethods(core, conductor, runs)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -73,7 +76,8 @@ class Methods:
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
-        return own | asked | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
+        return own | asked | audited | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
@@ -197,8 +201,8 @@ class Methods:
     async def do_decide(
         self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = "", policy: str = ""
     ) -> dict[str, Any]:
-        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab alone: its --approve-all."""
-        if policy and (policy != DEMO_POLICY or not (self.core.dir.root / DEMO_MARKER).is_file()):
+        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab and a self-test's copy alone."""
+        if policy and (policy not in POLICIES or not (self.core.dir.root / POLICIES[policy]).is_file()):
             raise RpcError(
                 rpc.NOT_NOW, "a policy decides by the lab file's [gates] alone; --approve-all is the sample lab's"
             )

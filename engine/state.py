@@ -93,6 +93,7 @@ class State:
     held_up: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to findings that sign-off waits for
     noted: set[tuple[str, str, str]] = field(default_factory=set)  # findings so far: about, rule, sentence
     noted_at: set[tuple[str, str, str]] = field(default_factory=set)  # the same: about, rule, place
+    suspected: dict[str, str] = field(default_factory=dict)  # key of what an audit suspects in the code to its finding
     condemned: dict[str, str] = field(default_factory=dict)  # shards that a detector ended, and why
     tampered: dict[str, str] = field(default_factory=dict)  # shards in whose run tree something was changed, and what
     set_aside: set[str] = field(

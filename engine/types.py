@@ -444,13 +444,14 @@ class FindingRow(TypedDict):
     kind: Literal["finding"]
     id: str
     seq: int
-    about: str  # experiment or shard id
+    about: str  # experiment or shard id; of an audit, the trunk's arm
     rule: str
     severity: str  # Severity
     sentence: str
     at: float
     place: NotRequired[str]  # steps, tensor, file or source
     evidence: NotRequired[dict[str, float]]  # the numbers that the rule compared, its limits among them
+    mechanism: NotRequired[str]  # how it harms and why no error shows it, where an audit of the code suspects something
     acknowledged: NotRequired[AcknowledgedRow]
 
 
@@ -487,11 +488,11 @@ class CallRow(TypedDict):
     kind: Literal["call"]
     id: str  # "c00001"
     seq: int
-    round: str  # or the brief or reading that it was made for
+    round: str  # or the brief, reading or audit that it was made for
     proposer: str
     model: str
     effort: str
-    purpose: str  # "propose" | "repair" | "brief" | "reading"
+    purpose: str  # "propose" | "repair" | "brief" | "reading" | "audit"
     state: str  # "running" | "done" | a Failure
     detail: str
     stop_reason: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ from engine.types import HALF, ExperimentState, Outcome, ShardState, Verdict
 from tests.campaigns import Campaign
 from tests.test_campaign import TEXT, carry_out
 from tests.test_racing import TRUNK
+from tests.tinylab import TinyLab, proposal, rows, wait_for, waiting
+from tests.tinylab import decide as decide_on
+
+Make = Callable[..., TinyLab]
 
 KAPPA = 0.2
 """What ln(steps) is worth to the trunk of these campaigns."""
@@ -214,3 +218,44 @@ def test_sql_reaches_every_basis(tmp_path: Path) -> None:
         asked = f"SELECT {columns} FROM experiments WHERE id = ?"
         assert con.execute(asked, [name]).fetchone() == ("flops", 2.0, 0.05, True, True)
         assert con.execute("SELECT count(*) FROM verdicts WHERE kappa > 0.19").fetchone() != (0,)
+
+
+# --- in a real engine
+
+
+def test_a_lab_that_compares_flops_runs_its_trunk_at_half_the_length_when_a_wider_model_asks_for_it(
+    tiny: Make,
+) -> None:
+    """The trunk's training gets better with its length, and a token takes FLOPs as the model is wide."""
+    lab = tiny(
+        proposal("Twice as wide", "WIDTH = 8", "WIDTH = 16", "architecture"),
+        slots=2, steps=8, off=("large-gain", "no-op"), extra='[judge]\nmode = "fast"\ncalibration = 3\n',
+    )  # fmt: skip
+    train = (lab.root / "train.py").read_text()
+    train = train.replace('"tokens": steps * 10', '"tokens": steps * 10, "flops_per_token": 100 * WIDTH')
+    train = train.replace("bottom = 3.0 ", "bottom = 3.0 - 0.3 * math.log(steps) - 0.002 * WIDTH ")
+    train = train.replace('"step": step, "loss"', '"step": step + 1, "loss"')  # so that its budget is seen to be steps
+    (lab.root / "train.py").write_text(train)
+    config = (lab.root / "cockpit.toml").read_text()
+    (lab.root / "cockpit.toml").write_text(config.replace('loss = "loss"', 'loss = "loss"\ncompare = "flops"'))
+    lab.git("commit", "-qam", "Compare at equal FLOPs")
+    lab.start()
+    with lab.session() as session:
+        row = wait_for(lambda: next(iter(waiting(session)), None))
+        decide_on(session, row)
+        judged = wait_for(lambda: _judged(session))
+        shards = rows(session, "shard").values()
+        halves = [each for each in shards if each["rung"] == HALF]
+        assert sorted((each["seed"], each["outcome"]) for each in halves) == [(n, "finished") for n in (0, 1, 2)]
+        bases = judged["verdict"]["bases"]
+        assert bases["kappa"] == pytest.approx(0.3, abs=0.02)
+        assert (bases["flops"]["ratio"], bases["flops"]["effect"] < 0 < bases["tokens"]["effect"]) == (2.0, True)
+        assert judged["verdict"]["verdict"] in (Verdict.HARMFUL, Verdict.NOT_SOLID)
+        assert "step-budget" in rows(session, "lab")["lab"]["detectors"]["active"], (
+            "a shorter run puts nothing to sleep"
+        )
+
+
+def _judged(session: Any) -> Any:
+    row = rows(session, "experiment").get("0001")
+    return row if row and row["verdict"] and row["verdict"]["effect"] is not None and row["state"] == "judged" else None

@@ -122,3 +122,33 @@ async def test_the_findings_of_the_trunk_are_those_of_the_lab_and_the_brief_take
         await desk.until(lambda: "findings of" in desk.text)
         await desk.press("tab", "j")
         await desk.until(lambda: "findings of 0" in desk.text)
+
+
+@SIZES
+async def test_what_an_audit_suspects_stands_with_the_trunk_and_says_how_it_harms(size: tuple[int, int]) -> None:
+    engine = with_findings()
+    mechanism = "all seeds are one run: any change looks solid"
+    engine.put(
+        finding(
+            5,
+            "trunk-1",
+            "seed-is-fixed",
+            "warning",
+            "the seed is always 1337",
+            place="train.py:120",
+            mechanism=mechanism,
+        )
+    )
+    async with sitting(engine, size) as desk:
+        await desk.until(lambda: "0005" in desk.text)
+        await select(desk, "trunk-1")
+        await desk.press("f")
+        await desk.until(lambda: "findings of the whole lab" in desk.text)
+        for _ in range(20):
+            if "train.py:120" in desk.text and desk.runs.findings_pane.cursor == "f00005":
+                break
+            await desk.press("j")
+        assert desk.runs.findings_pane.cursor == "f00005"
+        await desk.press("enter")
+        await desk.until(lambda: "all seeds are one run" in desk.text)
+        assert "bars none of them" in " ".join(desk.text.split())

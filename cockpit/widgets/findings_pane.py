@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from engine.types import DetectorsRow, FindingRow, stands
 
 from .. import format as f
-from ..findings import COLOURS, MEANS, acknowledged_words, asleep_words, detectors_words, evidence_words
+from ..findings import COLOURS, acknowledged_words, asleep_words, detectors_words, evidence_words, means
 from .lines import BLANK, Line, Lines, rule
 
 WIDEST = 110
@@ -23,8 +23,9 @@ def block(row: FindingRow, width: int, *, unfolded: bool) -> list[Line]:
     lines = [Line(spans)]
     lines += _wrapped(row["sentence"], room, "text" if stands(row) else "dim", 99 if unfolded else 2)
     if unfolded:
-        lines += _wrapped(evidence_words(row) or "the rule compared no numbers", room, "dim", 9)
-        lines += _wrapped(MEANS.get(row["severity"], ""), room, "faint", 3)
+        numbers = evidence_words(row) or row.get("mechanism") or "the rule compared no numbers"
+        lines += _wrapped(numbers, room, "dim", 9)
+        lines += _wrapped(means(row), room, "faint", 3)
     lines += _wrapped(acknowledged_words(row), room, "good", 9 if unfolded else 1)
     return lines
 

@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS rounds (
     revises VARCHAR, repairs VARCHAR
 );
 
--- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`; `round` may be a brief or a
--- reading too, as `purpose` says
+-- every call of a model, failed ones too, in tokens and dollars; `thinking` is part of `output`; `round` may be a brief, a
+-- reading or an audit too, as `purpose` says
 CREATE TABLE IF NOT EXISTS calls (
     id VARCHAR, seq BIGINT, round VARCHAR, proposer VARCHAR, model VARCHAR, effort VARCHAR, purpose VARCHAR,
     state VARCHAR, detail VARCHAR, stop_reason VARCHAR, input BIGINT, cache_read BIGINT, cache_write BIGINT,
@@ -87,10 +87,12 @@ CREATE TABLE IF NOT EXISTS decisions (
     os_user VARCHAR, host VARCHAR, why VARCHAR, t DOUBLE
 );
 
--- what detectors noticed; `about` is a shard or an experiment; `severity` is note, warning, asks, bars a keep, stop or never kept
+-- what detectors noticed, and what an audit suspects in the trunk's code (then with a `mechanism`); `about` is a shard or an
+-- experiment; `severity` is note, warning, asks, bars a keep, stop or never kept
 CREATE TABLE IF NOT EXISTS findings (
     id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE,
-    place VARCHAR, evidence MAP(VARCHAR, DOUBLE), acknowledged_by VARCHAR, acknowledged_why VARCHAR, acknowledged DOUBLE
+    place VARCHAR, evidence MAP(VARCHAR, DOUBLE), acknowledged_by VARCHAR, acknowledged_why VARCHAR, acknowledged DOUBLE,
+    mechanism VARCHAR
 );
 
 -- every verdict that was ever reached, by the numbers alone: findings bar the one in `experiments`. `event` is the number of its

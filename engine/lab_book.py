@@ -1,0 +1,120 @@
+"""The ledger's decisions as a lab book: who decided what, when and why, and what they had on their screen. Pure.
+
+What was on the screen is not written down a second time: the ledger is folded up to each decision, and the state just before
+it is what every client showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from engine import events as e
+from engine.core import fold_one
+from engine.found import experiment_of
+from engine.ledger import VERSION, Event
+from engine.state import State
+from engine.types import Severity
+
+Entry = dict[str, Any]
+_TARGETS = ("target", "experiment", "finding")  # fields of events that name what was decided on
+
+
+def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
+    """Every decision, oldest first: `{event, t, decision, action, target, about, diff_hash, who, why, shown}`.
+
+    `about` says what the target is, in a sentence; `shown` what was known of it at that moment (see `_shown`). Pausing and
+    resuming are entries too; they have no number and no target.
+    """
+    state = State()
+    for event in ledger:
+        decided = _loaded(event)
+        before = None if decided is None else _seen(state, _target(decided))
+        fold_one(state, event)
+        if isinstance(decided, e.Paused | e.Resumed):
+            action = "pause" if isinstance(decided, e.Paused) else "resume"
+            yield _entry(event, "", action, "", None, decided.who, getattr(decided, "why", ""), _seen(state, ""))
+        elif decided is not None:
+            row: Any = state.rows[("decision", decided.decision)]
+            named = before if before is not None and before["target"] == row["target"] else _seen(state, row["target"])
+            yield _entry(
+                event, row["id"], row["action"], row["target"], row["diff_hash"], row["who"], row["why"], named
+            )
+
+
+def _loaded(event: Event) -> Any | None:
+    """The event, when a person or a policy decided something by it. A glance at its bytes spares reading all others twice."""
+    if event.v > VERSION or (b'"decision"' not in bytes(event.raw) and not event.type.startswith("engine.")):
+        return None
+    loaded = e.load(event.type, event.v, event.raw)
+    is_one = isinstance(loaded, e.Paused | e.Resumed) or bool(getattr(loaded, "decision", ""))
+    return loaded if is_one else None
+
+
+def _target(decided: Any) -> str:
+    return next((str(getattr(decided, name)) for name in _TARGETS if hasattr(decided, name)), "")
+
+
+def _entry(
+    event: Event,
+    decision: str,
+    action: str,
+    target: str,
+    diff: str | None,
+    who: Mapping[str, str],
+    why: str,
+    seen: Mapping[str, Any],
+) -> Entry:
+    return {
+        "event": event.n,
+        "t": event.t,
+        "decision": decision,
+        "action": action,
+        "target": target,
+        "about": seen["about"],
+        "diff_hash": diff,
+        "who": dict(who),
+        "why": why,
+        "shown": seen["shown"],
+    }
+
+
+def _seen(state: State, target: str) -> dict[str, Any]:
+    """What a screen said of this target: a proposal, an experiment, a shard or a finding; nothing of anything else."""
+    about, shown = "", {}
+    if target in state.proposals:
+        row = state.proposals[target]
+        about = row["hypothesis"]
+        shown = {"category": row["category"], "risks": list(row["risks"]), "refusal": row["refusal"]}
+    elif target in state.experiments:
+        about, shown = state.experiments[target]["hypothesis"], _shown(state, target)
+    elif target in state.shards:
+        name = state.shards[target]["experiment"]
+        about, shown = f"seed {state.shards[target]['seed']} of {name}", _shown(state, name)
+    elif target in state.findings:
+        found = state.findings[target]
+        about = f"{found['severity']}, {found['rule']} in {found['about']}: {found['sentence']}"
+        name = experiment_of(state, found["about"])
+        shown = _shown(state, name) if name else {}
+    return {"target": target, "about": about, "shown": shown}
+
+
+def _shown(state: State, experiment: str) -> dict[str, Any]:
+    """The verdict of an experiment with its numbers, the findings about it that speak up, and what was said of each."""
+    row = state.experiments[experiment]
+    verdict: Any = row["verdict"]
+    names = ("verdict", "effect", "lo", "hi", "n", "sentence", "rung")
+    ours = {experiment, *(shard["id"] for shard in state.shards_of(experiment))}
+    spoke = [
+        each for each in state.findings.values() if each["about"] in ours and each["severity"] != Severity.NOTE.value
+    ]
+    return {
+        "experiment": experiment,
+        "state": row["state"],
+        "verdict": None if verdict is None else {name: verdict[name] for name in names},
+        "findings": [
+            {"id": each["id"], "rule": each["rule"], "severity": each["severity"], "sentence": each["sentence"]}
+            | ({"acknowledged": each["acknowledged"]} if "acknowledged" in each else {})
+            for each in spoke
+        ],
+    }
