@@ -47,6 +47,6 @@ def place_of(model: ReadModel, row: ExperimentRow, unit: str) -> str:
         return ""
     cost = f"{f.duration(mine['seconds'])} of shards"
     rate = f", {f.signed(mine['per_hour'])} an hour" if mine["per_hour"] is not None else ""
-    return (
-        f"shortlist {mine['place']} of {len(found)}: {f.signed(mine['shrunk'])} {unit} allowing for luck, {cost}{rate}"
-    )
+    beside = f"; {f.plural(len(mine['findings']), 'finding')}" if mine["findings"] else ""
+    gain = f"{f.signed(mine['shrunk'])} {unit} allowing for luck"
+    return f"shortlist {mine['place']} of {len(found)}: {gain}, {cost}{rate}{beside}"

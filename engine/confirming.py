@@ -15,7 +15,7 @@ from engine.judge.fresh import FEWEST, MOST, Headline, fresh_seeds, headline
 from engine.judge.pairs import Pair, failures, pair, voided
 from engine.judge.words import Words
 from engine.lab import Lab
-from engine.racing import facts, latest, runs_again
+from engine.racing import basis, facts, latest, runs_again
 from engine.shortlist import noise_of
 from engine.state import State
 from engine.types import Claim, ExperimentRow, Severity, ShardRow, ShardState, Verdict
@@ -129,7 +129,8 @@ def _said(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> tuple[Hea
     pairs = pair(trunk, mine, lab.metric.direction)
     # as in a verdict, a failure counts once the trunk has shown that it does not fail on that seed itself
     failed = [each.seed for each in failures(trunk, mine) if each.seed in trunk]
-    said = headline([each.difference for each in pairs], noise_of(row["verdict"]), failed)
+    shift = basis(state, lab, row, sign.rung, setup).shift or 0.0  # what its verdict was corrected by for what it costs
+    said = headline([each.difference - shift for each in pairs], noise_of(row["verdict"]), failed)
     bad = _bars(state, sign)
     return (Headline("vetoed", said.mean, said.lo, said.hi, said.n, bad) if bad else said), pairs
 

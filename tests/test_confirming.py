@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,8 +18,10 @@ from engine.campaign import Cancel, Launch, Record, may_launch, plan, setup_of
 from engine.confirming import seeds_for
 from engine.lab import Lab, parse
 from engine.rpc import NOT_NOW, RpcError
-from engine.types import ExperimentState, Outcome
-from tests.campaigns import Campaign
+from engine.setups import setup_for
+from engine.signing import merge_confirmed
+from engine.types import HALF, ExperimentState, Outcome
+from tests.campaigns import WHO, Campaign
 from tests.test_campaign import SOLID, TEXT, TRUNK, settle
 from tests.test_crash import assert_whole
 from tests.tinylab import TinyLab, better, decide, proposal, rows, wait_for, waiting
@@ -28,7 +33,8 @@ FLATTERED = proposal(
     "    loss = bottom",
     "    bottom -= (0.2 if seed < 100 else -0.2) + 0.01 * noise(seed, 7)\n    loss = bottom",
 )
-LAB = parse(TEXT.replace("CLIMB", '["screen"]') + FRESH, Path("/nowhere"))
+LAB_TEXT = TEXT.replace("CLIMB", '["screen"]').replace("budget = 5\n", "budget = 6\n") + FRESH
+LAB = parse(LAB_TEXT, Path("/nowhere"))
 
 
 def signed(of: Lab = LAB) -> Campaign:
@@ -54,6 +60,12 @@ def run_fresh(campaign: Campaign, seed: int, gain: float | Outcome, trunk: float
             campaign.end(shard, result)
         else:
             campaign.end(shard, Outcome.FINISHED, result)
+
+
+def cost(campaign: Campaign, arm: str, flops: float) -> None:
+    """What the runs of an arm say that they took."""
+    for row in campaign.state.shards_of(arm):
+        campaign.write(e.ShardMeasured(row["id"], 6, None, None, "", 6000.0, flops))
 
 
 def off(campaign: Campaign) -> dict[str, object]:
@@ -182,10 +194,82 @@ def test_fresh_pairs_against_a_trunk_that_has_moved_or_under_other_settings_bear
     assert "the trunk moved while its fresh pairs ran against trunk-1" in str(off(campaign)["sentence"])
     assert Cancel(running) in plan(campaign.state, LAB, 4)
     campaign = signed()
-    other = parse(TEXT.replace("CLIMB", '["screen"]').replace("budget = 5\n", "budget = 6\n") + FRESH, Path("/nowhere"))
+    other = parse(LAB_TEXT.replace("budget = 6\n", "budget = 7\n"), Path("/nowhere"))
     assert [step for step in plan(campaign.state, other, 4, launching=False) if isinstance(step, Record)] == []
     settle(campaign, other)
     assert "has changed since it was signed" in str(off(campaign)["sentence"])
+
+
+# --- findings that came meanwhile --------------------------------------------------------------------------------------
+
+
+def confirm(campaign: Campaign) -> None:
+    for seed in (1000, 1001, 1002):
+        run_fresh(campaign, seed, 0.4)
+    settle(campaign, LAB)
+    assert off(campaign)["state"] == "confirmed"
+
+
+def core_of(campaign: Campaign) -> Any:
+    """As much of an engine's core as a merge is intended with."""
+    return SimpleNamespace(state=campaign.state, lab=LAB, record=campaign.write, identity=("Ada", "ada@example.org"))
+
+
+def test_what_was_found_meanwhile_withdraws_the_signature_until_a_person_has_said_why_not() -> None:
+    campaign = signed()
+    campaign.write(e.FindingNoted("f00001", "0001", "one-source", "asks", "arithmetic suffers"))
+    confirm(campaign)
+    merge_confirmed(core_of(campaign))
+    row = campaign.state.experiments["0001"]
+    assert (row["state"], off(campaign)["state"], campaign.state.merges) == (ExperimentState.JUDGED, "withdrawn", {})
+    assert "f00001" in str(row["why"])
+    assert "its fresh pairs are kept" in str(row["why"])
+
+    campaign.write(e.FindingAcknowledged("f00001", "d00009", WHO, "nobody needs\nsums", "request-9"))
+    campaign.sign("0001")
+    assert wanted(campaign) == [], "nothing has to run again"
+    settle(campaign, LAB)
+    merge_confirmed(core_of(campaign))
+    message = campaign.state.merges["0001"].message
+    trailers = [line for line in message.split("\n") if line.startswith("Cockpit-")]
+    assert "Cockpit-Acknowledged: f00001 by Ada <ada@example.org>: nobody needs sums" in trailers
+    assert any(line.startswith("Cockpit-Headline: +0.4 [") for line in trailers)
+    assert trailers[-1].startswith("Cockpit-Signed-By: Ada")
+
+
+def test_the_evidence_of_a_sequential_verdict_is_a_trailer_of_its_merge() -> None:
+    campaign = signed()
+    row = campaign.state.experiments["0001"]
+    assert row["verdict"] is not None
+    row["verdict"] |= {"evidence": 31.25, "bar": 20.0}
+    confirm(campaign)
+    merge_confirmed(core_of(campaign))
+    assert "\nCockpit-Evidence: E 31.25 of 20\n" in campaign.state.merges["0001"].message
+
+
+def test_what_cost_more_has_to_be_borne_out_at_equal_cost() -> None:
+    """Twice the FLOPs are worth 0.14 here: of 0.4 at equal tokens 0.26 is left, and of 0.1 nothing."""
+    of = parse(LAB_TEXT.replace('source = "jsonl"', 'source = "jsonl"\ncompare = "flops"'), Path("/nowhere"))
+    for gain, state in ((0.4, "confirmed"), (0.1, "vetoed")):
+        campaign = Campaign(setup_of(of))
+        half = setup_for(setup_of(of), HALF, of)
+        campaign.run("trunk-1", TRUNK)
+        cost(campaign, "trunk-1", 1e6)
+        for seed, metric in enumerate(TRUNK):
+            shard = campaign.intend("trunk-1", seed, HALF, setup=half)
+            campaign.write(e.ShardStarted(shard, "pid 7"))
+            campaign.end(
+                shard, Outcome.FINISHED, metric + 0.2 * math.log(of.rung("screen").budget / of.rung(HALF).budget)
+            )
+        campaign.run(campaign.approve(), SOLID)
+        cost(campaign, "0001", 2e6)
+        settle(campaign, of)
+        campaign.sign("0001")
+        for seed in (1000, 1001, 1002):
+            run_fresh(campaign, seed, gain)
+        settle(campaign, of)
+        assert off(campaign)["state"] == state
+        assert float(str(off(campaign)["mean"])) == pytest.approx(gain - 0.2 * math.log(2), abs=0.002)
 
 
 # --- with a real engine ------------------------------------------------------------------------------------------------
