@@ -3,10 +3,10 @@
     python benchmarks/proposers.py [--shards 30] [--keep DIR]
 
 Each proposer gets a fresh copy of the sample lab: the same trunk, the same data, the same seeds, three of them for every
-experiment (`[judge] mode = "fixed"`), so that equal budgets buy equally many, and compared at equal tokens. Smokes are not counted. Nothing is signed off,
-so that every experiment of both is compared with that trunk. The next proposal is approved, whatever it says, for as long as
-its seeds still fit into the number of shards. Then `queries/proposers.sql` is asked once, over both histories. It takes a
-quarter of an hour on two cores, so that `make bench` leaves it out.
+experiment (`[judge] mode = "fixed"`), so that equal budgets buy equally many, and compared at equal tokens. Smokes are not
+counted. Nothing is signed off, so that every experiment of both is compared with that trunk. The next proposal is approved,
+whatever it says, for as long as its seeds still fit into the number of shards. Then `queries/proposers.sql` is asked once, over
+both histories. It takes a quarter of an hour on two cores, so that `make bench` leaves it out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def make_lab(root: Path, kind: str) -> None:
     path = root / "cockpit.toml"
     text = path.read_text("utf-8")
     changes = {'kind = "recording"': f'kind = "{kind}"', "queue = 6": "queue = 2", 'mode = "fast"': 'mode = "fixed"'}
-    changes['compare = "flops"'] = 'compare = "tokens"'  # else the trunk runs at another length for one arm and not the other
+    changes['compare = "flops"'] = (
+        'compare = "tokens"'  # else the trunk runs at another length for one arm and not the other
+    )
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cockpit.attach import EngineDown, Session, connect, is_running, spawn, start_failure, state_dir
+from engine.rpc import RpcError
 
 TRAIN = '''\
 """A training script in miniature."""
@@ -222,6 +223,16 @@ class TinyLab:
             os.environ.clear()
             os.environ.update(old)
         return self.engine
+
+    def dies(self, engine: subprocess.Popen[bytes], act: Callable[[Session], object]) -> bool:
+        """Whether this engine is dead by now; as long as it is not, it is asked to `act`. No other one is started in its place,
+        which would live on where this one was to die."""
+        with (
+            suppress(EngineDown, OSError, RpcError, AssertionError),
+            closing(connect(self.root, start=False)) as session,
+        ):
+            act(session)
+        return engine.poll() is not None
 
     @contextmanager
     def session(self) -> Iterator[Session]:
