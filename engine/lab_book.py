@@ -29,6 +29,8 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
     state = State()
     for event in ledger:
         decided = _loaded(event)
+        if ("decision", getattr(decided, "decision", "")) in state.rows:
+            decided = None  # what somebody decided before is carried out: a merge that waited for fresh pairs
         before = None if decided is None else _seen(state, _target(decided))
         fold_one(state, event)
         if isinstance(decided, e.Paused | e.Resumed):

@@ -6,11 +6,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from cockpit import cli
 from cockpit.commands import WrongUse
 from cockpit.lab_book import since
+from engine import events as e
+from engine.lab_book import entries
+from engine.ledger import Event
+from tests.campaigns import Campaign
 from tests.test_acknowledging import SEEDLESS, judged, sign
 from tests.tinylab import TinyLab, better, decide, rows, wait_for, waiting
 
@@ -96,3 +101,32 @@ def test_times_are_days_or_spans() -> None:
     for wrong in ("yesterday", "7", "-1d", ""):
         with pytest.raises(WrongUse, match="--since"):
             since(wrong, 0.0)
+
+
+def test_a_signature_that_waited_for_fresh_pairs_is_one_decision() -> None:
+    campaign = Campaign()
+    campaign.run("trunk-1", [2.0, 2.01, 2.0])
+    name = campaign.approve()
+    campaign.sign(name)
+    signed = campaign.state.signoffs[name]
+    merge = e.MergeIntended(
+        name,
+        signed.decision,
+        "",
+        signed.ours,
+        signed.theirs,
+        1.0,
+        ["Ada", "a@b"],
+        "Accept",
+        signed.who,
+        "",
+        signed.request,
+    )
+    campaign.write(merge)
+    events = [Event(1, n, t, *_written(event)) for n, t, event in campaign.events]
+    assert [(each["action"], each["target"]) for each in entries(events)] == [("approve", "p0001"), ("sign", name)]
+
+
+def _written(event: Any) -> tuple[str, msgspec.Raw]:
+    kind, data = e.dump(event)
+    return kind, msgspec.Raw(msgspec.json.encode(data))
