@@ -111,7 +111,7 @@ def code(answer: dict[str, Any]) -> int:
         (
             b'{"jsonrpc": "2.0", "id": 1, "method": "launch_missiles"}\n',
             rpc.UNKNOWN_METHOD,
-            "there are ack, again, ask_brief, body",
+            "there are ack, again, ask_brief, audit, body",
         ),
     ],
 )
