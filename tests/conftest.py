@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ def _private_runtime() -> Iterator[None]:
     """Sockets lie in a directory of this run, with a short path; keys and git settings of the machine are out of sight."""
     place = tempfile.mkdtemp(prefix="ck-")
     old = dict(os.environ)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a shell starts in its background ignores it, and so would all
     os.environ["XDG_RUNTIME_DIR"] = place
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     for name in ("ANTHROPIC_API_KEY", "COCKPIT_CRASH_AT"):
