@@ -5,25 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine import events as e
-from engine.types import ExperimentRow, ExperimentState
+from engine.types import ExperimentRow, ExperimentState, ProposalRow
 
 if TYPE_CHECKING:
     from engine.state import State
 
 
-def replayed(s: State, n: int, t: float, ev: e.ExperimentReplayed) -> None:
-    """An experiment goes on as another arm, without any of its evidence; the proposal's experiment is that arm now."""
-    s.replays[ev.experiment] = ev
-    old = s.experiments[ev.of]
+def queued(
+    ev: e.ExperimentIntended | e.ExperimentReplayed,
+    n: int,
+    created: float,
+    proposal: str | None,
+    of: ProposalRow | ExperimentRow,
+) -> ExperimentRow:
+    """The row of an arm that has run nothing yet, made from what it is of: its proposal, or the arm that it replays."""
     row = ExperimentRow(
         kind="experiment",
         id=ev.experiment,
         seq=n,
         role="experiment",
         state=ExperimentState.QUEUED,
-        hypothesis=old["hypothesis"],
-        category=old["category"],
-        proposal=old["proposal"],
+        hypothesis=of["hypothesis"],
+        category=of["category"],
+        proposal=proposal,
         branch=ev.branch,
         parent=ev.parent,
         baseline=ev.baseline,
@@ -33,9 +37,19 @@ def replayed(s: State, n: int, t: float, ev: e.ExperimentReplayed) -> None:
         verdict=None,
         pairs=[],
         why=None,
-        created=old["created"],
-        replay_of=ev.of,
+        created=created,
     )
+    if claims := of.get("claims"):
+        row["claims"] = claims
+    return row
+
+
+def replayed(s: State, n: int, t: float, ev: e.ExperimentReplayed) -> None:
+    """An experiment goes on as another arm, without any of its evidence; the proposal's experiment is that arm now."""
+    s.replays[ev.experiment] = ev
+    old = s.experiments[ev.of]
+    row = queued(ev, n, old["created"], old["proposal"], old)
+    row["replay_of"] = ev.of
     if ev.retest:
         row["retest"] = True
     s.experiments[ev.experiment] = row

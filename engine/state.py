@@ -280,28 +280,7 @@ def _experiment_intended(s: State, n: int, t: float, ev: e.ExperimentIntended) -
     s.counts["experiment"] = max(s.counts["experiment"], int(ev.experiment))
     s.branch_plans[ev.experiment] = ev
     proposal = s.proposals[ev.proposal]
-    row = ExperimentRow(
-        kind="experiment",
-        id=ev.experiment,
-        seq=n,
-        role="experiment",
-        state=ExperimentState.QUEUED,
-        hypothesis=proposal["hypothesis"],
-        category=proposal["category"],
-        proposal=ev.proposal,
-        branch=ev.branch,
-        parent=ev.parent,
-        baseline=ev.baseline,
-        commit=None,
-        tree=None,
-        rung=ev.rung,
-        verdict=None,
-        pairs=[],
-        why=None,
-        created=t,
-    )
-    if claims := proposal.get("claims"):
-        row["claims"] = claims
+    row = moved.queued(ev, n, t, ev.proposal, proposal)
     s.experiments[ev.experiment] = row
     s.put(row, n)
     s.change(s.proposals, n, ev.proposal, {"experiment": ev.experiment})

@@ -72,6 +72,16 @@ def test_less_code_gets_a_margin_as_long_as_the_campaign_has_any_left() -> None:
     assert raced(of, Claim.SIMPLIFICATION, small, campaign=campaign)[0]["verdict"]["verdict"] != Verdict.SOLID
 
 
+def test_what_is_replayed_on_a_moved_trunk_claims_what_it_did() -> None:
+    campaign = Campaign()
+    name = campaign.approve(campaign.propose(claims=Claim.SPEED))
+    arm = campaign.trunk_moves()
+    campaign.write(
+        e.ExperimentReplayed(f"{name}.r2", name, campaign.trunk, arm, "exp/r2", 1.0, ["Ada", "a@b"], "Idea", "screen")
+    )
+    assert campaign.state.experiments[f"{name}.r2"]["claims"] == Claim.SPEED
+
+
 def test_a_reply_says_what_it_claims_in_one_word() -> None:
     text = as_reply(Header("Less code", claims="simplification"), {"a.py": b"x = 1\ny = 2\n"}, {"a.py": b"x = 1\n"})
     assert "claims: simplification\n" in text
