@@ -215,6 +215,7 @@ class ShardScored(msgspec.Struct, frozen=True):
     sources: dict[str, float] = {}
     by: str = "referee"
     evaluated: float | None = None  # the referee's value for what the run reports of itself, on the same text
+    further: dict[str, float] = {}  # further evaluations that the lab declares
 
 
 class ShardMeasured(msgspec.Struct, frozen=True):

@@ -448,6 +448,7 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
         metric=ev.metric if ev.outcome == Outcome.FINISHED else None,
         sources=dict(ev.sources),
         **({} if ev.evaluated is None else {"evaluated": ev.evaluated}),
+        **({"further": dict(ev.further)} if ev.further else {}),
     )
 
 

@@ -79,7 +79,8 @@ CREATE TABLE IF NOT EXISTS experiments (
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN,
+    further MAP(VARCHAR, DOUBLE)
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
