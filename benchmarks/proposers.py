@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,13 @@ import duckdb
 
 from cockpit.attach import Session, attached, state_dir
 from cockpit.commands import wait_down
-from cockpit.demo import approve, set_up
+from cockpit.demo import POLICY, set_up
+from cockpit.unattended import Rows, approve, drive, experiments, is_settled, waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("recording", "sweep")
 NAMES = {"id", "proposal", "experiment", "baseline", "duplicate_of", "round"}
 """Columns that name a row of the same lab."""
-POLL_S = 0.5
 
 
 def make_lab(root: Path, kind: str) -> None:
@@ -54,41 +52,25 @@ def campaign(root: Path, kind: str, budget: int) -> None:
     """Run experiments until no further one fits into `budget` shards, the trunk's own left out."""
     make_lab(root, kind)
     with attached(root) as session:
-        rows: dict[tuple[str, str], dict[str, Any]] = {}
-        head, told = 0, ""
-        while True:
-            fresh, head = session.rows(head)
-            rows.update({(row["kind"], row["id"]): row for row in fresh})
-            seeds = len(rows["lab", "lab"]["seeds"]) if ("lab", "lab") in rows else 0
-            text, going = advance(session, list(rows.values()), budget, seeds)
-            if text != told:
-                print(f"{kind}: {text}", file=sys.stderr, flush=True)
-                told = text
-            if not going:
-                break
-            time.sleep(POLL_S)
+        drive(session, lambda rows, phase: advance(session, rows, phase, kind, budget))
         session.call("shutdown")
     wait_down(root)
 
 
-def advance(session: Session, rows: list[dict[str, Any]], budget: int, seeds: int) -> tuple[str, bool]:
-    """Approve the next proposal if there is room for it; how things stand, and whether they go on."""
-    experiments = [row for row in rows if row["kind"] == "experiment" and row["role"] == "experiment"]
-    names = {row["id"] for row in experiments}
+def advance(session: Session, rows: Rows, phase: str, kind: str, budget: int) -> tuple[str, bool]:
+    """Approve the next proposal if there is room for it; how things stand, and whether this is the end."""
+    seeds = next((len(row["seeds"]) for row in rows if row["kind"] == "lab"), 0)
+    mine = experiments(rows)
+    names = {row["id"] for row in mine}
     shards = [row for row in rows if row["kind"] == "shard" and row["experiment"] in names and not row.get("smoke")]
-    going = [row for row in experiments if row["state"] in ("queued", "running")]
+    going = [row for row in mine if not is_settled(row)]
     owed = sum(max(0, seeds - sum(shard["experiment"] == row["id"] for shard in shards)) for row in going)
-    waiting = [row for row in rows if row["kind"] == "proposal" and row["state"] == "waiting"]
-    room = seeds > 0 and len(shards) + owed + seeds <= budget
-    if room and waiting and len(going) < 2:
-        approve(session, waiting[0], "one arm of a comparison of proposers")
-    phase = session.call("status")["phase"]
-    failed = phase.startswith(("stalled", "preparing data failed", "the trunk itself fails"))
-    dry = not waiting and not going and phase == "idle"
-    text = f"{len(experiments) - len(going)} experiments settled, {len(shards)} of {budget} shards begun"
-    if failed:
-        raise SystemExit(phase)
-    return text, bool(going) or (room and not dry)
+    room, left = seeds > 0 and len(shards) + owed + seeds <= budget, waiting(rows)
+    if room and left and len(going) < 2:
+        approve(session, left[0], "one arm of a comparison of proposers", POLICY)
+    dry = not left and not going and phase == "idle"
+    text = f"{kind}: {len(mine) - len(going)} experiments settled, {len(shards)} of {budget} shards begun"
+    return text, not going and (dry or (seeds > 0 and not room))
 
 
 def both(histories: dict[str, Path]) -> duckdb.DuckDBPyConnection:

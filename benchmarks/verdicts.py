@@ -15,9 +15,7 @@ import argparse
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,8 @@ import duckdb
 
 from cockpit.attach import attached, state_dir
 from cockpit.commands import wait_down
-from cockpit.demo import approve, set_up
+from cockpit.demo import POLICY, set_up
+from cockpit.unattended import Rows, approve, drive, experiments, is_settled, shards_ended, waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "sample_runs" / "nanolm" / "proposals"
@@ -35,7 +34,6 @@ HONEST = (
     *("14-rotary-positions", "15-dropout", "18-rmsnorm", "20-query-key-norm", "24-quieter-second-moment"),
 )
 CHEATS = ("held-rows", "seed-picked")
-POLL_S = 1.0
 FIRST_TRUTH_SEED = 1000
 
 
@@ -60,28 +58,16 @@ def make_lab(root: Path, proposals: list[Path], changes: dict[str, str]) -> None
 def run(root: Path, name: str, wanted: int) -> None:
     """Approve everything, and return when all of it is settled."""
     with attached(root) as session:
-        rows: dict[tuple[str, str], dict[str, Any]] = {}
-        head, told = 0, ""
-        while True:
-            fresh, head = session.rows(head)
-            rows.update({(row["kind"], row["id"]): row for row in fresh})
-            for row in [
-                row for (kind, _), row in sorted(rows.items()) if kind == "proposal" and row["state"] == "waiting"
-            ]:
-                approve(session, row, "a comparison with the truth")
-            mine = [row for (kind, _), row in rows.items() if kind == "experiment" and row["role"] == "experiment"]
-            left = [row for row in mine if row["state"] in ("queued", "running")]
-            phase = session.call("status")["phase"]
-            ended = sum(kind == "shard" and row["state"] == "ended" for (kind, _), row in rows.items())
-            text = f"{name}: {len(mine) - len(left)} of {wanted} settled, {ended} shards ended"
-            if text != told:
-                print(text, file=sys.stderr, flush=True)
-                told = text
-            if phase.startswith(("stalled", "preparing data failed", "the trunk itself fails")):
-                raise SystemExit(phase)
-            if len(mine) == wanted and not left and phase == "idle":
-                break
-            time.sleep(POLL_S)
+
+        def step(rows: Rows, phase: str) -> tuple[str, bool]:
+            for row in waiting(rows):
+                approve(session, row, "a comparison with the truth", POLICY)
+            mine = experiments(rows)
+            settled = sum(map(is_settled, mine))
+            text = f"{name}: {settled} of {wanted} settled, {shards_ended(rows)} shards ended"
+            return text, settled == len(mine) == wanted and phase == "idle"
+
+        drive(session, step)
         session.call("shutdown")
     wait_down(root)
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
+from cockpit.unattended import shards_ended
+
 RATE = 0.003
 """Keeps that are to be expected at most, of each no-op: the bar of sequential judging (docs/statistics.md)."""
 
@@ -20,11 +22,6 @@ def decided(rows: Rows) -> list[Mapping[str, Any]]:
     """The experiments that want no more shards."""
     found = (row for row in rows if row["kind"] == "experiment" and row["role"] == "experiment")
     return [row for row in found if row["state"] not in ("queued", "running")]
-
-
-def ended(rows: Rows) -> int:
-    """Shards that have ended."""
-    return sum(row["kind"] == "shard" and row["state"] == "ended" for row in rows)
 
 
 def result(rows: Rows, wanted: int) -> dict[str, Any]:
@@ -47,7 +44,7 @@ def result(rows: Rows, wanted: int) -> dict[str, Any]:
         "pairs": len(effects),
         "nonzero": sum(each != 0 for each in effects),
         "largest": max(map(abs, effects), default=None),
-        "shards": ended(rows),
+        "shards": shards_ended(rows),
     }
     return {**value, "problems": _problems(value, done)}
 

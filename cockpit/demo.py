@@ -8,21 +8,18 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cockpit import listing
+from cockpit import listing, unattended
 from cockpit.attach import Session, attached, state_dir
 from cockpit.commands import Failed, WrongUse, wait_down
 from engine.paths import CONFIG
 from engine.resources import shipped
 from engine.rpc import RpcError
-from engine.text import clean
 
 MARKER, POLICY = "demo.json", "demo --approve-all"
-POLL_S = 0.3
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -116,45 +113,34 @@ def _commit(root: Path) -> None:
 
 def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
     """Approve proposals, as many as are still wanted, until `until` experiments are decided."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    head, told = 0, ""
-    while True:
-        fresh, head = session.rows(head)
-        rows.update({(row["kind"], row["id"]): row for row in fresh})
-        everything = list(rows.values())
-        experiments = [row for row in everything if row["kind"] == "experiment" and row["role"] == "experiment"]
+    enough = False
+
+    def step(rows: list[dict[str, Any]], phase: str) -> tuple[str, bool]:
+        nonlocal enough
+        experiments = unattended.experiments(rows)
         decided = [row for row in experiments if _is_decided(row)]
-        told = _tell(everything, decided, until, told)
-        if len(decided) >= until:
-            return True, everything
-        waiting = [row for row in everything if row["kind"] == "proposal" and row["state"] == "waiting"]
-        unsettled = [row for row in experiments if not _is_settled(row)]
+        shards = [row for row in rows if row["kind"] == "shard"]
+        ended = unattended.shards_ended(rows)
+        text = f"{len(decided)} of {until} decided, {ended} shards ended, {len(shards) - ended} running"
+        enough = len(decided) >= until
+        waiting = unattended.waiting(rows)
+        unsettled = [row for row in experiments if not unattended.is_settled(row)]
         for row in waiting[: max(0, until - len(decided) - len(unsettled))]:
             try:
-                approve(session, row, "asked for on the command line")
+                unattended.approve(session, row, "asked for on the command line", POLICY)
             except RpcError as error:
                 print(f"cockpit: {row['id']}: {error}", file=sys.stderr)
-        phase = session.call("status")["phase"]
-        if phase.startswith(("stalled", "preparing data failed", "the trunk itself fails")):
-            print(f"cockpit: {clean(phase)}", file=sys.stderr)
-            return False, everything
-        if not waiting and phase == "idle" and not unsettled:
-            print(f"cockpit: only {len(decided)} of {until} experiments could be decided", file=sys.stderr)
-            return False, everything
-        time.sleep(POLL_S)
+        return text, enough or (not waiting and phase == "idle" and not unsettled)
 
-
-def approve(session: Session, row: dict[str, Any], why: str, policy: str = POLICY) -> None:
-    """Approve a proposal as `--approve-all` does; the engine takes that in labs made for it alone. Raises RpcError."""
-    session.call(
-        "decide",
-        proposal=row["id"],
-        diff_hash=row["diff_hash"],
-        action="approve",
-        why=why,
-        policy=policy,
-        request_id=uuid.uuid4().hex,
-    )
+    try:
+        rows = unattended.drive(session, step)
+    except unattended.Stuck as stuck:
+        print(f"cockpit: {stuck}", file=sys.stderr)
+        return False, stuck.rows
+    if not enough:
+        decided = sum(map(_is_decided, unattended.experiments(rows)))
+        print(f"cockpit: only {decided} of {until} experiments could be decided", file=sys.stderr)
+    return enough, rows
 
 
 def _is_decided(row: dict[str, Any]) -> bool:
@@ -164,17 +150,3 @@ def _is_decided(row: dict[str, Any]) -> bool:
         and verdict is not None
         and verdict["verdict"] != "undecided"
     )
-
-
-def _is_settled(row: dict[str, Any]) -> bool:
-    return row["state"] not in ("queued", "running")
-
-
-def _tell(rows: list[dict[str, Any]], decided: list[dict[str, Any]], until: int, told: str) -> str:
-    """A line of progress on standard error whenever something changed."""
-    shards = [row for row in rows if row["kind"] == "shard"]
-    ended = sum(row["state"] == "ended" for row in shards)
-    text = f"{len(decided)} of {until} decided, {ended} shards ended, {len(shards) - ended} running"
-    if text != told:
-        print(text, file=sys.stderr, flush=True)
-    return text

@@ -19,10 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cockpit import aa
+from cockpit import aa, unattended
 from cockpit.attach import Session, attached, lab_here
 from cockpit.commands import Failed, WrongUse, emit
-from cockpit.demo import POLL_S, approve
 from cockpit.scratch import scratch
 from engine.lab import Lab, LabError, load
 from engine.text import clean
@@ -113,22 +112,14 @@ def run(session: Session, text: str, path: str, count: int, say: Say) -> list[di
         )
         if answer["refusal"]:
             raise Failed(f"a no-op was refused ({answer['refusal']}): {answer['detail']}")
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    head, told = 0, ""
-    while True:
-        fresh, head = session.rows(head)
-        rows.update({(row["kind"], row["id"]): row for row in fresh})
-        everything = list(rows.values())
-        for row in [each for each in everything if each["kind"] == "proposal" and each["state"] == "waiting"]:
-            approve(session, row, "a self-test", POLICY)
-        phase = session.call("status")["phase"]
-        done = aa.decided(everything)
-        now = f"{len(done)} of {count} no-ops decided, {aa.ended(everything)} shards ended; {phase}"
-        if now != told:
-            say(now)
-            told = now
-        if len(done) >= count:
-            return everything
-        if phase.startswith(("stalled", "preparing data failed", "the trunk itself fails")):
-            raise Failed(f"the self-test cannot go on: {phase}")
-        time.sleep(POLL_S)
+
+    def step(rows: list[dict[str, Any]], phase: str) -> tuple[str, bool]:
+        for row in unattended.waiting(rows):
+            unattended.approve(session, row, "a self-test", POLICY)
+        done = len(aa.decided(rows))
+        return f"{done} of {count} no-ops decided, {unattended.shards_ended(rows)} shards ended; {phase}", done >= count
+
+    try:
+        return unattended.drive(session, step, say)
+    except unattended.Stuck as stuck:
+        raise Failed(f"the self-test cannot go on: {stuck}") from None
