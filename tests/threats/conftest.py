@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.files import remove_tree
 from tests.threats.scene import Bits, Scene, Stage, needs, sleeper, why_not
 from tests.tinylab import TinyLab
 
@@ -34,10 +35,12 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", params=[3, 2], ids=["box3", "box2"])
-def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, control: Path) -> Stage:
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, control: Path) -> Iterator[Stage]:
     """Each box in turn; skipped by name where this machine has none."""
     needs(request.param)
-    return Stage(tmp_path_factory.mktemp(f"box{request.param}"), request.param, control)
+    place = tmp_path_factory.mktemp(f"box{request.param}")
+    yield Stage(place, request.param, control)
+    remove_tree(place)  # deeper than pytest could remove
 
 
 @pytest.fixture(scope="session")
