@@ -34,6 +34,7 @@ from engine.types import Outcome, ProposalState, ShardState
 
 log = logging.getLogger("engine")
 LOOK_AGAIN_S = 5.0
+_POINTS = {e.HeadlineReached: "headline.done", e.AuditIntended: "audit.intent", e.AuditEnded: "audit.done"}
 
 
 class Conductor:
@@ -192,7 +193,7 @@ class Conductor:
             return False
         else:
             self.core.record(step.event)
-            faults.point("headline.done" if isinstance(step.event, e.HeadlineReached) else "verdict.done")
+            faults.point(_POINTS.get(type(step.event), "verdict.done"))
             if isinstance(step.event, e.VerdictReached) and step.event.final:
                 self.runs.drop_checkpoints(step.event.experiment)
         return True

@@ -38,6 +38,7 @@ def seeds_for(state: State, lab: Lab, experiment: str) -> list[int]:
     earlier = [shard["seed"] for shard in state.shards_of(experiment) if shard.get("fresh")]
     used = {*lab.seeds, *(shard["seed"] for shard in state.shards.values())}
     used |= {seed for each in state.signoffs.values() for seed in each.seeds}
+    used |= {seed for each in state.audit_plans.values() for seed in each.seeds}
     return list(dict.fromkeys([*earlier, *fresh_seeds(used, RESERVED)]))[:RESERVED]
 
 

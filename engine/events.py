@@ -506,6 +506,37 @@ class ReadingOpened(msgspec.Struct, frozen=True):
     p_solid: float | None
 
 
+class AuditIntended(msgspec.Struct, frozen=True):
+    """The trunk's arm `then` is about to run beside `now` on fresh seeds, to see what the merges between them have gained.
+
+    `claims` is what each of them claimed (`ClaimRow`), `upto` how many merges there were by now, and `moves` how often the
+    trunk was moved otherwise between the two. The pairs run on `seeds`, in their order, as many as are needed.
+    """
+
+    audit: str
+    then: str
+    now: str
+    rung: str
+    setup: str
+    seeds: list[int]
+    claims: list[Json]
+    upto: int
+    moves: int = 0
+
+
+class AuditEnded(msgspec.Struct, frozen=True):
+    """What an audit of past merges said: `state` is an AuditState, the numbers are None where it measured nothing."""
+
+    audit: str
+    state: str
+    claimed: float
+    audited: float | None
+    lo: float | None
+    hi: float | None
+    sentence: str
+    pairs: list[Json]
+
+
 TYPES: dict[str, type] = {
     "engine.started": EngineStarted,
     "config.loaded": ConfigLoaded,
@@ -553,6 +584,8 @@ TYPES: dict[str, type] = {
     "reading.opened": ReadingOpened,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
+    "audit.intended": AuditIntended,
+    "audit.ended": AuditEnded,
 }
 NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in TYPES.items()}

@@ -24,7 +24,8 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
     """Every decision, oldest first: `{event, t, decision, action, target, about, diff_hash, who, why, shown}`.
 
     `about` says what the target is, in a sentence; `shown` what was known of it at that moment (see `_shown`). Pausing and
-    resuming are entries too; they have no number and no target.
+    resuming are entries too; they have no number and no target. So are audits of past merges, once they have ended: what the
+    lab itself found out about earlier signatures.
     """
     state = State()
     for event in ledger:
@@ -33,6 +34,8 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
             decided = None  # what somebody decided before is carried out: a merge that waited for fresh pairs
         before = None if decided is None else _seen(state, _target(decided))
         fold_one(state, event)
+        if event.type == "audit.ended" and event.v <= VERSION:
+            yield _audited(state, event)
         if isinstance(decided, e.Paused | e.Resumed):
             action = "pause" if isinstance(decided, e.Paused) else "resume"
             yield _entry(event, "", action, "", None, decided.who, getattr(decided, "why", ""), _seen(state, ""))
@@ -42,6 +45,15 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
             yield _entry(
                 event, row["id"], row["action"], row["target"], row["diff_hash"], row["who"], row["why"], named
             )
+
+
+def _audited(state: State, event: Event) -> Entry:
+    """The entry of an audit that has just ended."""
+    row = state.audits[event.data["audit"]]
+    who = {"kind": "policy", "name": "[judge] audit", "os_user": "", "host": ""}
+    numbers = {name: row[name] for name in ("then", "now", "claimed", "audited", "lo", "hi", "claims")}
+    seen = {"about": f"{row['id']} {row['state']}: {row['sentence']}", "shown": {"audit": {"id": row["id"], **numbers}}}
+    return _entry(event, "", "audit", f"{row['then']}..{row['now']}", None, who, "", seen)
 
 
 def _loaded(event: Event) -> Any | None:

@@ -32,6 +32,7 @@ from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.mix import composition
 from engine.opening import version
+from engine.past_merges import standing
 from engine.pricing import price
 from engine.reader import is_closed
 from engine.repairs import since_approval
@@ -308,6 +309,7 @@ class Methods:
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),
             "detectors": core.state.lab and core.state.lab.get("detectors"),
+            "audit": standing(core.state, core.lab),
             "warnings": core.warnings,
         }
 

@@ -258,7 +258,7 @@ def basis(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> 
     equal = Basis(lab.compare, found, None, least, row.get("claims") == Claim.SPEED)
     if not equal.speed and all(equal.even(each) for each in BASES):
         return equal
-    return replace(equal, kappa=_kappa(state, lab, arm, rung, setup))
+    return replace(equal, kappa=kappa_of(state, lab, arm, rung, setup))
 
 
 def half_seeds(lab: Lab) -> tuple[int, ...]:
@@ -266,7 +266,7 @@ def half_seeds(lab: Lab) -> tuple[int, ...]:
     return first_seeds(lab)[:HALF_SEEDS]
 
 
-def _kappa(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | None:
+def kappa_of(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | None:
     """What ln(cost) is worth at a rung, from the trunk there and at the rung below it; below the first lies half of that."""
     at = lab.climb.index(rung) if rung in lab.climb else -1
     if at < 0:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, decided, found, moved, signed
+from engine import advised, asked, decided, found, merged, moved, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
 from engine.halfway import Measures
 from engine.types import (
     Action,
+    AuditRow,
     BriefRow,
     CallRow,
-    Claim,
     ExperimentRow,
     ExperimentState,
     FindingRow,
@@ -63,7 +63,9 @@ class State:
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     _race: Field = field(default_factory=Field, compare=False)
     _moved: dict[str, ExperimentRow] = field(default_factory=dict, compare=False)  # rows that `_race` has yet to take
-    simplified: int = 0  # simplifications that were merged: each has spent of the campaign's budget for margins
+    simplified: int = (
+        0  # simplifications that were merged since the last audit: each has spent of the budget for margins
+    )
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -103,6 +105,14 @@ class State:
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
     )  # shard to the source of its metrics, pattern
+    merged: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # experiment, and the trunk's arm that it was merged onto
+    audited: int = 0  # how many of `merged`, from the first, an audit has covered
+    audits: dict[str, AuditRow] = field(default_factory=dict)
+    audit_plans: dict[str, e.AuditIntended] = field(default_factory=dict)
+    auditing: str = ""  # the audit that has not ended
+    audit_from: int = 0  # how many shards there were when it began
 
     @property
     def race(self) -> Field:
@@ -346,8 +356,8 @@ def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
 def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
     s.merges.pop(ev.experiment, None)
     s.signoffs.pop(ev.experiment, None)
-    row = _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
-    s.simplified += row.get("claims") == Claim.SIMPLIFICATION
+    _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+    merged.add(s, ev.experiment)
 
 
 def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
@@ -539,4 +549,6 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ReadingOpened: advised.reading_opened,
     e.Paused: _paused,
     e.Resumed: _resumed,
+    e.AuditIntended: merged.audit_intended,
+    e.AuditEnded: merged.audit_ended,
 }

@@ -115,6 +115,16 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
+class AuditState(StrEnum):
+    """Where an audit of past merges stands."""
+
+    RUNNING = "running"
+    HELD = "held"  # the sum of what was claimed does not lie above all that was measured
+    OVERCLAIMED = "over-claimed"
+    BROKE = "broke"  # the trunk of now fails on a seed on which that of then does not
+    VOID = "void"  # it could not be carried out
+
+
 class Severity(StrEnum):
     """How bad a finding is, in ascending order."""
 
@@ -455,6 +465,38 @@ class FindingRow(TypedDict):
     acknowledged: NotRequired[AcknowledgedRow]
 
 
+class ClaimRow(TypedDict):
+    """What one merge claimed: by its "headline", by its verdict's "shrunk" gain, or "nothing"."""
+
+    experiment: str
+    claimed: float
+    by: str
+
+
+class AuditRow(TypedDict):
+    """What several merges claimed beside what the trunk has gained by them, in the metric's unit; > 0 is better.
+
+    `trunk` of a pair is the trunk of then, `candidate` the one of now.
+    """
+
+    kind: Literal["audit"]
+    id: str  # "a0001"
+    seq: int
+    state: str  # AuditState
+    then: str  # the trunk's arm before these merges
+    now: str  # the one after them
+    rung: str
+    claims: list[ClaimRow]
+    claimed: float  # their sum
+    audited: float | None
+    lo: float | None
+    hi: float | None
+    pairs: list[PairRow]
+    sentence: str
+    began: float
+    ended: float | None
+
+
 def stands(row: FindingRow) -> bool:
     """Whether a finding still waits for somebody's word: what can never be kept always does."""
     return "acknowledged" not in row or row["severity"] == Severity.NEVER
@@ -582,6 +624,7 @@ Row = (
     | CallRow
     | BriefRow
     | ReadingRow
+    | AuditRow
 )
 
 

@@ -17,6 +17,7 @@ from engine.field import OPEN
 from engine.files import below, read_regular, remove_tree
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
+from engine.past_merges import standing
 from engine.paths import StateDir
 from engine.proposals import one_line
 from engine.repo import Repo
@@ -243,6 +244,7 @@ async def trunk(core: Core, action: str, who: Who) -> dict[str, Any]:
     facts: dict[str, Any] = {"trunk": ours, "branch": branch, "head": head}
     ahead, behind = await core.git(core.repo.ahead_behind, ours, head)
     facts |= {"trunk_ahead": ahead, "trunk_behind": behind, "log": await core.git(core.repo.first_parent_log, ours, 20)}
+    facts["audit"] = standing(core.state, core.lab)
     if action == "show":
         return facts
     core.check_writable()

@@ -70,7 +70,8 @@ def test_the_interval_of_a_headline_holds_as_often_as_it_says() -> None:
 
 
 def test_an_audit_after_five_merges_sets_what_was_gained_beside_what_was_claimed() -> None:
-    assert [merges for merges in range(12) if audit_due(merges)] == [5, 10]
+    assert [merges for merges in range(8) if audit_due(merges)] == [5, 6, 7]
+    assert [audit_due(3, every) for every in (0, 2, 3, 4)] == [False, True, True, False]
     honest = audit([0.01, 0.02, 0.01, 0.02, 0.01], [0.068, 0.071, 0.069, 0.07], QUIET)
     assert honest.claimed == pytest.approx(0.07)
     assert not honest.overclaimed

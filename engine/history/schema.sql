@@ -95,6 +95,15 @@ CREATE TABLE IF NOT EXISTS findings (
     mechanism VARCHAR
 );
 
+-- what several merges claimed beside what fresh pairs of the trunk before them and after them have measured, > 0 is better;
+-- `state` is running, held, over-claimed, broke or void; `by` is headline, shrunk or nothing
+CREATE TABLE IF NOT EXISTS audits (
+    id VARCHAR, seq BIGINT, state VARCHAR, trunk_then VARCHAR, trunk_now VARCHAR, rung VARCHAR,
+    claims STRUCT(experiment VARCHAR, claimed DOUBLE, "by" VARCHAR)[], claimed DOUBLE, audited DOUBLE, lo DOUBLE, hi DOUBLE,
+    n BIGINT, pairs STRUCT(seed BIGINT, trunk_then DOUBLE, trunk_now DOUBLE, difference DOUBLE)[], sentence VARCHAR,
+    began DOUBLE, ended DOUBLE
+);
+
 -- every verdict that was ever reached, by the numbers alone: findings bar the one in `experiments`. `event` is the number of its
 -- ledger event, `n` counts pairs. Where judging is sequential `evidence` (E) is to reach `bar`; `seconds` is how long the
 -- experiment's shards had run by then

@@ -27,6 +27,7 @@ ROW_TABLES: Mapping[str, str] = {
     "call": "calls",
     "brief": "briefs",
     "reading": "readings",
+    "audit": "audits",
 }
 """Kind of a read-model row to the table that holds it."""
 
@@ -130,6 +131,19 @@ def _finding(row: Mapping[str, Any]) -> Record:
     return {**row, "t": row["at"], "evidence": sorted(row.get("evidence", {}).items()), **said}
 
 
+def _audit(row: Mapping[str, Any]) -> Record:
+    pairs = [
+        {
+            "seed": each["seed"],
+            "trunk_then": each["trunk"],
+            "trunk_now": each["candidate"],
+            "difference": each["difference"],
+        }
+        for each in row["pairs"]
+    ]
+    return {**row, "trunk_then": row["then"], "trunk_now": row["now"], "n": len(pairs), "pairs": pairs}
+
+
 def _lab(row: Mapping[str, Any]) -> Record:
     known = row.get("detectors") or {}
     return {**row, "detectors_active": known.get("active"), "detectors_asleep": known.get("asleep")}
@@ -141,6 +155,7 @@ _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "shard": _shard,
     "decision": _decision,
     "finding": _finding,
+    "audit": _audit,
 }
 
 
