@@ -82,7 +82,11 @@ def shown_words(shown: Mapping[str, Any]) -> Sequence[str]:
     if shown.get("refusal"):
         words.append(f"refused by the machine: {shown['refusal']}")
     words += [f"flag: {each}" for each in shown.get("risks", ())]
-    if "verdict" in shown:
+    if "bundle" in shown:
+        parts = [f"{each['experiment']} {each['shrunk']:+.4g}" for each in shown["bundle"]["parts"]]
+        words.append(f"expected: {', '.join(parts)}, {shown['bundle']['promised']:+.4g} together")
+        words += [f"{part['experiment']}: {each}" for part in shown["bundle"]["parts"] for each in shown_words(part)]
+    elif "verdict" in shown:
         verdict = shown["verdict"]
         words.append(f"{verdict['verdict']}: {verdict['sentence']}" if verdict else f"{shown['state']}, no verdict yet")
     if "audit" in shown:

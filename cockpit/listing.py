@@ -71,6 +71,9 @@ def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction:
         "why": row["why"],
         "barred": row.get("barred", []),
         "asks": row.get("asks", []),
+        "bundle": row.get("bundle"),
+        "merged_with": row.get("merged_with"),
+        "headline": (row.get("signoff") or {}).get("mean"),
         "sources": changes(shards, baseline, verdict.get("rung", row["rung"]), direction),
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }

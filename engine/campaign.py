@@ -98,6 +98,7 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     shards of the present `setup` count."""
     setup = setup_of(lab) if setup is None else setup
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
+    steps += [Branch(name) for name in state.signoffs if state.experiments[name]["commit"] is None]
     steps += [Record(event) for event in canaries.findings(state, lab, setup)]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from engine import campaign, faults, moving, smoke
+from engine import bundles, campaign, faults, moving, smoke
 from engine import events as e
 from engine.asking import Asking
 from engine.briefing import Briefing
@@ -182,8 +182,9 @@ class Conductor:
 
     async def _carry_out(self, step: campaign.Step) -> bool:
         if isinstance(step, campaign.Branch):
-            replayed = step.experiment in self.core.state.replays
-            await (moving.branch if replayed else branch)(self.core, step.experiment)
+            state, name = self.core.state, step.experiment
+            make = moving.branch if name in state.replays else bundles.branch if name in state.bundles else branch
+            await make(self.core, name)
         elif isinstance(step, campaign.Launch):
             if not campaign.may_launch(self.core.state, step.experiment):
                 return True  # stopped or paused since the plan was made

@@ -506,6 +506,34 @@ class ReadingOpened(msgspec.Struct, frozen=True):
     p_solid: float | None
 
 
+class BundleIntended(msgspec.Struct, frozen=True):
+    """A person signed several experiments together: their patches, one after the other, become the branch of the experiment
+    `experiment`, and fresh pairs have to bear that out before it is merged. Everything that its commit depends on is here.
+
+    `diffs`, `shown` and `shrunk` are of the parts in their order: what was on the screen, and the gain that was expected.
+    """
+
+    experiment: str
+    parts: list[str]
+    diffs: list[str]
+    shrunk: list[float]
+    decision: str
+    shown: list[Json]
+    findings: list[str]
+    parent: str
+    baseline: str
+    branch: str
+    when: float
+    author: list[str]
+    message: str
+    rung: str
+    setup: str
+    seeds: list[int]
+    who: Json
+    why: str
+    request: str
+
+
 class AuditIntended(msgspec.Struct, frozen=True):
     """The trunk's arm `then` is about to run beside `now` on fresh seeds, to see what the merges between them have gained.
 
@@ -584,6 +612,7 @@ TYPES: dict[str, type] = {
     "reading.opened": ReadingOpened,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
+    "bundle.intended": BundleIntended,
     "audit.intended": AuditIntended,
     "audit.ended": AuditEnded,
 }

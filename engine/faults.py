@@ -20,6 +20,7 @@ POINTS = (
     "decide.done",
     "verdict.done",
     "sign.done",  # fresh pairs are to run
+    "bundle.done",  # several are signed together
     "headline.done",  # what they say is on record
     "audit.intent",  # pairs of the trunk then and now are to run
     "audit.done",  # what they say is on record

@@ -20,6 +20,7 @@ from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.audit_methods import AUDITED, AuditMethods
+from engine.bundle_methods import BUNDLED, BundleMethods
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
@@ -66,6 +67,7 @@ class Methods:
         self.proposing = AskingMethods(core, conductor)
         self.advising = AdviceMethods(core, conductor)
         self.auditing = AuditMethods(core, conductor, runs)
+        self.bundling = BundleMethods(core, runs)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -78,7 +80,8 @@ class Methods:
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
         audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
-        return own | asked | audited | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
+        return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""

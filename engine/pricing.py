@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TypedDict
 
 from engine import confirming
@@ -24,15 +25,20 @@ class Price(TypedDict):
 
 def price(state: State, lab: Lab, row: ExperimentRow) -> Price:
     """What signing an experiment would run, for about how long, and under which experiments its merge moves the trunk."""
-    fresh = confirming.wanted_for(lab, row)
+    rung = row["verdict"]["rung"] if row["verdict"] else row["rung"]
+    return price_of(state, lab, rung, but=[row["id"]], fresh=confirming.wanted_for(lab, row))
+
+
+def price_of(state: State, lab: Lab, rung: str, *, but: Collection[str], fresh: bool = True) -> Price:
+    """The same of whatever is signed at a rung; `but` are the experiments that go into the trunk with it."""
     shards = 2 * FEWEST if fresh else 0
-    one = _seconds(state, row["verdict"]["rung"] if row["verdict"] else row["rung"])
+    one = _seconds(state, rung)
     seconds = None if one is None else shards * one
     pairs = [FEWEST, MOST] if fresh else []
     restarts = [
         each["id"]
         for each in state.experiments.values()
-        if each["baseline"] == state.trunk_arm and each["id"] != row["id"] and _in_flight(each)
+        if each["baseline"] == state.trunk_arm and each["id"] not in but and _in_flight(each)
     ]
     return Price(
         pairs=pairs, shards=shards, seconds=seconds, restarts=restarts, sentence=_say(pairs, seconds, restarts)

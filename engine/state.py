@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, decided, found, merged, moved, signed
+from engine import advised, asked, bundled, decided, found, merged, moved, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
@@ -113,6 +113,7 @@ class State:
     audit_plans: dict[str, e.AuditIntended] = field(default_factory=dict)
     auditing: str = ""  # the audit that has not ended
     audit_from: int = 0  # how many shards there were when it began
+    bundles: dict[str, e.BundleIntended] = field(default_factory=dict)
 
     @property
     def race(self) -> Field:
@@ -305,6 +306,8 @@ def _branched(s: State, n: int, t: float, ev: e.ExperimentBranched) -> None:
 
 
 def _failed(s: State, n: int, t: float, ev: e.ExperimentFailed) -> None:
+    if ev.experiment in s.signoffs:  # a bundle, which is signed before it has a branch
+        signed.withdraw(s, n, ev.experiment, ev.why)
     _update_experiment(s, n, ev.experiment, state=ExperimentState.FAILED, why=ev.why)
 
 
@@ -358,6 +361,7 @@ def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
     s.signoffs.pop(ev.experiment, None)
     _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
     merged.add(s, ev.experiment)
+    bundled.merged(s, n, ev.experiment)
 
 
 def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
@@ -549,6 +553,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ReadingOpened: advised.reading_opened,
     e.Paused: _paused,
     e.Resumed: _resumed,
+    e.BundleIntended: bundled.intended,
     e.AuditIntended: merged.audit_intended,
     e.AuditEnded: merged.audit_ended,
 }

@@ -376,6 +376,14 @@ class SignOffRow(TypedDict):
     pairs: list[PairRow]
 
 
+class BundleRow(TypedDict):
+    """The experiments that were put together into one, with what was expected of each, and of all."""
+
+    parts: list[str]
+    shrunk: list[float]
+    promised: float
+
+
 class ExperimentRow(TypedDict):
     """An experiment, or (role "trunk") the trunk at one commit as the arm that experiments are compared with."""
 
@@ -404,6 +412,10 @@ class ExperimentRow(TypedDict):
     barred: NotRequired[list[str]]  # findings that bar a keep, and that nobody has acknowledged (or may)
     asks: NotRequired[list[str]]  # findings that are to be acknowledged before sign-off, and bar nothing
     claims: NotRequired[str]  # Claim; a gain where it is left out
+    bundle: NotRequired[
+        BundleRow
+    ]  # of several experiments that were signed together; it has no proposal and no verdict
+    merged_with: NotRequired[str]  # the bundle that it went into the trunk with
 
 
 class ShardRow(TypedDict):

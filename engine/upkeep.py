@@ -87,7 +87,7 @@ def check_decisions(state: State) -> Check:
     """Each approved proposal has one experiment, each experiment one approval, none is doubled."""
     problems = []
     approved = {row["id"] for row in state.proposals.values() if row["state"] == ProposalState.APPROVED}
-    rows = [row for row in state.experiments.values() if row["role"] == "experiment"]
+    rows = [row for row in state.experiments.values() if row["role"] == "experiment" and "bundle" not in row]
     sources = Counter(row["proposal"] for row in rows if row.get("moved_to") not in state.experiments)
     taken = Counter((row["target"], row["action"]) for row in state.rows.values() if row["kind"] == "decision")
     undone = Counter({target: count for (target, action), count in taken.items() if action == "undo"})

@@ -20,7 +20,14 @@ class SigningScreen(WeighingScreen):
         """The experiment that the cursor is on, itself or one of its shards."""
         raise NotImplementedError
 
+    def to_sign_together(self) -> list[ExperimentRow]:
+        """The experiments that are marked on the shortlist, when there are several: one signature is for all of them."""
+        raise NotImplementedError
+
     def why_not(self, action: str) -> str | None:
+        if action == "sign" and (rows := self.to_sign_together()):
+            late = next((row for row in rows if row["state"] != ExperimentState.JUDGED), None)
+            return f"{late['id']} is {late['state']}: take its mark off (space)" if late else super().why_not(action)
         if action == "sign":
             row = self.to_sign()
             if row is None or row["role"] == "trunk":
@@ -32,9 +39,48 @@ class SigningScreen(WeighingScreen):
         return super().why_not(action)
 
     def do_sign(self) -> None:
+        if rows := self.to_sign_together():
+            self._start(self._offer_together(rows))
+            return
         row = self.to_sign()
         assert row is not None
         self._start(self._offer_to_sign(row))
+
+    async def _offer_together(self, rows: list[ExperimentRow]) -> None:
+        """Say what one signature on all of them would do; the second stroke gives it."""
+        names = [row["id"] for row in rows]
+        try:
+            price = cast(dict[str, Any], clean_all(await self.cockpit.link.call("bundle_price", experiments=names)))
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return
+        except OFFLINE:
+            return
+        if not self.is_current or self.prompt.is_open:
+            return
+        proposals = [self.model.proposals[str(row["proposal"])] for row in rows]
+        shown = [each["diff_hash"] or "" for each in proposals]
+        sizes = [f"{row['id']} {_size(each['files'])}" for row, each in zip(rows, proposals, strict=True)]
+        self.ask(
+            Question(
+                title=f"Sign {', '.join(names)} off together? All of them are solid, each by itself.",
+                details=(f"It {price['sentence']}.", f"Their diffs: {'; '.join(sizes)}; screen 2 shows them."),
+                go="sign them",
+                text="",
+                label="why",
+                answer=lambda why: self._start(self._sign_together(names, shown, why)),
+            )
+        )
+
+    async def _sign_together(self, names: list[str], shown: list[str], why: str) -> None:
+        try:
+            answer = await self.cockpit.ask_twice("bundle", experiments=names, diff_hashes=shown, why=why)
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return
+        self.say(
+            f"{', '.join(names)} are signed as {answer['experiment']}: fresh pairs run before it is merged", "good"
+        )
 
     async def _offer_to_sign(self, row: ExperimentRow) -> None:
         """Say what the signature would do; the second stroke gives it."""

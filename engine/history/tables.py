@@ -79,6 +79,7 @@ def _experiment(row: Mapping[str, Any]) -> Record:
         "verdict_rung": verdict_rung,
         "shrunk": gain,
         **_signoff(row),
+        **_bundle(row),
     }
 
 
@@ -93,6 +94,11 @@ def _signoff(row: Mapping[str, Any]) -> Record:
         "headline_n": off.get("n"),
         "headline_pairs": off.get("pairs"),
     }
+
+
+def _bundle(row: Mapping[str, Any]) -> Record:
+    found = row.get("bundle") or {}
+    return {"bundle": found.get("parts"), "promised": found.get("promised")}
 
 
 def _bases(found: Mapping[str, Any] | None) -> Record:
