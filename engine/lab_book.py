@@ -56,7 +56,7 @@ def _audited(state: State, event: Event) -> Entry:
     """The entry of an audit that has just ended."""
     row = state.audits[event.data["audit"]]
     who = {"kind": "policy", "name": "[judge] audit", "os_user": "", "host": ""}
-    numbers = {name: row[name] for name in ("then", "now", "claimed", "audited", "lo", "hi", "claims")}
+    numbers = {name: row[name] for name in ("then", "now", "claimed", "within", "audited", "lo", "hi", "claims")}
     seen = {"about": f"{row['id']} {row['state']}: {row['sentence']}", "shown": {"audit": {"id": row["id"], **numbers}}}
     return _entry(event, "", "audit", f"{row['then']}..{row['now']}", None, who, "", seen)
 

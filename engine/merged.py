@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 from engine import events as e
@@ -36,6 +37,7 @@ def audit_intended(s: State, n: int, t: float, ev: e.AuditIntended) -> None:
         rung=ev.rung,
         claims=cast(list[ClaimRow], ev.claims),
         claimed=sum(each["claimed"] for each in ev.claims),
+        within=math.hypot(*(each["within"] for each in ev.claims)),
         audited=None,
         lo=None,
         hi=None,

@@ -75,12 +75,16 @@ def claim_of(row: ExperimentRow) -> ClaimRow:
     A speed-up claims no lower loss and a simplification no gain, so they claim nothing; nor does what was signed without."""
     off, verdict = row.get("signoff"), row["verdict"]
     if off is not None and off["state"] == "confirmed" and off["mean"] is not None:
-        return ClaimRow(experiment=row["id"], claimed=off["mean"], by="headline")
+        return ClaimRow(experiment=row["id"], claimed=off["mean"], within=_half(off["lo"], off["hi"]), by="headline")
     gains = row.get("claims", Claim.GAIN) == Claim.GAIN and verdict is not None and verdict["verdict"] == "solid"
     shrunk = expected_gain(row) if gains else None
-    if shrunk is None:
-        return ClaimRow(experiment=row["id"], claimed=0.0, by="nothing")
-    return ClaimRow(experiment=row["id"], claimed=shrunk, by="shrunk")
+    if shrunk is None or verdict is None:
+        return ClaimRow(experiment=row["id"], claimed=0.0, within=0.0, by="nothing")
+    return ClaimRow(experiment=row["id"], claimed=shrunk, within=_half(verdict["lo"], verdict["hi"]), by="shrunk")
+
+
+def _half(lo: float | None, hi: float | None) -> float:
+    return 0.0 if lo is None or hi is None else (hi - lo) / 2
 
 
 def _rung(lab: Lab, rows: Sequence[ExperimentRow]) -> str:
@@ -189,14 +193,14 @@ def _said(state: State, lab: Lab, plan: e.AuditIntended, setup: str, *, ready: b
 def _weighed(state: State, lab: Lab, plan: e.AuditIntended, pairs: Sequence[Pair], spread: Noise) -> e.AuditEnded:
     """Claimed beside audited, both at equal cost, as headlines are."""
     shift = _basis(state, lab, plan).shift
-    found = audit(
-        [each["claimed"] for each in plan.claims], [each.difference - (shift or 0.0) for each in pairs], spread
-    )
+    differences = [each.difference - (shift or 0.0) for each in pairs]
+    within = [each["within"] for each in plan.claims]
+    found = audit([each["claimed"] for each in plan.claims], differences, spread, within=within)
     words = Words(lab.metric.unit, 4)
     interval = f"[{words.signed(found.lo)}, {words.signed(found.hi)}]"
     verdict = "more was claimed than was gained" if found.overclaimed else "what was claimed holds"
     parts = [
-        f"{how_many(len(plan.claims), 'merge')} claimed {words.amount(found.claimed)} in all; on "
+        f"{how_many(len(plan.claims), 'merge')} claimed {words.amount(found.claimed)}, known to {found.within:.4f}; on "
         f"{how_many(len(pairs), 'fresh seed')} {plan.now} is {words.amount(found.audited)} {interval} better than "
         f"{plan.then}: {verdict}",
         *(["the two do not cost the same, and what that is worth is not known"] if shift is None else []),
@@ -255,7 +259,7 @@ def _finding(state: State) -> Iterator[e.FindingNoted]:
     rule = OVERCLAIMED if row["state"] == AuditState.OVERCLAIMED else BROKE
     if (row["now"], rule, row["sentence"]) in state.noted:
         return
-    numbers = {name: row[name] for name in ("claimed", "audited", "lo", "hi")}
+    numbers = {name: row[name] for name in ("claimed", "within", "audited", "lo", "hi")}
     yield e.FindingNoted(
         finding=next_finding(state),
         about=row["now"],

@@ -478,10 +478,11 @@ class FindingRow(TypedDict):
 
 
 class ClaimRow(TypedDict):
-    """What one merge claimed: by its "headline", by its verdict's "shrunk" gain, or "nothing"."""
+    """What one merge claimed: by its "headline", its verdict's "shrunk" gain, or "nothing"; `within` is half its interval."""
 
     experiment: str
     claimed: float
+    within: float
     by: str
 
 
@@ -500,6 +501,7 @@ class AuditRow(TypedDict):
     rung: str
     claims: list[ClaimRow]
     claimed: float  # their sum
+    within: float  # half of the interval of that sum
     audited: float | None
     lo: float | None
     hi: float | None

@@ -129,11 +129,16 @@ def test_what_a_merge_claims_is_its_headline_else_its_shrunk_gain_and_no_gain_wh
     assert shrunk["by"] == "shrunk"
     assert shrunk["claimed"] == pytest.approx(0.4), "no more than was measured, however coarse the posterior is"
     for name in (speed, simpler):
-        assert claim_of(campaign.state.experiments[name]) == {"experiment": name, "claimed": 0.0, "by": "nothing"}
+        assert claim_of(campaign.state.experiments[name]) == {
+            "experiment": name,
+            "claimed": 0.0,
+            "within": 0.0,
+            "by": "nothing",
+        }
     row = campaign.state.experiments["0001"]
     off = {"state": "confirmed", "mean": 0.25, "lo": 0.2, "hi": 0.3, "n": 3, "sentence": "", "by": "", "pairs": []}
     headed = claim_of({**row, "signoff": off})  # type: ignore[typeddict-item]
-    assert headed == {"experiment": "0001", "claimed": 0.25, "by": "headline"}
+    assert headed == {"experiment": "0001", "claimed": 0.25, "within": pytest.approx(0.05), "by": "headline"}
 
 
 # --- what it says ------------------------------------------------------------------------------------------------------
@@ -164,7 +169,7 @@ def test_more_than_was_gained_is_a_finding_about_the_trunk_that_bars_nothing_and
     (finding,) = findings(campaign)
     assert (finding.rule, finding.severity, finding.about) == ("over-claimed", "warning", "trunk-3")
     assert finding.place == "the trunk, from trunk-1 to trunk-3"
-    assert set(finding.evidence) == {"claimed", "audited", "lo", "hi"}
+    assert set(finding.evidence) == {"claimed", "within", "audited", "lo", "hi"}
     assert all(open_findings(campaign.state, name) == [] for name in ("0001", "0002", waits))
     assert campaign.state.audited == 2
 

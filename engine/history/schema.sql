@@ -101,8 +101,8 @@ CREATE TABLE IF NOT EXISTS findings (
 -- `state` is running, held, over-claimed, broke or void; `by` is headline, shrunk or nothing
 CREATE TABLE IF NOT EXISTS audits (
     id VARCHAR, seq BIGINT, state VARCHAR, trunk_then VARCHAR, trunk_now VARCHAR, rung VARCHAR,
-    claims STRUCT(experiment VARCHAR, claimed DOUBLE, "by" VARCHAR)[], claimed DOUBLE, audited DOUBLE, lo DOUBLE, hi DOUBLE,
-    n BIGINT, pairs STRUCT(seed BIGINT, trunk_then DOUBLE, trunk_now DOUBLE, difference DOUBLE)[], sentence VARCHAR,
+    claims STRUCT(experiment VARCHAR, claimed DOUBLE, within DOUBLE, "by" VARCHAR)[], claimed DOUBLE, within DOUBLE,
+    audited DOUBLE, lo DOUBLE, hi DOUBLE, n BIGINT, pairs STRUCT(seed BIGINT, trunk_then DOUBLE, trunk_now DOUBLE, difference DOUBLE)[], sentence VARCHAR,
     began DOUBLE, ended DOUBLE
 );
 

@@ -1,5 +1,5 @@
-"""Makes the golden ledger of what vouches for the trunk: two experiments are signed together, their bundle is merged, and an audit
-holds that merge to what it claimed.
+"""Makes the golden ledger of what vouches for the trunk: two experiments are signed together, their bundle is merged, and an
+audit holds that merge to what it claimed.
 
     python tests/golden/make_vouching.py [--force]
 
