@@ -176,6 +176,7 @@ def _decision_arguments(add: object) -> None:
         help="hash of the diff you sign, once for each id in their order; without it you are shown and asked",
     )
     sign.add_argument("--why", default="", help="a reason for the record")
+    sign.add_argument("--full", action="store_true", help="after the merge, run the new trunk once at rung `full`")
 
 
 def _sql_arguments(sub: argparse.ArgumentParser) -> None:

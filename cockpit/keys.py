@@ -127,6 +127,7 @@ PROMPT: tuple[tuple[str, str], ...] = (
     ("esc", "do not"),
     ("tab", "next stock reason"),
     ("ctrl+u", "empty the line"),
+    ("ctrl+f", "of a signature: with a full-scale run after its merge, or without"),
 )
 
 _SHOWN = {

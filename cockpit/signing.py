@@ -49,12 +49,15 @@ def sign(args: argparse.Namespace) -> int:
     with attached(lab_here(args.lab)) as session:
         row = _experiment(session.rows()[0], name)
         if not args.diff:
-            _say_first(row, session.call("price", experiment=name))
+            price = session.call("price", experiment=name)
+            _say_first(row, price)
+            _say_full(price, args)
         seen = args.diff[0] if args.diff else _ask(session, args, row["proposal"], "Sign it off?")
         if seen is None:
             print("not signed", file=sys.stderr)
             return 1
-        answer = session.call("sign", experiment=name, diff_hash=seen, why=args.why, request_id=uuid.uuid4().hex)
+        told = {"why": args.why, "request_id": uuid.uuid4().hex, **_full(args)}
+        answer = session.call("sign", experiment=name, diff_hash=seen, **told)
     return emit(args, answer, _said(name, answer))
 
 
@@ -68,11 +71,13 @@ def _together(args: argparse.Namespace) -> int:
             for row in rows:
                 print(clean(f"{row['id']}: {row['verdict']['sentence']}"), file=sys.stderr)
             print(clean(f"Signing them {price['sentence']}."), file=sys.stderr)
+            _say_full(price, args)
         seen = args.diff or _ask_all(session, args, [row["proposal"] for row in rows])
         if seen is None:
             print("not signed", file=sys.stderr)
             return 1
         told = {"experiments": args.ids, "diff_hashes": seen, "why": args.why, "request_id": uuid.uuid4().hex}
+        told |= _full(args)
         answer = session.call("bundle", **told)
     answer |= {name: price[name] for name in ("parts", "shrunk", "promised")}
     seeds = ", ".join(map(str, answer["seeds"]))
@@ -118,6 +123,17 @@ def _say_first(row: dict[str, Any], price: dict[str, Any]) -> None:
     said = [verdict["sentence"]] if verdict else []
     for each in [*said, f"Signing it {price['sentence']}."]:
         print(clean(each), file=sys.stderr)
+
+
+def _say_full(price: dict[str, Any], args: argparse.Namespace) -> None:
+    """What a full-scale run would cost, and whether it was asked for."""
+    if price.get("full"):
+        asked = "you asked for it" if args.full else "--full asks for it"
+        print(clean(f"If it is merged, {price['full']['sentence']} ({asked})."), file=sys.stderr)
+
+
+def _full(args: argparse.Namespace) -> dict[str, bool]:
+    return {"full": True} if args.full else {}
 
 
 def _said(name: str, answer: dict[str, Any]) -> str:

@@ -23,8 +23,8 @@ class BundleMethods:
         return await price_together(self.core, experiments)
 
     async def do_bundle(
-        self, experiments: list[str], diff_hashes: list[str], request_id: str, why: str = ""
+        self, experiments: list[str], diff_hashes: list[str], request_id: str, why: str = "", full: bool = False
     ) -> dict[str, Any]:
         """Sign several solid experiments together; the bundle is merged by itself when its fresh pairs bear it out."""
         who, setup = person(self.core.identity), self.runs.setup
-        return await sign_together(self.core, experiments, diff_hashes, why, who, request_id, setup)
+        return await sign_together(self.core, experiments, diff_hashes, why, who, request_id, setup, full=full)

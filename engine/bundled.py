@@ -18,8 +18,21 @@ def intended(s: State, n: int, t: float, ev: e.BundleIntended) -> None:
     s.counts["experiment"] = max(s.counts["experiment"], int(ev.experiment))
     s.bundles[ev.experiment] = ev
     s.signoffs[ev.experiment] = e.SignIntended(
-        ev.experiment, ev.decision, "", {}, ev.findings, ev.parent, "", ev.rung, ev.setup, ev.seeds, ev.who, ev.why, ev.request
-    )  # fmt: skip
+        experiment=ev.experiment,
+        decision=ev.decision,
+        diff="",
+        shown={},
+        findings=ev.findings,
+        ours=ev.parent,
+        theirs="",
+        rung=ev.rung,
+        setup=ev.setup,
+        seeds=ev.seeds,
+        who=ev.who,
+        why=ev.why,
+        request=ev.request,
+        full=ev.full,
+    )
     row = ExperimentRow(
         kind="experiment",
         id=ev.experiment,

@@ -18,6 +18,7 @@ from engine.acknowledging import refuse_open
 from engine.core import Core, now
 from engine.decide import next_decision
 from engine.edits import Refused
+from engine.full_run import check_wanted
 from engine.judge.fresh import FEWEST
 from engine.judge.words import Words
 from engine.moving import message_of, normalised
@@ -90,13 +91,22 @@ async def price_together(core: Core, names: Sequence[str]) -> dict[str, Any]:
 
 
 async def sign_together(
-    core: Core, names: Sequence[str], diffs: Sequence[str], why: str, who: Who, request: str, setup: str
+    core: Core,
+    names: Sequence[str],
+    diffs: Sequence[str],
+    why: str,
+    who: Who,
+    request: str,
+    setup: str,
+    *,
+    full: bool = False,
 ) -> dict[str, Any]:
     """Write down a person's signature on several experiments; the bundle's branch, its fresh pairs and its merge follow.
 
     Raises RpcError when there is nothing that may be signed, and when the patches do not go together."""
     if request in core.state.requests:
         return core.state.requests[request]
+    check_wanted(core.lab, full)
     rows = _parts(core, names, diffs)
     if not setup:
         raise RpcError(NOT_NOW, "the data are being prepared, and fresh pairs need them: try again when that is done")
@@ -104,11 +114,11 @@ async def sign_together(
         await _try(core, rows)
         rows = _parts(core, names, diffs)  # somebody may have signed meanwhile, or the trunk moved
     known = standing(core.state, names)
-    intent = _intent(core, rows, diffs, why, who, request, setup) if known is None else None
+    intent = _intent(core, rows, diffs, why, who, request, setup, full) if known is None else None
     if intent is not None:
         core.record(intent)
     elif known is not None:
-        core.record(_again(core, known, rows, why, who, request, setup))
+        core.record(_again(core, known, rows, why, who, request, setup, full))
     faults.point("bundle.done")
     name = intent.experiment if intent is not None else str(known and known["id"])
     return {"state": "confirming", "experiment": name, "seeds": core.state.signoffs[name].seeds[:FEWEST]}
@@ -190,7 +200,14 @@ def _shrunk(rows: Sequence[ExperimentRow]) -> list[float]:
 
 
 def _intent(
-    core: Core, rows: Sequence[ExperimentRow], diffs: Sequence[str], why: str, who: Who, request: str, setup: str
+    core: Core,
+    rows: Sequence[ExperimentRow],
+    diffs: Sequence[str],
+    why: str,
+    who: Who,
+    request: str,
+    setup: str,
+    full: bool,
 ) -> e.BundleIntended:
     number = max(core.state.counts["experiment"], core.first_free - 1) + 1
     name, parts = f"{number:04d}", [row["id"] for row in rows]
@@ -215,11 +232,19 @@ def _intent(
         who=who.to_json(),
         why=why.strip(),
         request=request,
+        full=full,
     )
 
 
 def _again(
-    core: Core, known: ExperimentRow, rows: Sequence[ExperimentRow], why: str, who: Who, request: str, setup: str
+    core: Core,
+    known: ExperimentRow,
+    rows: Sequence[ExperimentRow],
+    why: str,
+    who: Who,
+    request: str,
+    setup: str,
+    full: bool,
 ) -> e.SignIntended:
     """A signature on a bundle that stands already, with the seeds that it had."""
     refuse_open(core.state, known["id"])
@@ -237,6 +262,7 @@ def _again(
         who=who.to_json(),
         why=why.strip(),
         request=request,
+        full=full,
     )
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine import canaries, confirming, lengths, past_merges, smoke
+from engine import canaries, confirming, full_run, lengths, past_merges, smoke
 from engine import events as e
 from engine.field import OPEN, is_open
 from engine.found import worded
@@ -267,8 +267,9 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
     for place, arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         (later if place else first).append((arm, seed, rung, attempt, False))
     audit = [(arm, seed, rung, attempt, True) for arm, seed, rung, attempt in past_merges.shards(state, lab, setup)]
+    full = [(arm, seed, rung, attempt, False) for arm, seed, rung, attempt in full_run.wanted(state, lab)]
     ahead = 1 if past_merges.has_waited(state) else 0
-    for arm, seed, rung, attempt, fresh in [*audit[:ahead], *first, *audit[ahead:], *later]:
+    for arm, seed, rung, attempt, fresh in [*audit[:ahead], *first, *full, *audit[ahead:], *later]:
         slot = next(free, None)
         if slot is None:
             return

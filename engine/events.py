@@ -318,6 +318,7 @@ class SignIntended(msgspec.Struct, frozen=True):
     who: Json
     why: str
     request: str
+    full: bool = False  # a full-scale run of the new trunk is to follow the merge
 
 
 class HeadlineReached(msgspec.Struct, frozen=True):
@@ -354,6 +355,7 @@ class MergeIntended(msgspec.Struct, frozen=True):
     who: Json
     why: str
     request: str
+    full: bool = False  # as in the signature
 
 
 class MergeDone(msgspec.Struct, frozen=True):
@@ -532,6 +534,7 @@ class BundleIntended(msgspec.Struct, frozen=True):
     who: Json
     why: str
     request: str
+    full: bool = False  # as in a signature
 
 
 class AuditIntended(msgspec.Struct, frozen=True):

@@ -220,10 +220,13 @@ class Methods:
         """Stop an experiment or a shard."""
         return stop(self.core, id, why, person(self.core.identity), request_id)
 
-    async def do_sign(self, experiment: str, diff_hash: str, request_id: str, why: str = "") -> dict[str, Any]:
-        """Sign a solid experiment off into the trunk; where fresh pairs run first, the answer comes before the merge."""
+    async def do_sign(
+        self, experiment: str, diff_hash: str, request_id: str, why: str = "", full: bool = False
+    ) -> dict[str, Any]:
+        """Sign a solid experiment off into the trunk; where fresh pairs run first, the answer comes before the merge. `full`: a
+        full-scale run of the new trunk follows it."""
         who = person(self.core.identity)
-        answer = sign(self.core, experiment, diff_hash, why, who, request_id, self.runs.setup)
+        answer = sign(self.core, experiment, diff_hash, why, who, request_id, self.runs.setup, full=full)
         if answer["state"] == "confirming":
             return answer
         await self.core.until(lambda: experiment not in self.core.state.merges)

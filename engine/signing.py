@@ -14,6 +14,7 @@ from engine.acknowledging import refuse_open
 from engine.core import Core, now
 from engine.decide import next_decision
 from engine.found import experiment_of
+from engine.full_run import check_wanted
 from engine.judge.fresh import FEWEST
 from engine.opening import next_arm
 from engine.proposals import one_line
@@ -23,10 +24,18 @@ from engine.types import SMOKE, Category, ExperimentRow, ExperimentState, Verdic
 
 
 def sign(
-    core: Core, experiment: str, diff_hash: str, why: str, who: Who, request: str, setup: str = ""
+    core: Core,
+    experiment: str,
+    diff_hash: str,
+    why: str,
+    who: Who,
+    request: str,
+    setup: str = "",
+    *,
+    full: bool = False,
 ) -> dict[str, Any]:
-    """Write down a person's signature; fresh pairs and the merge follow. `setup` is how runs are measured now. Raises RpcError
-    when there is nothing that may be signed."""
+    """Write down a person's signature; fresh pairs and the merge follow, and with `full` a full-scale run of the new trunk.
+    `setup` is how runs are measured now. Raises RpcError when there is nothing that may be signed."""
     if request in core.state.requests:
         return core.state.requests[request]
     row = core.state.experiments.get(experiment)
@@ -35,20 +44,29 @@ def sign(
     if "bundle" in row:
         parts = " ".join(row["bundle"]["parts"])
         raise RpcError(NOT_NOW, f"{experiment} is a bundle: sign its parts together, `cockpit sign {parts}`")
+    check_wanted(core.lab, full)
     may_sign(core, row, diff_hash, why)
     number = next_decision(core)
     if confirming.wanted_for(core.lab, row):
-        intent = _signature(core, row, number, diff_hash, who.to_json(), why.strip(), request, setup)
+        intent = _signature(core, row, number, diff_hash, who.to_json(), why.strip(), request, setup, full)
         core.record(intent)
         faults.point("sign.done")
         return {"state": "confirming", "trunk": intent.ours, "seeds": intent.seeds[:FEWEST]}
-    merge = _intent(core, row, number, diff_hash, who.to_json(), why.strip(), request)
+    merge = _intent(core, row, number, diff_hash, who.to_json(), why.strip(), request, full)
     core.record(merge)
     return {"state": "merging", "trunk": merge.ours}
 
 
 def _signature(
-    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str, setup: str
+    core: Core,
+    row: ExperimentRow,
+    decision: str,
+    diff: str,
+    who: e.Json,
+    why: str,
+    request: str,
+    setup: str,
+    full: bool,
 ) -> e.SignIntended:
     """A signature with all that its signer could see, and the seeds that it waits for."""
     if not setup:
@@ -70,6 +88,7 @@ def _signature(
         who=who,
         why=why,
         request=request,
+        full=full,
     )
 
 
@@ -90,11 +109,11 @@ def merge_confirmed(core: Core) -> None:
         except RpcError as error:  # found while the fresh pairs ran; they are kept for when it is signed again
             core.record(e.SignWithdrawn(name, f"{error.message}; then sign it again: its fresh pairs are kept"))
         else:
-            core.record(_intent(core, row, was.decision, was.diff, was.who, was.why, was.request))
+            core.record(_intent(core, row, was.decision, was.diff, was.who, was.why, was.request, was.full))
 
 
 def _intent(
-    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str
+    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str, full: bool
 ) -> e.MergeIntended:
     return e.MergeIntended(
         experiment=row["id"],
@@ -108,6 +127,7 @@ def _intent(
         who=who,
         why=why,
         request=request,
+        full=full,
     )
 
 

@@ -114,6 +114,8 @@ class State:
     auditing: str = ""  # the audit that has not ended
     audit_from: int = 0  # how many shards there were when it began
     bundles: dict[str, e.BundleIntended] = field(default_factory=dict)
+    full_next: bool = False  # the trunk's next arm is to have a full-scale run
+    full_runs: dict[str, None] = field(default_factory=dict)  # arms of the trunk that a person wants one of
 
     @property
     def race(self) -> Field:
@@ -190,6 +192,8 @@ def _trunk_intended(s: State, n: int, t: float, ev: e.TrunkIntended) -> None:
 def _arm_added(s: State, n: int, t: float, ev: e.ArmAdded) -> None:
     s.counts["trunk"] += 1
     s.trunk_arm = ev.experiment
+    if s.full_next:
+        s.full_next, s.full_runs[ev.experiment] = False, None
     rung = s.lab["rungs"][0] if s.lab else ""
     s.experiments[ev.experiment] = ExperimentRow(
         kind="experiment",
@@ -357,7 +361,8 @@ def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
 
 
 def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
-    s.merges.pop(ev.experiment, None)
+    plan = s.merges.pop(ev.experiment, None)
+    s.full_next = plan is not None and plan.full
     s.signoffs.pop(ev.experiment, None)
     _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
     merged.add(s, ev.experiment)

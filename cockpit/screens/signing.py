@@ -13,6 +13,16 @@ from ..widgets.prompt import Question
 from .weighing import WeighingScreen
 
 
+class _Wish:
+    """Whether a full-scale run was asked for on the strip, as parameters of the call."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, bool] = {}
+
+    def turn(self, on: bool) -> None:
+        self.told = {"full": True} if on else {}
+
+
 class SigningScreen(WeighingScreen):
     """Adds the signature of the selected experiment."""
 
@@ -60,6 +70,7 @@ class SigningScreen(WeighingScreen):
             return
         proposals = [self.model.proposals[str(row["proposal"])] for row in rows]
         shown = [each["diff_hash"] or "" for each in proposals]
+        wish = _Wish()
         sizes = [f"{row['id']} {_size(each['files'])}" for row, each in zip(rows, proposals, strict=True)]
         self.ask(
             Question(
@@ -68,13 +79,15 @@ class SigningScreen(WeighingScreen):
                 go="sign them",
                 text="",
                 label="why",
-                answer=lambda why: self._start(self._sign_together(names, shown, why)),
+                switch=_switch(price),
+                switched=wish.turn,
+                answer=lambda why: self._start(self._sign_together(names, shown, why, wish.told)),
             )
         )
 
-    async def _sign_together(self, names: list[str], shown: list[str], why: str) -> None:
+    async def _sign_together(self, names: list[str], shown: list[str], why: str, wish: dict[str, bool]) -> None:
         try:
-            answer = await self.cockpit.ask_twice("bundle", experiments=names, diff_hashes=shown, why=why)
+            answer = await self.cockpit.ask_twice("bundle", experiments=names, diff_hashes=shown, why=why, **wish)
         except RpcError as error:
             self.say(clean(error.message), "bad")
             return
@@ -97,6 +110,7 @@ class SigningScreen(WeighingScreen):
         assert verdict is not None
         shown = proposal["diff_hash"] or ""
         needs_reason = verdict["verdict"] != "solid"
+        wish = _Wish()
         self.ask(
             Question(
                 title=f"Sign {row['id']} off? {verdict['verdict']}: {verdict['sentence']}",
@@ -105,13 +119,15 @@ class SigningScreen(WeighingScreen):
                 text="",
                 label="why",
                 required=needs_reason,
-                answer=lambda why: self._start(self._sign(row["id"], shown, why)),
+                switch=_switch(price),
+                switched=wish.turn,
+                answer=lambda why: self._start(self._sign(row["id"], shown, why, wish.told)),
             )
         )
 
-    async def _sign(self, experiment: str, shown: str, why: str) -> None:
+    async def _sign(self, experiment: str, shown: str, why: str, wish: dict[str, bool]) -> None:
         try:
-            answer = await self.cockpit.ask_twice("sign", experiment=experiment, diff_hash=shown, why=why)
+            answer = await self.cockpit.ask_twice("sign", experiment=experiment, diff_hash=shown, why=why, **wish)
         except RpcError as error:
             self.say(clean(error.message), "bad")
             return
@@ -119,6 +135,12 @@ class SigningScreen(WeighingScreen):
         self.say(
             f"{experiment}: {'fresh pairs run before it is merged' if waits else 'it is in the trunk now'}", "good"
         )
+
+
+def _switch(price: dict[str, Any]) -> str:
+    """What the strip offers to be turned on: a full-scale run with what it costs; nothing where the lab has no rung for it."""
+    full = price.get("full")
+    return str(full["sentence"]) if full else ""
 
 
 def _size(files: Any) -> str:
