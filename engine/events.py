@@ -229,6 +229,7 @@ class ShardMeasured(msgspec.Struct, frozen=True):
     flops: float | None = None  # a token, forward and backward
     speed: float | None = None  # median tokens/s
     parameters: float | None = None
+    source_tokens: dict[str, float] = {}  # that each source of the data has to draw from
 
 
 class VerdictReached(msgspec.Struct, frozen=True):

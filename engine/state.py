@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
 from engine import advised, asked, bundled, decided, found, merged, moved, signed
+import msgspec
+
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
@@ -470,7 +472,7 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
 
 def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
     s.measures[ev.shard] = Measures(
-        ev.steps, ev.half, ev.first_loss, ev.data_order, ev.tokens, ev.flops, ev.speed, ev.parameters
+        **{each: value for each, value in msgspec.structs.asdict(ev).items() if each != "shard"}
     )
 
 
