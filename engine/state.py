@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from engine import advised, asked, bundled, decided, found, merged, moved, signed
 import msgspec
 
+from engine import advised, asked, bundled, decided, found, merged, moved, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
