@@ -165,11 +165,18 @@ def _decision_arguments(add: object) -> None:
     sign = add(
         "sign",
         "sign a solid experiment (or, with a reason, a harmless bug fix) off: it is merged into the trunk, a gain once pairs "
-        "on fresh seeds have borne it out",
+        "on fresh seeds have borne it out; several are put together, and fresh pairs have to bear that out",
     )
-    sign.add_argument("id")
-    sign.add_argument("--diff", metavar="HASH", help="hash of the diff you sign; without it you are shown and asked")
+    sign.add_argument("ids", nargs="+", metavar="id")
+    sign.add_argument(
+        "--diff",
+        metavar="HASH",
+        action="append",
+        default=[],
+        help="hash of the diff you sign, once for each id in their order; without it you are shown and asked",
+    )
     sign.add_argument("--why", default="", help="a reason for the record")
+    sign.add_argument("--full", action="store_true", help="after the merge, run the new trunk once at rung `full`")
 
 
 def _sql_arguments(sub: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from cockpit import listing
 from cockpit.attach import EngineDown, NotALab, Session, attached, is_running, lab_here, state_dir
 from cockpit.findings import asleep_words, detectors_words
+from cockpit.merges import audit_words
 from engine.rpc import RpcError
 from engine.text import clean
 
@@ -112,6 +113,7 @@ def _status(args: argparse.Namespace) -> int:
         f"history   {status['experiments']} experiments, {status['shards']} shards",
         f"detectors {detectors_words(status['detectors'])}",
         *[f"          {clean(each)}" for each in asleep_words(status["detectors"])],
+        *[f"audit     {clean(each)}" for each in audit_words(status["audit"])],
         *[f"warning   {clean(each)}" for each in [*status["warnings"], status["config_changed"]] if each],
     ]
     return emit(args, status, "\n".join(lines))
@@ -174,6 +176,7 @@ def _find(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
             "decision",
             "brief",
             "reading",
+            "audit",
         ):
             return row
     raise WrongUse(f"nothing is called {name!r}; `cockpit ls` lists what there is")
@@ -386,6 +389,7 @@ def _trunk_text(answer: dict[str, Any]) -> str:
         f"trunk {answer['trunk'][:10]}, {answer['trunk_ahead']} ahead and {answer['trunk_behind']} behind "
         f"your {where} at {answer['head'][:10]}",
         *answer["log"],
+        *[f"audit of past merges: {each}" for each in audit_words(answer["audit"])],
     ]
     return "\n".join([*lines, *([answer["done"]] if "done" in answer else [])])
 

@@ -60,14 +60,20 @@ TABLE: tuple[Key, ...] = (
     Key("expand", ("l", "right"), "unfold", "show the experiment's shards", "runs"),
     Key("fold", ("h", "left"), "fold", "hide the experiment's shards", "runs"),
     Key("zoom", ("plus",), "details", "the selected run on the whole screen, and back", "runs"),
-    Key("mark", ("space",), "mark", "draw this experiment's curve with the others", "runs"),
+    Key(
+        "mark",
+        ("space",),
+        "mark",
+        "draw this experiment's curve with the others; on the shortlist, s signs all that are marked",
+        "runs",
+    ),
     Key("sort", ("o",), "sort", "order by newest, effect or id", "runs"),
     Key("shortlist", ("v",), "shortlist", "only what is solid on the present trunk, best first, and back", "runs"),
     Key(
         "sign",
         ("s",),
         "sign",
-        "sign the experiment off; says what that runs and restarts, enter signs",
+        "sign the experiment off, or all that are marked together; says what that runs and restarts, enter signs",
         "runs",
         True,
         True,
@@ -121,6 +127,7 @@ PROMPT: tuple[tuple[str, str], ...] = (
     ("esc", "do not"),
     ("tab", "next stock reason"),
     ("ctrl+u", "empty the line"),
+    ("ctrl+f", "of a signature: with a full-scale run after its merge, or without"),
 )
 
 _SHOWN = {

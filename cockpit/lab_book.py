@@ -66,7 +66,7 @@ def as_text(entry: Mapping[str, Any]) -> str:
     head = [
         _local(entry["t"]),
         f"{entry['action']} {entry['target']}".strip(),
-        f"{name} ({who['os_user']}@{who['host']})",
+        f"{name} ({who['os_user']}@{who['host']})" if who["os_user"] else name,
     ]
     lines = ["  ".join([*head, *([entry["decision"]] if entry["decision"] else [])])]
     lines += [f"    {entry['about']}"] if entry["about"] else []
@@ -82,9 +82,16 @@ def shown_words(shown: Mapping[str, Any]) -> Sequence[str]:
     if shown.get("refusal"):
         words.append(f"refused by the machine: {shown['refusal']}")
     words += [f"flag: {each}" for each in shown.get("risks", ())]
-    if "verdict" in shown:
+    if "bundle" in shown:
+        parts = [f"{each['experiment']} {each['shrunk']:+.4g}" for each in shown["bundle"]["parts"]]
+        words.append(f"expected: {', '.join(parts)}, {shown['bundle']['promised']:+.4g} together")
+        words += [f"{part['experiment']}: {each}" for part in shown["bundle"]["parts"] for each in shown_words(part)]
+    elif "verdict" in shown:
         verdict = shown["verdict"]
         words.append(f"{verdict['verdict']}: {verdict['sentence']}" if verdict else f"{shown['state']}, no verdict yet")
+    if "audit" in shown:
+        by = [f"{each['experiment']} {each['claimed']:+.4g} ({each['by']})" for each in shown["audit"]["claims"]]
+        words.append(f"claimed: {', '.join(by)}")
     for each in shown.get("findings", ()):
         word = each.get("acknowledged")
         said = f"acknowledged by {word['who']['name']}: {word['why']}" if word else "open"

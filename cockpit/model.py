@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from engine.text import clean_all, clean_line
 from engine.types import (
+    AuditRow,
     BriefRow,
     CallRow,
     DecisionRow,
@@ -103,6 +104,7 @@ class ReadModel:
         self.calls: dict[str, CallRow] = {}
         self.briefs: dict[str, BriefRow] = {}
         self.readings: dict[str, ReadingRow] = {}
+        self.audits: dict[str, AuditRow] = {}
         self.live: dict[str, Live] = {}
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
         self.next = 0
@@ -121,6 +123,7 @@ class ReadModel:
             "call": cast(dict[str, Any], self.calls),
             "brief": cast(dict[str, Any], self.briefs),
             "reading": cast(dict[str, Any], self.readings),
+            "audit": cast(dict[str, Any], self.audits),
         }
         for raw in rows:
             row = cast(dict[str, Any], clean_all(raw))

@@ -72,7 +72,8 @@ def word_of(row: ExperimentRow) -> str:
 
 def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
     """Columns of an experiment: mean metric of its finished shards at its rung, and how far its seeds are."""
-    own = (shard for shard in model.shards_of(row["id"]) if not shard.get("fresh"))
+    bundle, off = "bundle" in row, row.get("signoff")
+    own = (shard for shard in model.shards_of(row["id"]) if bundle or not shard.get("fresh"))
     latest = latest_attempts(shard for shard in own if shard["rung"] == row["rung"])
     scores = [shard["metric"] for shard in latest if shard["metric"] is not None]
     ended = sum(shard["state"] == "ended" for shard in latest)
@@ -95,9 +96,9 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
         steps=steps,
         done=(ended + share) / planned if planned else None,
         metric=sum(scores) / len(scores) if scores else None,
-        effect=verdict["effect"] if verdict else None,
-        lo=verdict["lo"] if verdict else None,
-        hi=verdict["hi"] if verdict else None,
+        effect=verdict["effect"] if verdict else off["mean"] if bundle and off else None,
+        lo=verdict["lo"] if verdict else off["lo"] if bundle and off else None,
+        hi=verdict["hi"] if verdict else off["hi"] if bundle and off else None,
         tokens_per_s=sum(speeds) / len(speeds) if speeds else None,
         eta_s=max(etas) if etas else None,
         trunk=row["role"] == "trunk",

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine import canaries, confirming, lengths, smoke
+from engine import canaries, confirming, full_run, lengths, past_merges, smoke
 from engine import events as e
 from engine.field import OPEN, is_open
 from engine.found import worded
@@ -53,7 +53,15 @@ class Launch:
 class Record:
     """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached, a finding."""
 
-    event: e.VerdictReached | e.RungReached | e.FindingNoted | e.HeadlineReached | e.SignWithdrawn
+    event: (
+        e.VerdictReached
+        | e.RungReached
+        | e.FindingNoted
+        | e.HeadlineReached
+        | e.SignWithdrawn
+        | e.AuditIntended
+        | e.AuditEnded
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +103,14 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     shards of the present `setup` count."""
     setup = setup_of(lab) if setup is None else setup
     steps: list[Step] = [Branch(row["id"]) for row in _open(state) if row["commit"] is None]
+    steps += [Branch(name) for name in state.signoffs if state.experiments[name]["commit"] is None]
     steps += [Record(event) for event in canaries.findings(state, lab, setup)]
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
     steps += [Record(event) for event in confirming.evidence(state, lab, setup, ready=launching)]
+    steps += [Record(event) for event in past_merges.evidence(state, lab, setup, ready=launching)]
+    if launching and (audit := past_merges.due(state, lab, setup)) is not None:
+        steps.append(Record(audit))
     steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
@@ -109,7 +121,7 @@ def pointless(state: State, shard: str) -> bool:
     """Whether a shard can no longer change anything: its experiment is decided, or stopped."""
     row = state.experiments[state.shards[shard]["experiment"]]
     if state.shards[shard].get("fresh"):
-        return not confirming.wants(state, shard)
+        return not (confirming.wants(state, shard) or past_merges.wants(state, shard))
     return row["role"] == "experiment" and row["state"] not in OPEN
 
 
@@ -255,11 +267,18 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, seed, HALF, attempt, slot)
-    for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
+    first: list[tuple[str, int, str, int, bool]] = []
+    later: list[tuple[str, int, str, int, bool]] = []
+    for place, arm, seed, rung, attempt in _queue(state, lab, slots, setup):
+        (later if place else first).append((arm, seed, rung, attempt, False))
+    audit = [(arm, seed, rung, attempt, True) for arm, seed, rung, attempt in past_merges.shards(state, lab, setup)]
+    full = [(arm, seed, rung, attempt, False) for arm, seed, rung, attempt in full_run.wanted(state, lab)]
+    ahead = 1 if past_merges.has_waited(state) else 0
+    for arm, seed, rung, attempt, fresh in [*audit[:ahead], *first, *full, *audit[ahead:], *later]:
         slot = next(free, None)
         if slot is None:
             return
-        yield Launch(arm, seed, rung, attempt, slot)
+        yield Launch(arm, seed, rung, attempt, slot, fresh=fresh)
 
 
 def _smokes(state: State, lab: Lab, slots: int, setup: str) -> list[str]:
@@ -278,8 +297,8 @@ def _smokes(state: State, lab: Lab, slots: int, setup: str) -> list[str]:
     return [arm for arm, found in stands.items() if found is Stand.WANTED]
 
 
-def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[str, int, str, int]]:
-    """(arm, seed, rung, attempt) of every shard that is wanted, most wanted first."""
+def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[int, str, int, str, int]]:
+    """(place of the seed, arm, seed, rung, attempt) of every shard that is wanted, most wanted first."""
     running = active(state, lab, slots, setup)
     arms: dict[tuple[str, str], int] = {}
     if state.trunk_arm:
@@ -293,7 +312,7 @@ def _queue(state: State, lab: Lab, slots: int, setup: str) -> list[tuple[str, in
         for (arm, rung), order in arms.items()
         for place, seed, attempt in _wanted(state, lab, arm, rung, setup)
     ]
-    return [(arm, seed, rung, attempt) for _, _, arm, seed, rung, attempt in sorted(wanted)]
+    return [(place, arm, seed, rung, attempt) for place, _, arm, seed, rung, attempt in sorted(wanted)]
 
 
 def _wanted(state: State, lab: Lab, arm: str, rung: str, setup: str) -> list[tuple[int, int, int]]:

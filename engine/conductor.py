@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from engine import campaign, faults, moving, smoke
+from engine import bundles, campaign, faults, moving, smoke
 from engine import events as e
 from engine.asking import Asking
 from engine.briefing import Briefing
@@ -34,6 +34,7 @@ from engine.types import Outcome, ProposalState, ShardState
 
 log = logging.getLogger("engine")
 LOOK_AGAIN_S = 5.0
+_POINTS = {e.HeadlineReached: "headline.done", e.AuditIntended: "audit.intent", e.AuditEnded: "audit.done"}
 
 
 class Conductor:
@@ -181,8 +182,9 @@ class Conductor:
 
     async def _carry_out(self, step: campaign.Step) -> bool:
         if isinstance(step, campaign.Branch):
-            replayed = step.experiment in self.core.state.replays
-            await (moving.branch if replayed else branch)(self.core, step.experiment)
+            state, name = self.core.state, step.experiment
+            make = moving.branch if name in state.replays else bundles.branch if name in state.bundles else branch
+            await make(self.core, name)
         elif isinstance(step, campaign.Launch):
             if not campaign.may_launch(self.core.state, step.experiment):
                 return True  # stopped or paused since the plan was made
@@ -192,7 +194,7 @@ class Conductor:
             return False
         else:
             self.core.record(step.event)
-            faults.point("headline.done" if isinstance(step.event, e.HeadlineReached) else "verdict.done")
+            faults.point(_POINTS.get(type(step.event), "verdict.done"))
             if isinstance(step.event, e.VerdictReached) and step.event.final:
                 self.runs.drop_checkpoints(step.event.experiment)
         return True

@@ -13,6 +13,7 @@ from engine import events as e
 from engine import further
 from engine.found import open_findings
 from engine.judge.fresh import FEWEST, MOST, Headline, fresh_seeds, headline
+from engine.judge.noise import Noise
 from engine.judge.pairs import Pair, failures, pair, voided
 from engine.judge.words import Words
 from engine.lab import Lab
@@ -39,6 +40,7 @@ def seeds_for(state: State, lab: Lab, experiment: str) -> list[int]:
     earlier = [shard["seed"] for shard in state.shards_of(experiment) if shard.get("fresh")]
     used = {*lab.seeds, *(shard["seed"] for shard in state.shards.values())}
     used |= {seed for each in state.signoffs.values() for seed in each.seeds}
+    used |= {seed for each in state.audit_plans.values() for seed in each.seeds}
     return list(dict.fromkeys([*earlier, *fresh_seeds(used, RESERVED)]))[:RESERVED]
 
 
@@ -80,7 +82,7 @@ def _arms(state: State, sign: e.SignIntended) -> tuple[str, str]:
 
 def _missing(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> Iterator[tuple[str, int]]:
     """(arm, seed) of the shards without which the headline cannot be had, and that may run."""
-    if _said(state, lab, sign, setup)[0].action != "more":
+    if state.experiments[sign.experiment]["commit"] is None or _said(state, lab, sign, setup)[0].action != "more":
         return
     for seed in _seeds_now(state, lab, sign, setup):
         for arm in _arms(state, sign):
@@ -125,17 +127,23 @@ def evidence(state: State, lab: Lab, setup: str, *, ready: bool) -> Iterator[e.H
 
 def _said(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> tuple[Headline, Sequence[Pair]]:
     row = state.experiments[sign.experiment]
-    assert row["verdict"] is not None
     trunk, mine = (facts(state, arm, sign.rung, setup, fresh=True) for arm in _arms(state, sign))
     pairs = pair(trunk, mine, lab.metric.direction)
     # as in a verdict, a failure counts once the trunk has shown that it does not fail on that seed itself
     failed = [each.seed for each in failures(trunk, mine) if each.seed in trunk]
-    shift = basis(state, lab, row, sign.rung, setup).shift or 0.0  # what its verdict was corrected by for what it costs
-    said = headline([each.difference - shift for each in pairs], noise_of(row["verdict"]), failed)
+    # what its verdict was corrected by for what it costs; a bundle has no runs but its fresh ones
+    shift = basis(state, lab, row, sign.rung, setup, fresh="bundle" in row).shift or 0.0
+    said = headline([each.difference - shift for each in pairs], _noise(state, row), failed)
     bad = _bars(state, sign)
     if not bad and lab.evaluations and len(pairs) >= FEWEST:
         bad = further.veto(state, lab, sign.experiment, sign.rung, setup)
     return (Headline("vetoed", said.mean, said.lo, said.hi, said.n, bad) if bad else said), pairs
+
+
+def _noise(state: State, row: ExperimentRow) -> Noise:
+    """What the verdict was weighed with; for a bundle, of the noises that its parts were weighed with the widest."""
+    arms = [state.experiments[part] for part in row["bundle"]["parts"]] if "bundle" in row else [row]
+    return max((noise_of(arm["verdict"]) for arm in arms if arm["verdict"] is not None), key=lambda each: each.scale)
 
 
 def _bars(state: State, sign: e.SignIntended) -> str:

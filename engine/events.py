@@ -320,6 +320,7 @@ class SignIntended(msgspec.Struct, frozen=True):
     who: Json
     why: str
     request: str
+    full: bool = False  # a full-scale run of the new trunk is to follow the merge
 
 
 class HeadlineReached(msgspec.Struct, frozen=True):
@@ -356,6 +357,7 @@ class MergeIntended(msgspec.Struct, frozen=True):
     who: Json
     why: str
     request: str
+    full: bool = False  # as in the signature
 
 
 class MergeDone(msgspec.Struct, frozen=True):
@@ -508,6 +510,66 @@ class ReadingOpened(msgspec.Struct, frozen=True):
     p_solid: float | None
 
 
+class BundleIntended(msgspec.Struct, frozen=True):
+    """A person signed several experiments together: their patches, one after the other, become the branch of the experiment
+    `experiment`, and fresh pairs have to bear that out before it is merged. Everything that its commit depends on is here.
+
+    `diffs`, `shown` and `shrunk` are of the parts in their order: what was on the screen, and the gain that was expected.
+    """
+
+    experiment: str
+    parts: list[str]
+    diffs: list[str]
+    shrunk: list[float]
+    decision: str
+    shown: list[Json]
+    findings: list[str]
+    parent: str
+    baseline: str
+    branch: str
+    when: float
+    author: list[str]
+    message: str
+    rung: str
+    setup: str
+    seeds: list[int]
+    who: Json
+    why: str
+    request: str
+    full: bool = False  # as in a signature
+
+
+class AuditIntended(msgspec.Struct, frozen=True):
+    """The trunk's arm `then` is about to run beside `now` on fresh seeds, to see what the merges between them have gained.
+
+    `claims` is what each of them claimed (`ClaimRow`), `upto` how many merges there were by now, and `moves` how often the
+    trunk was moved otherwise between the two. The pairs run on `seeds`, in their order, as many as are needed.
+    """
+
+    audit: str
+    then: str
+    now: str
+    rung: str
+    setup: str
+    seeds: list[int]
+    claims: list[Json]
+    upto: int
+    moves: int = 0
+
+
+class AuditEnded(msgspec.Struct, frozen=True):
+    """What an audit of past merges said: `state` is an AuditState, the numbers are None where it measured nothing."""
+
+    audit: str
+    state: str
+    claimed: float
+    audited: float | None
+    lo: float | None
+    hi: float | None
+    sentence: str
+    pairs: list[Json]
+
+
 TYPES: dict[str, type] = {
     "engine.started": EngineStarted,
     "config.loaded": ConfigLoaded,
@@ -555,6 +617,9 @@ TYPES: dict[str, type] = {
     "reading.opened": ReadingOpened,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
+    "bundle.intended": BundleIntended,
+    "audit.intended": AuditIntended,
+    "audit.ended": AuditEnded,
 }
 NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in TYPES.items()}

@@ -20,7 +20,10 @@ POINTS = (
     "decide.done",
     "verdict.done",
     "sign.done",  # fresh pairs are to run
+    "bundle.done",  # several are signed together
     "headline.done",  # what they say is on record
+    "audit.intent",  # pairs of the trunk then and now are to run
+    "audit.done",  # what they say is on record
     "repair.done",  # a round for a proposal that broke at its smoke has begun
 )
 

@@ -39,7 +39,7 @@ class Field:
 
     def take(self, row: ExperimentRow) -> None:
         """An experiment's row has changed."""
-        if row["role"] != "experiment":
+        if row["role"] != "experiment" or "bundle" in row:  # a bundle is no idea of its own, and is not raced
             return
         if row["id"] not in self.places and row["baseline"]:
             self.against[row["baseline"]] = self.against.get(row["baseline"], 0) + 1

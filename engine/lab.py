@@ -125,11 +125,13 @@ class Rung:
 @dataclass(frozen=True, slots=True)
 class Judging:
     """When an experiment is decided: on all of the lab's seeds ("fixed"), or seed by seed, with the trunk's noise measured on
-    `calibration` seeds. `fresh`: what is signed is merged once pairs on never-used seeds have borne it out."""
+    `calibration` seeds. `fresh`: what is signed is merged once pairs on never-used seeds have borne it out. `audit`: after so
+    many merges the trunk is held to what they claimed; 0 for never."""
 
     mode: Literal["fixed", "fast", "careful", "strict"] = "fixed"
     calibration: int = 8
     fresh: bool = False
+    audit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
     """Every decision, oldest first: `{event, t, decision, action, target, about, diff_hash, who, why, shown}`.
 
     `about` says what the target is, in a sentence; `shown` what was known of it at that moment (see `_shown`). Pausing and
-    resuming are entries too; they have no number and no target.
+    resuming are entries too; they have no number and no target. So is what the lab itself found out about signatures: what
+    came of a bundle, and audits of past merges.
     """
     state = State()
     for event in ledger:
@@ -33,15 +34,56 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
             decided = None  # what somebody decided before is carried out: a merge that waited for fresh pairs
         before = None if decided is None else _seen(state, _target(decided))
         fold_one(state, event)
+        if event.type == "audit.ended" and event.v <= VERSION:
+            yield _audited(state, event)
+        if event.type == "headline.reached" and event.v <= VERSION and (told := _borne_out(state, event)) is not None:
+            yield told
         if isinstance(decided, e.Paused | e.Resumed):
             action = "pause" if isinstance(decided, e.Paused) else "resume"
             yield _entry(event, "", action, "", None, decided.who, getattr(decided, "why", ""), _seen(state, ""))
         elif decided is not None:
             row: Any = state.rows[("decision", decided.decision)]
-            named = before if before is not None and before["target"] == row["target"] else _seen(state, row["target"])
+            same = (
+                before is not None and before["target"] == row["target"] and not isinstance(decided, e.BundleIntended)
+            )
+            named = before if same and before is not None else _seen(state, row["target"])
             yield _entry(
                 event, row["id"], row["action"], row["target"], row["diff_hash"], row["who"], row["why"], named
             )
+
+
+def _audited(state: State, event: Event) -> Entry:
+    """The entry of an audit that has just ended."""
+    row = state.audits[event.data["audit"]]
+    who = {"kind": "policy", "name": "[judge] audit", "os_user": "", "host": ""}
+    numbers = {name: row[name] for name in ("then", "now", "claimed", "within", "audited", "lo", "hi", "claims")}
+    seen = {"about": f"{row['id']} {row['state']}: {row['sentence']}", "shown": {"audit": {"id": row["id"], **numbers}}}
+    return _entry(event, "", "audit", f"{row['then']}..{row['now']}", None, who, "", seen)
+
+
+def _borne_out(state: State, event: Event) -> Entry | None:
+    """The entry of a bundle that its fresh pairs have just decided: what was expected of it beside what was measured."""
+    name, action = event.data["experiment"], event.data["action"]
+    row = state.experiments[name]
+    if "bundle" not in row or action == "more":
+        return None
+    who = {"kind": "policy", "name": "fresh pairs", "os_user": "", "host": ""}
+    off = row["signoff"]
+    about = f"{row['hypothesis']}: {row['bundle']['promised']:+.4g} expected of its parts; {off['sentence']}"
+    measured = {each: off[each] for each in ("mean", "lo", "hi", "n")}
+    return _entry(
+        event, "", action, name, None, who, "", {"about": about, "shown": {"bundle": _parts(state, name) | measured}}
+    )
+
+
+def _parts(state: State, bundle: str) -> dict[str, Any]:
+    """The parts of a bundle, with the diffs that were signed, and what was expected of each and of all."""
+    plan = state.bundles[bundle]
+    parts = [
+        {**_shown(state, part), "diff_hash": diff, "shrunk": shrunk}
+        for part, diff, shrunk in zip(plan.parts, plan.diffs, plan.shrunk, strict=True)
+    ]
+    return {"parts": parts, "promised": sum(plan.shrunk)}
 
 
 def _loaded(event: Event) -> Any | None:
@@ -83,13 +125,14 @@ def _entry(
 
 def _seen(state: State, target: str) -> dict[str, Any]:
     """What a screen said of this target: a proposal, an experiment, a shard or a finding; nothing of anything else."""
-    about, shown = "", {}
+    about, shown = "", dict[str, Any]()
     if target in state.proposals:
         row = state.proposals[target]
         about = row["hypothesis"]
         shown = {"category": row["category"], "risks": list(row["risks"]), "refusal": row["refusal"]}
     elif target in state.experiments:
         about, shown = state.experiments[target]["hypothesis"], _shown(state, target)
+        shown |= {"bundle": _parts(state, target)} if target in state.bundles else {}
     elif target in state.shards:
         name = state.shards[target]["experiment"]
         about, shown = f"seed {state.shards[target]['seed']} of {name}", _shown(state, name)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine import lab_schema as schema
 from engine.globs import glob_problem
+from engine.judge.fresh import AUDIT_EVERY
 from engine.lab import (
     ALWAYS_PROTECTED,
     Evaluation,
@@ -429,7 +430,9 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
 
 def _judging(config: ConfigFile) -> Judging:
     table = config.judge
-    return Judging(table.mode, table.calibration, table.mode != "fixed" if table.fresh is None else table.fresh)
+    sequential = table.mode != "fixed"
+    audit = (AUDIT_EVERY if sequential else 0) if table.audit is None else table.audit
+    return Judging(table.mode, table.calibration, sequential if table.fresh is None else table.fresh, audit)
 
 
 def _smoke(config: ConfigFile) -> Rung | None:

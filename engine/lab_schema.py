@@ -320,6 +320,13 @@ class JudgeTable(_Table):
         None,
         description="run pairs on seeds never used before what was signed is merged; left out: true unless fixed",
     )
+    audit: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="after so many merges four fresh pairs of the trunk before them and the trunk after them; 0: never; left "
+        "out: 5 unless fixed",
+    )
 
 
 class LimitsTable(_Table):

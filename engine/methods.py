@@ -20,6 +20,7 @@ from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.audit_methods import AUDITED, AuditMethods
+from engine.bundle_methods import BUNDLED, BundleMethods
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
@@ -33,6 +34,7 @@ from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.mix import MixRow, composition
 from engine.opening import version
+from engine.past_merges import standing
 from engine.pricing import price
 from engine.reader import is_closed
 from engine.repairs import since_approval
@@ -66,6 +68,7 @@ class Methods:
         self.proposing = AskingMethods(core, conductor)
         self.advising = AdviceMethods(core, conductor)
         self.auditing = AuditMethods(core, conductor, runs)
+        self.bundling = BundleMethods(core, runs)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -78,7 +81,8 @@ class Methods:
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
         audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
-        return own | asked | audited | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
+        return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
@@ -222,10 +226,13 @@ class Methods:
         """Stop an experiment or a shard."""
         return stop(self.core, id, why, person(self.core.identity), request_id)
 
-    async def do_sign(self, experiment: str, diff_hash: str, request_id: str, why: str = "") -> dict[str, Any]:
-        """Sign a solid experiment off into the trunk; where fresh pairs run first, the answer comes before the merge."""
+    async def do_sign(
+        self, experiment: str, diff_hash: str, request_id: str, why: str = "", full: bool = False
+    ) -> dict[str, Any]:
+        """Sign a solid experiment off into the trunk; where fresh pairs run first, the answer comes before the merge. `full`: a
+        full-scale run of the new trunk follows it."""
         who = person(self.core.identity)
-        answer = sign(self.core, experiment, diff_hash, why, who, request_id, self.runs.setup)
+        answer = sign(self.core, experiment, diff_hash, why, who, request_id, self.runs.setup, full=full)
         if answer["state"] == "confirming":
             return answer
         await self.core.until(lambda: experiment not in self.core.state.merges)
@@ -314,6 +321,7 @@ class Methods:
             "trunk": core.state.lab and core.state.lab["trunk"],
             "config_changed": self._config_changed(),
             "detectors": core.state.lab and core.state.lab.get("detectors"),
+            "audit": standing(core.state, core.lab),
             "warnings": core.warnings,
         }
 

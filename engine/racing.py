@@ -249,16 +249,16 @@ def _calibration(trunk: Mapping[int, ShardFact], lab: Lab) -> list[float]:
     ]
 
 
-def basis(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> Basis:
+def basis(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str, *, fresh: bool = False) -> Basis:
     """How an experiment and its trunk compare in cost at a rung, and what that is worth as far as it is known."""
     arm = str(row["baseline"])
-    trunk = _measures(state, arm, rung, setup)
-    found = ratios(trunk, _measures(state, row["id"], rung, setup))
+    trunk, mine = (_measures(state, each, rung, setup, fresh=fresh) for each in (arm, row["id"]))
+    found = ratios(trunk, mine)
     least: dict[Compare, float] = {"time": time_spread(trunk.values())}
     equal = Basis(lab.compare, found, None, least, row.get("claims") == Claim.SPEED)
     if not equal.speed and all(equal.even(each) for each in BASES):
         return equal
-    return replace(equal, kappa=_kappa(state, lab, arm, rung, setup))
+    return replace(equal, kappa=kappa_of(state, lab, arm, rung, setup))
 
 
 def half_seeds(lab: Lab) -> tuple[int, ...]:
@@ -266,7 +266,7 @@ def half_seeds(lab: Lab) -> tuple[int, ...]:
     return first_seeds(lab)[:HALF_SEEDS]
 
 
-def _kappa(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | None:
+def kappa_of(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | None:
     """What ln(cost) is worth at a rung, from the trunk there and at the rung below it; below the first lies half of that."""
     at = lab.climb.index(rung) if rung in lab.climb else -1
     if at < 0:
@@ -284,9 +284,9 @@ def _kappa(state: State, lab: Lab, arm: str, rung: str, setup: str) -> float | N
     return kappa((lengths[0], means[0]), (lengths[1], means[1]))
 
 
-def _measures(state: State, arm: str, rung: str, setup: str) -> dict[int, Measures]:
+def _measures(state: State, arm: str, rung: str, setup: str, *, fresh: bool = False) -> dict[int, Measures]:
     """Seed to what was measured of its last attempt."""
-    shards = latest(state, arm, rung, setup)
+    shards = latest(state, arm, rung, setup, fresh=fresh)
     return {seed: found for seed, shard in shards.items() if (found := state.measures.get(shard["id"])) is not None}
 
 

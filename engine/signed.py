@@ -18,7 +18,8 @@ def sign_intended(s: State, n: int, t: float, ev: e.SignIntended) -> None:
     s.signoffs[ev.experiment] = ev
     row = s.experiments[ev.experiment]
     for shard in [*s.shards_of(ev.experiment), *s.shards_of(str(row["baseline"]))]:
-        if shard.get("fresh") and shard["outcome"] in (Outcome.LOST, Outcome.KILLED):
+        # one without an outcome may be ending just now, and the trunk's side ends early when the other one is stopped
+        if shard.get("fresh") and shard["outcome"] in (None, Outcome.LOST, Outcome.KILLED, Outcome.ENDED_EARLY):
             s.stopped_by_person.discard(shard["id"])
             s.forgiven.add(shard["id"])
     off = SignOffRow(

@@ -14,6 +14,7 @@ from engine.acknowledging import refuse_open
 from engine.core import Core, now
 from engine.decide import next_decision
 from engine.found import experiment_of
+from engine.full_run import check_wanted
 from engine.judge.fresh import FEWEST
 from engine.opening import next_arm
 from engine.proposals import one_line
@@ -23,29 +24,49 @@ from engine.types import SMOKE, Category, ExperimentRow, ExperimentState, Verdic
 
 
 def sign(
-    core: Core, experiment: str, diff_hash: str, why: str, who: Who, request: str, setup: str = ""
+    core: Core,
+    experiment: str,
+    diff_hash: str,
+    why: str,
+    who: Who,
+    request: str,
+    setup: str = "",
+    *,
+    full: bool = False,
 ) -> dict[str, Any]:
-    """Write down a person's signature; fresh pairs and the merge follow. `setup` is how runs are measured now. Raises RpcError
-    when there is nothing that may be signed."""
+    """Write down a person's signature; fresh pairs and the merge follow, and with `full` a full-scale run of the new trunk.
+    `setup` is how runs are measured now. Raises RpcError when there is nothing that may be signed."""
     if request in core.state.requests:
         return core.state.requests[request]
     row = core.state.experiments.get(experiment)
     if row is None or row["role"] == "trunk":
         raise RpcError(UNKNOWN_ID, f"no experiment {experiment!r}; `cockpit ls` lists them")
-    _may_sign(core, row, diff_hash, why)
+    if "bundle" in row:
+        parts = " ".join(row["bundle"]["parts"])
+        raise RpcError(NOT_NOW, f"{experiment} is a bundle: sign its parts together, `cockpit sign {parts}`")
+    check_wanted(core.lab, full)
+    may_sign(core, row, diff_hash, why)
     number = next_decision(core)
     if confirming.wanted_for(core.lab, row):
-        intent = _signature(core, row, number, diff_hash, who.to_json(), why.strip(), request, setup)
+        intent = _signature(core, row, number, diff_hash, who.to_json(), why.strip(), request, setup, full)
         core.record(intent)
         faults.point("sign.done")
         return {"state": "confirming", "trunk": intent.ours, "seeds": intent.seeds[:FEWEST]}
-    merge = _intent(core, row, number, diff_hash, who.to_json(), why.strip(), request)
+    merge = _intent(core, row, number, diff_hash, who.to_json(), why.strip(), request, full)
     core.record(merge)
     return {"state": "merging", "trunk": merge.ours}
 
 
 def _signature(
-    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str, setup: str
+    core: Core,
+    row: ExperimentRow,
+    decision: str,
+    diff: str,
+    who: e.Json,
+    why: str,
+    request: str,
+    setup: str,
+    full: bool,
 ) -> e.SignIntended:
     """A signature with all that its signer could see, and the seeds that it waits for."""
     if not setup:
@@ -67,6 +88,7 @@ def _signature(
         who=who,
         why=why,
         request=request,
+        full=full,
     )
 
 
@@ -82,15 +104,16 @@ def merge_confirmed(core: Core) -> None:
             )
             return
         try:
-            refuse_open(core.state, name)
+            for each in (name, *(row["bundle"]["parts"] if "bundle" in row else ())):
+                refuse_open(core.state, each)
         except RpcError as error:  # found while the fresh pairs ran; they are kept for when it is signed again
             core.record(e.SignWithdrawn(name, f"{error.message}; then sign it again: its fresh pairs are kept"))
         else:
-            core.record(_intent(core, row, was.decision, was.diff, was.who, was.why, was.request))
+            core.record(_intent(core, row, was.decision, was.diff, was.who, was.why, was.request, was.full))
 
 
 def _intent(
-    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str
+    core: Core, row: ExperimentRow, decision: str, diff: str, who: e.Json, why: str, request: str, full: bool
 ) -> e.MergeIntended:
     return e.MergeIntended(
         experiment=row["id"],
@@ -100,10 +123,11 @@ def _intent(
         theirs=str(row["commit"]),
         when=float(int(now())),
         author=list(core.identity),
-        message=_message(row, Who(**who), why, _acknowledged(core, row["id"])),
+        message=_message(core, row, Who(**who), why),
         who=who,
         why=why,
         request=request,
+        full=full,
     )
 
 
@@ -111,7 +135,8 @@ def _trunk(core: Core) -> str:
     return str(core.state.experiments[core.state.trunk_arm]["commit"])
 
 
-def _may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
+def may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
+    """Raise RpcError unless a person may sign this experiment now, by the diff that they were shown."""
     name, verdict = row["id"], row["verdict"]
     if row["state"] == ExperimentState.MERGED:
         raise RpcError(NOT_NOW, f"{name} is in the trunk already")
@@ -170,25 +195,45 @@ def _acknowledged(core: Core, experiment: str) -> list[str]:
     return said
 
 
-def _message(row: ExperimentRow, who: Who, why: str, acknowledged: list[str]) -> str:
-    verdict = row["verdict"]
-    assert verdict is not None
+def _message(core: Core, row: ExperimentRow, who: Who, why: str) -> str:
+    parts = row["bundle"]["parts"] if "bundle" in row else []
     lines = [
         f"Accept {row['id']}: {one_line(row['hypothesis'])[:160]}",
         "",
-        one_line(verdict["sentence"]),
+        one_line(_sentence(row)),
         *([one_line(why)] if why.strip() else []),
         "",
         f"Cockpit-Experiment: {row['id']}",
-        f"Cockpit-Verdict: {verdict['verdict']}",
-        f"Cockpit-Effect: {verdict['effect']!r} [{verdict['lo']!r}, {verdict['hi']!r}] n={verdict['n']} rung={verdict['rung']}",
-        *_evidence(verdict),
+        *(_bundle(row) if parts else _verdict(row)),
         *_headline(row),
-        *acknowledged,
+        *(line for each in (row["id"], *parts) for line in _acknowledged(core, each)),
         f"Cockpit-Signed-By: {one_line(who.name)} ({who.os_user}@{who.host})",
         "",
     ]
     return "\n".join(lines)
+
+
+def _sentence(row: ExperimentRow) -> str:
+    """What it rests on: its verdict; of a bundle, its fresh pairs beside what was expected of its parts."""
+    if row["verdict"] is not None:
+        return row["verdict"]["sentence"]
+    return f"{row['bundle']['promised']:+.4g} expected of its parts; {row['signoff']['sentence']}"
+
+
+def _bundle(row: ExperimentRow) -> list[str]:
+    bundle = row["bundle"]
+    return [f"Cockpit-Bundle: {', '.join(bundle['parts'])}", f"Cockpit-Promised: {bundle['promised']:+.6g}"]
+
+
+def _verdict(row: ExperimentRow) -> list[str]:
+    verdict = row["verdict"]
+    assert verdict is not None
+    interval = f"[{verdict['lo']!r}, {verdict['hi']!r}]"
+    return [
+        f"Cockpit-Verdict: {verdict['verdict']}",
+        f"Cockpit-Effect: {verdict['effect']!r} {interval} n={verdict['n']} rung={verdict['rung']}",
+        *_evidence(verdict),
+    ]
 
 
 def _evidence(verdict: VerdictRow) -> list[str]:

@@ -13,16 +13,16 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from engine import advised, asked, decided, found, moved, signed
+from engine import advised, asked, bundled, decided, found, merged, moved, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
 from engine.halfway import Measures
 from engine.types import (
     Action,
+    AuditRow,
     BriefRow,
     CallRow,
-    Claim,
     ExperimentRow,
     ExperimentState,
     FindingRow,
@@ -65,7 +65,9 @@ class State:
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
     _race: Field = field(default_factory=Field, compare=False)
     _moved: dict[str, ExperimentRow] = field(default_factory=dict, compare=False)  # rows that `_race` has yet to take
-    simplified: int = 0  # simplifications that were merged: each has spent of the campaign's budget for margins
+    simplified: int = (
+        0  # simplifications that were merged since the last audit: each has spent of the budget for margins
+    )
     of_experiment: dict[str, dict[str, None]] = field(default_factory=dict)  # experiment to its shards, in order
     judged: dict[str, int] = field(
         default_factory=dict
@@ -105,6 +107,17 @@ class State:
     measured: dict[str, tuple[Source, str | None]] = field(
         default_factory=dict
     )  # shard to the source of its metrics, pattern
+    merged: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # experiment, and the trunk's arm that it was merged onto
+    audited: int = 0  # how many of `merged`, from the first, an audit has covered
+    audits: dict[str, AuditRow] = field(default_factory=dict)
+    audit_plans: dict[str, e.AuditIntended] = field(default_factory=dict)
+    auditing: str = ""  # the audit that has not ended
+    audit_from: int = 0  # how many shards there were when it began
+    bundles: dict[str, e.BundleIntended] = field(default_factory=dict)
+    full_next: bool = False  # the trunk's next arm is to have a full-scale run
+    full_runs: dict[str, None] = field(default_factory=dict)  # arms of the trunk that a person wants one of
 
     @property
     def race(self) -> Field:
@@ -181,6 +194,8 @@ def _trunk_intended(s: State, n: int, t: float, ev: e.TrunkIntended) -> None:
 def _arm_added(s: State, n: int, t: float, ev: e.ArmAdded) -> None:
     s.counts["trunk"] += 1
     s.trunk_arm = ev.experiment
+    if s.full_next:
+        s.full_next, s.full_runs[ev.experiment] = False, None
     rung = s.lab["rungs"][0] if s.lab else ""
     s.experiments[ev.experiment] = ExperimentRow(
         kind="experiment",
@@ -297,6 +312,8 @@ def _branched(s: State, n: int, t: float, ev: e.ExperimentBranched) -> None:
 
 
 def _failed(s: State, n: int, t: float, ev: e.ExperimentFailed) -> None:
+    if ev.experiment in s.signoffs:  # a bundle, which is signed before it has a branch
+        signed.withdraw(s, n, ev.experiment, ev.why)
     _update_experiment(s, n, ev.experiment, state=ExperimentState.FAILED, why=ev.why)
 
 
@@ -346,10 +363,12 @@ def _merge_intended(s: State, n: int, t: float, ev: e.MergeIntended) -> None:
 
 
 def _merge_done(s: State, n: int, t: float, ev: e.MergeDone) -> None:
-    s.merges.pop(ev.experiment, None)
+    plan = s.merges.pop(ev.experiment, None)
+    s.full_next = plan is not None and plan.full
     s.signoffs.pop(ev.experiment, None)
-    row = _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
-    s.simplified += row.get("claims") == Claim.SIMPLIFICATION
+    _update_experiment(s, n, ev.experiment, state=ExperimentState.MERGED)
+    merged.add(s, ev.experiment)
+    bundled.merged(s, n, ev.experiment)
 
 
 def _merge_failed(s: State, n: int, t: float, ev: e.MergeFailed) -> None:
@@ -542,4 +561,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ReadingOpened: advised.reading_opened,
     e.Paused: _paused,
     e.Resumed: _resumed,
+    e.BundleIntended: bundled.intended,
+    e.AuditIntended: merged.audit_intended,
+    e.AuditEnded: merged.audit_ended,
 }

@@ -115,6 +115,16 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
+class AuditState(StrEnum):
+    """Where an audit of past merges stands."""
+
+    RUNNING = "running"
+    HELD = "held"  # the sum of what was claimed does not lie above all that was measured
+    OVERCLAIMED = "over-claimed"
+    BROKE = "broke"  # the trunk of now fails on a seed on which that of then does not
+    VOID = "void"  # it could not be carried out
+
+
 class Severity(StrEnum):
     """How bad a finding is, in ascending order."""
 
@@ -367,6 +377,14 @@ class SignOffRow(TypedDict):
     pairs: list[PairRow]
 
 
+class BundleRow(TypedDict):
+    """The experiments that were put together into one, with what was expected of each, and of all."""
+
+    parts: list[str]
+    shrunk: list[float]
+    promised: float
+
+
 class ExperimentRow(TypedDict):
     """An experiment, or (role "trunk") the trunk at one commit as the arm that experiments are compared with."""
 
@@ -395,6 +413,10 @@ class ExperimentRow(TypedDict):
     barred: NotRequired[list[str]]  # findings that bar a keep, and that nobody has acknowledged (or may)
     asks: NotRequired[list[str]]  # findings that are to be acknowledged before sign-off, and bar nothing
     claims: NotRequired[str]  # Claim; a gain where it is left out
+    bundle: NotRequired[
+        BundleRow
+    ]  # of several experiments that were signed together; it has no proposal and no verdict
+    merged_with: NotRequired[str]  # the bundle that it went into the trunk with
 
 
 class ShardRow(TypedDict):
@@ -455,6 +477,40 @@ class FindingRow(TypedDict):
     evidence: NotRequired[dict[str, float]]  # the numbers that the rule compared, its limits among them
     mechanism: NotRequired[str]  # how it harms and why no error shows it, where an audit of the code suspects something
     acknowledged: NotRequired[AcknowledgedRow]
+
+
+class ClaimRow(TypedDict):
+    """What one merge claimed: by its "headline", its verdict's "shrunk" gain, or "nothing"; `within` is half its interval."""
+
+    experiment: str
+    claimed: float
+    within: float
+    by: str
+
+
+class AuditRow(TypedDict):
+    """What several merges claimed beside what the trunk has gained by them, in the metric's unit; > 0 is better.
+
+    `trunk` of a pair is the trunk of then, `candidate` the one of now.
+    """
+
+    kind: Literal["audit"]
+    id: str  # "a0001"
+    seq: int
+    state: str  # AuditState
+    then: str  # the trunk's arm before these merges
+    now: str  # the one after them
+    rung: str
+    claims: list[ClaimRow]
+    claimed: float  # their sum
+    within: float  # half of the interval of that sum
+    audited: float | None
+    lo: float | None
+    hi: float | None
+    pairs: list[PairRow]
+    sentence: str
+    began: float
+    ended: float | None
 
 
 def stands(row: FindingRow) -> bool:
@@ -584,6 +640,7 @@ Row = (
     | CallRow
     | BriefRow
     | ReadingRow
+    | AuditRow
 )
 
 

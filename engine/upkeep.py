@@ -17,6 +17,7 @@ from engine.field import OPEN
 from engine.files import below, read_regular, remove_tree
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
+from engine.past_merges import standing
 from engine.paths import StateDir
 from engine.proposals import one_line
 from engine.repo import Repo
@@ -86,7 +87,7 @@ def check_decisions(state: State) -> Check:
     """Each approved proposal has one experiment, each experiment one approval, none is doubled."""
     problems = []
     approved = {row["id"] for row in state.proposals.values() if row["state"] == ProposalState.APPROVED}
-    rows = [row for row in state.experiments.values() if row["role"] == "experiment"]
+    rows = [row for row in state.experiments.values() if row["role"] == "experiment" and "bundle" not in row]
     sources = Counter(row["proposal"] for row in rows if row.get("moved_to") not in state.experiments)
     taken = Counter((row["target"], row["action"]) for row in state.rows.values() if row["kind"] == "decision")
     undone = Counter({target: count for (target, action), count in taken.items() if action == "undo"})
@@ -243,6 +244,7 @@ async def trunk(core: Core, action: str, who: Who) -> dict[str, Any]:
     facts: dict[str, Any] = {"trunk": ours, "branch": branch, "head": head}
     ahead, behind = await core.git(core.repo.ahead_behind, ours, head)
     facts |= {"trunk_ahead": ahead, "trunk_behind": behind, "log": await core.git(core.repo.first_parent_log, ours, 20)}
+    facts["audit"] = standing(core.state, core.lab)
     if action == "show":
         return facts
     core.check_writable()

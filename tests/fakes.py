@@ -147,7 +147,17 @@ class ScriptedEngine:
         )
         return {"pairs": [3, 8], "shards": 6, "seconds": None, "restarts": ["0007"], "sentence": sentence}
 
-    def _sign(self, experiment: str, diff_hash: str, why: str, request_id: str) -> dict[str, Any]:
+    def _bundle_price(self, experiments: list[str]) -> dict[str, Any]:
+        price = self._price(experiments[0])
+        sentence = f"puts {' and '.join(experiments)} together, of which +0.0300 is expected; {price['sentence']}"
+        return {**price, "sentence": sentence, "parts": experiments, "shrunk": [0.02, 0.01], "promised": 0.03}
+
+    def _bundle(
+        self, experiments: list[str], diff_hashes: list[str], why: str, request_id: str, full: bool = False
+    ) -> dict[str, Any]:
+        return {"state": "confirming", "experiment": "0012", "seeds": [1000, 1001, 1002]}
+
+    def _sign(self, experiment: str, diff_hash: str, why: str, request_id: str, full: bool = False) -> dict[str, Any]:
         return {"state": "confirming", "trunk": "", "seeds": [1000, 1001, 1002]}
 
     def _stop(self, id: str, why: str, request_id: str) -> dict[str, Any]:

@@ -185,6 +185,20 @@ def test_signing_again_after_a_withdrawal_runs_the_same_seeds_so_that_nobody_fis
     assert not set(seeds_for(campaign.state, LAB, "0002")) & {*LAB.seeds, *range(1000, 1016)}
 
 
+def test_the_trunks_side_that_ended_when_the_other_was_stopped_runs_again_for_the_next_signature() -> None:
+    campaign = signed()
+    ended, ending = (campaign.start("trunk-1", seed, fresh=True) for seed in (1000, 1001))
+    mine = campaign.start("0001", 1001, fresh=True)
+    campaign.stop("0001", mine)
+    campaign.end(ended, Outcome.ENDED_EARLY)
+    campaign.sign("0001")
+    for shard in (ending, mine):
+        campaign.end(shard, Outcome.KILLED)
+    settle(campaign, LAB)
+    assert off(campaign)["state"] == "confirming"
+    assert {("trunk-1", 1000), ("trunk-1", 1001), ("0001", 1001)} <= set(wanted(campaign))
+
+
 def test_fresh_pairs_against_a_trunk_that_has_moved_or_under_other_settings_bear_nothing_out() -> None:
     campaign = signed()
     running = campaign.start("0001", 1000, fresh=True)

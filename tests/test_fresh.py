@@ -70,13 +70,42 @@ def test_the_interval_of_a_headline_holds_as_often_as_it_says() -> None:
 
 
 def test_an_audit_after_five_merges_sets_what_was_gained_beside_what_was_claimed() -> None:
-    assert [merges for merges in range(12) if audit_due(merges)] == [5, 10]
+    assert [merges for merges in range(8) if audit_due(merges)] == [5, 6, 7]
+    assert [audit_due(3, every) for every in (0, 2, 3, 4)] == [False, True, True, False]
     honest = audit([0.01, 0.02, 0.01, 0.02, 0.01], [0.068, 0.071, 0.069, 0.07], QUIET)
     assert honest.claimed == pytest.approx(0.07)
     assert not honest.overclaimed
     assert audit([0.03] * 5, [0.05, 0.06, 0.05, 0.06], QUIET).overclaimed
+    pairs = [0.055, 0.056, 0.054, 0.055]
+    assert audit([0.014] * 5, pairs, QUIET).overclaimed
+    assert not audit([0.014] * 5, pairs, QUIET, within=[0.008] * 5).overclaimed, "the claims are not known that well"
     with pytest.raises(ValueError, match="no fresh pair"):
         audit([0.1], [], QUIET)
+
+
+def test_honest_claims_are_called_too_large_as_seldom_as_the_level_says_and_dishonest_ones_are_found() -> None:
+    draw, noise = random.Random(5), Noise(math.sqrt(0.5), 1.0)
+    honest = dishonest = 0
+    for _ in range(1000):
+        said = [_confirmed(draw, 2.0, noise) for _ in range(5)]
+        claims, within = [mean for mean, _ in said], [half for _, half in said]
+        pairs = [draw.gauss(10, 1) for _ in range(4)]
+        honest += audit(claims, pairs, noise, within=within).overclaimed
+        dishonest += audit(claims, [each - 5 for each in pairs], noise, within=within).overclaimed
+    assert honest <= 30
+    assert dishonest >= 900
+
+
+def _confirmed(draw: random.Random, gain: float, noise: Noise) -> tuple[float, float]:
+    """(headline, half of its interval) of a merge with such a gain, in units of the spread of a pair."""
+    while True:
+        pairs: list[float] = []
+        while (said := headline(pairs, noise)).action == "more":
+            pairs.append(draw.gauss(gain, 1))
+        if said.action == "confirmed":
+            assert said.mean is not None
+            assert said.lo is not None
+            return said.mean, said.mean - said.lo
 
 
 def test_a_published_night_of_single_runs_kept_fourteen_changes_that_a_seed_is_worth() -> None:

@@ -13,7 +13,7 @@ from engine.types import ExperimentRow, FindingRow
 from .. import keys
 from ..evidence import weighed
 from ..format import plural
-from ..shortlisting import SHORTLIST
+from ..shortlisting import SHORTLIST, listed
 from ..shortlisting import keys as shortlisted
 from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
@@ -326,6 +326,12 @@ class RunsScreen(SigningScreen):
     def to_sign(self) -> ExperimentRow | None:
         cursor = self.table.cursor if self.is_mounted else None
         return self.model.experiments.get(cursor.experiment) if cursor else None
+
+    def to_sign_together(self) -> list[ExperimentRow]:
+        if self.sort != SHORTLIST or not self.is_mounted:
+            return []
+        marked = [each["experiment"] for each in listed(self.model) if each["experiment"] in self.table.marks]
+        return [self.model.experiments[name] for name in marked] if len(marked) > 1 else []
 
     def do_shortlist(self) -> None:
         self.sort = SORTS[0] if self.sort == SHORTLIST else SHORTLIST

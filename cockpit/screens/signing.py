@@ -13,6 +13,16 @@ from ..widgets.prompt import Question
 from .weighing import WeighingScreen
 
 
+class _Wish:
+    """Whether a full-scale run was asked for on the strip, as parameters of the call."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, bool] = {}
+
+    def turn(self, on: bool) -> None:
+        self.told = {"full": True} if on else {}
+
+
 class SigningScreen(WeighingScreen):
     """Adds the signature of the selected experiment."""
 
@@ -20,7 +30,14 @@ class SigningScreen(WeighingScreen):
         """The experiment that the cursor is on, itself or one of its shards."""
         raise NotImplementedError
 
+    def to_sign_together(self) -> list[ExperimentRow]:
+        """The experiments that are marked on the shortlist, when there are several: one signature is for all of them."""
+        raise NotImplementedError
+
     def why_not(self, action: str) -> str | None:
+        if action == "sign" and (rows := self.to_sign_together()):
+            late = next((row for row in rows if row["state"] != ExperimentState.JUDGED), None)
+            return f"{late['id']} is {late['state']}: take its mark off (space)" if late else super().why_not(action)
         if action == "sign":
             row = self.to_sign()
             if row is None or row["role"] == "trunk":
@@ -32,9 +49,51 @@ class SigningScreen(WeighingScreen):
         return super().why_not(action)
 
     def do_sign(self) -> None:
+        if rows := self.to_sign_together():
+            self._start(self._offer_together(rows))
+            return
         row = self.to_sign()
         assert row is not None
         self._start(self._offer_to_sign(row))
+
+    async def _offer_together(self, rows: list[ExperimentRow]) -> None:
+        """Say what one signature on all of them would do; the second stroke gives it."""
+        names = [row["id"] for row in rows]
+        try:
+            price = cast(dict[str, Any], clean_all(await self.cockpit.link.call("bundle_price", experiments=names)))
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return
+        except OFFLINE:
+            return
+        if not self.is_current or self.prompt.is_open:
+            return
+        proposals = [self.model.proposals[str(row["proposal"])] for row in rows]
+        shown = [each["diff_hash"] or "" for each in proposals]
+        wish = _Wish()
+        sizes = [f"{row['id']} {_size(each['files'])}" for row, each in zip(rows, proposals, strict=True)]
+        self.ask(
+            Question(
+                title=f"Sign {', '.join(names)} off together? All of them are solid, each by itself.",
+                details=(f"It {price['sentence']}.", f"Their diffs: {'; '.join(sizes)}; screen 2 shows them."),
+                go="sign them",
+                text="",
+                label="why",
+                switch=_switch(price),
+                switched=wish.turn,
+                answer=lambda why: self._start(self._sign_together(names, shown, why, wish.told)),
+            )
+        )
+
+    async def _sign_together(self, names: list[str], shown: list[str], why: str, wish: dict[str, bool]) -> None:
+        try:
+            answer = await self.cockpit.ask_twice("bundle", experiments=names, diff_hashes=shown, why=why, **wish)
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return
+        self.say(
+            f"{', '.join(names)} are signed as {answer['experiment']}: fresh pairs run before it is merged", "good"
+        )
 
     async def _offer_to_sign(self, row: ExperimentRow) -> None:
         """Say what the signature would do; the second stroke gives it."""
@@ -51,6 +110,7 @@ class SigningScreen(WeighingScreen):
         assert verdict is not None
         shown = proposal["diff_hash"] or ""
         needs_reason = verdict["verdict"] != "solid"
+        wish = _Wish()
         self.ask(
             Question(
                 title=f"Sign {row['id']} off? {verdict['verdict']}: {verdict['sentence']}",
@@ -59,13 +119,15 @@ class SigningScreen(WeighingScreen):
                 text="",
                 label="why",
                 required=needs_reason,
-                answer=lambda why: self._start(self._sign(row["id"], shown, why)),
+                switch=_switch(price),
+                switched=wish.turn,
+                answer=lambda why: self._start(self._sign(row["id"], shown, why, wish.told)),
             )
         )
 
-    async def _sign(self, experiment: str, shown: str, why: str) -> None:
+    async def _sign(self, experiment: str, shown: str, why: str, wish: dict[str, bool]) -> None:
         try:
-            answer = await self.cockpit.ask_twice("sign", experiment=experiment, diff_hash=shown, why=why)
+            answer = await self.cockpit.ask_twice("sign", experiment=experiment, diff_hash=shown, why=why, **wish)
         except RpcError as error:
             self.say(clean(error.message), "bad")
             return
@@ -73,6 +135,12 @@ class SigningScreen(WeighingScreen):
         self.say(
             f"{experiment}: {'fresh pairs run before it is merged' if waits else 'it is in the trunk now'}", "good"
         )
+
+
+def _switch(price: dict[str, Any]) -> str:
+    """What the strip offers to be turned on: a full-scale run with what it costs; nothing where the lab has no rung for it."""
+    full = price.get("full")
+    return str(full["sentence"]) if full else ""
 
 
 def _size(files: Any) -> str:

@@ -35,6 +35,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     unit = model.lab["unit"] if model.lab else ""
     if place := place_of(model, row, unit):
         lines += [Line(((each, "dim"),)) for each in f.wrap(place, width, 1)]
+    lines += _together(row, width, unit)
     lines += _signoff(row, width)
     lines += _against(row, width)
     lines += _troubles(model, row, width)
@@ -51,6 +52,17 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
         lines.append(Line(((detectors_words(known), "dim"),)))
         lines += [Line(((each, "faint"),)) for text in asleep_words(known) for each in f.wrap(text, width, 2)]
     return lines
+
+
+def _together(row: ExperimentRow, width: int, unit: str) -> list[Line]:
+    """What was expected of a bundle by its parts, beside what its fresh pairs measured."""
+    bundle, off = row.get("bundle"), row.get("signoff")
+    if bundle is None or off is None:
+        return []
+    parts = ", ".join(f"{name} {f.signed(gain)}" for name, gain in zip(bundle["parts"], bundle["shrunk"], strict=True))
+    measured = f.interval(off["mean"], off["lo"], off["hi"]) if off["mean"] is not None else "nothing yet"
+    text = f"expected {f.signed(bundle['promised'])} {unit} ({parts}); measured {measured}"
+    return [Line(((each, "text"),)) for each in f.wrap(text, width, 2)]
 
 
 def _signoff(row: ExperimentRow, width: int) -> list[Line]:

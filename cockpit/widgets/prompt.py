@@ -39,6 +39,9 @@ class Question:
     cancelled: Callable[[], None] = field(default=lambda: None)
     guarded: bool = True
     alarm: bool = True
+    switch: str = ""
+    """What `ctrl+f` turns on and off, in a few words; `switched` is told of each turn."""
+    switched: Callable[[bool], None] = field(default=lambda _: None)
 
 
 class Prompt(Lines):
@@ -55,6 +58,7 @@ class Prompt(Lines):
         self._at = 0
         self._stock = -1
         self._note = ""
+        self._on = False
 
     @property
     def is_open(self) -> bool:
@@ -67,6 +71,7 @@ class Prompt(Lines):
         self._at = len(self.text)
         self._stock = -1
         self._note = ""
+        self._on = False
         self.guard()
         self._redraw()
         self.display = True
@@ -94,6 +99,10 @@ class Prompt(Lines):
             question.cancelled()
         elif event.key == "enter":
             self._answer(question)
+        elif event.key == "ctrl+f" and question.switch:
+            self._on = not self._on
+            question.switched(self._on)
+            self._redraw()
         elif question.text is not None:
             self._edit(event, question)
         elif event.key in ("q", "backspace", "n"):
@@ -175,6 +184,11 @@ class Prompt(Lines):
         lines: list[Line] = [line((" " + question.title, "strong"), fill=fill)] if question.details else []
         for detail in question.details:
             lines += [line((" " + each, "text"), fill=fill) for each in wrap(detail, width, 3)]
+        if question.switch:
+            sign = "[x]" if self._on else "[ ]"
+            lines += [
+                line((f" {sign} ctrl+f: {each}", "text"), fill=fill) for each in wrap(question.switch, width - 13, 1)
+            ]
         hint = self._note or self._hint(question)
         spans: list[Span] = []
         if question.text is not None:

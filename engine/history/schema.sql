@@ -58,7 +58,8 @@ CREATE TABLE IF NOT EXISTS readings (
 -- `flops_ratio` and its like are its cost over the trunk's, `effect_flops` and its like the effect at equal cost, `compare` the
 -- one that `effect` is on, and `kappa` what ln(cost) is worth. `shrunk` is the gain of the pairs after allowing for luck
 -- (docs/statistics.md); `headline` is the mean of the fresh pairs that a signature asked for, and stands in no verdict;
--- `signoff` is confirming, confirmed, vetoed or withdrawn
+-- `signoff` is confirming, confirmed, vetoed or withdrawn. A `bundle` is of the experiments that it names, signed together: it has
+-- no verdict, its `headline` stands beside `promised`, the sum of their shrunk gains; its parts are `merged_with` it
 CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
@@ -71,7 +72,8 @@ CREATE TABLE IF NOT EXISTS experiments (
     replay_of VARCHAR, moved_to VARCHAR, retest BOOLEAN,
     signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
     headline_n BIGINT,
-    headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[]
+    headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
+    bundle VARCHAR[], promised DOUBLE, merged_with VARCHAR
 );
 
 -- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
@@ -94,6 +96,15 @@ CREATE TABLE IF NOT EXISTS findings (
     id VARCHAR, seq BIGINT, about VARCHAR, rule VARCHAR, severity VARCHAR, sentence VARCHAR, t DOUBLE,
     place VARCHAR, evidence MAP(VARCHAR, DOUBLE), acknowledged_by VARCHAR, acknowledged_why VARCHAR, acknowledged DOUBLE,
     mechanism VARCHAR
+);
+
+-- what several merges claimed beside what fresh pairs of the trunk before them and after them have measured, > 0 is better;
+-- `state` is running, held, over-claimed, broke or void; `by` is headline, shrunk or nothing
+CREATE TABLE IF NOT EXISTS audits (
+    id VARCHAR, seq BIGINT, state VARCHAR, trunk_then VARCHAR, trunk_now VARCHAR, rung VARCHAR,
+    claims STRUCT(experiment VARCHAR, claimed DOUBLE, within DOUBLE, "by" VARCHAR)[], claimed DOUBLE, within DOUBLE,
+    audited DOUBLE, lo DOUBLE, hi DOUBLE, n BIGINT, pairs STRUCT(seed BIGINT, trunk_then DOUBLE, trunk_now DOUBLE, difference DOUBLE)[], sentence VARCHAR,
+    began DOUBLE, ended DOUBLE
 );
 
 -- every verdict that was ever reached, by the numbers alone: findings bar the one in `experiments`. `event` is the number of its

@@ -27,6 +27,7 @@ ROW_TABLES: Mapping[str, str] = {
     "call": "calls",
     "brief": "briefs",
     "reading": "readings",
+    "audit": "audits",
 }
 """Kind of a read-model row to the table that holds it."""
 
@@ -78,6 +79,7 @@ def _experiment(row: Mapping[str, Any]) -> Record:
         "verdict_rung": verdict_rung,
         "shrunk": gain,
         **_signoff(row),
+        **_bundle(row),
     }
 
 
@@ -92,6 +94,11 @@ def _signoff(row: Mapping[str, Any]) -> Record:
         "headline_n": off.get("n"),
         "headline_pairs": off.get("pairs"),
     }
+
+
+def _bundle(row: Mapping[str, Any]) -> Record:
+    found = row.get("bundle") or {}
+    return {"bundle": found.get("parts"), "promised": found.get("promised")}
 
 
 def _bases(found: Mapping[str, Any] | None) -> Record:
@@ -135,6 +142,19 @@ def _finding(row: Mapping[str, Any]) -> Record:
     return {**row, "t": row["at"], "evidence": sorted(row.get("evidence", {}).items()), **said}
 
 
+def _audit(row: Mapping[str, Any]) -> Record:
+    pairs = [
+        {
+            "seed": each["seed"],
+            "trunk_then": each["trunk"],
+            "trunk_now": each["candidate"],
+            "difference": each["difference"],
+        }
+        for each in row["pairs"]
+    ]
+    return {**row, "trunk_then": row["then"], "trunk_now": row["now"], "n": len(pairs), "pairs": pairs}
+
+
 def _lab(row: Mapping[str, Any]) -> Record:
     known = row.get("detectors") or {}
     return {**row, "detectors_active": known.get("active"), "detectors_asleep": known.get("asleep")}
@@ -146,6 +166,7 @@ _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "shard": _shard,
     "decision": _decision,
     "finding": _finding,
+    "audit": _audit,
 }
 
 

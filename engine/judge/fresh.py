@@ -103,29 +103,46 @@ def headline(differences: Sequence[float], noise: Noise, failed: Sequence[int] =
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What several merges claimed beside what the trunk has gained by them, in the metric's unit."""
+    """What several merges claimed beside what the trunk has gained by them, in the metric's unit; `within` is how far the sum
+    of the claims is known itself, half of its interval."""
 
     claimed: float
     audited: float
     lo: float
     hi: float
+    within: float = 0.0
 
     @property
     def overclaimed(self) -> bool:
-        """True when the sum of the claims lies above the audit's whole interval."""
-        return self.claimed > self.hi
+        """True when the claims lie above what was measured by more than both can be off:
+
+            claimed - audited > sqrt((hi - audited)^2 + within^2)
+
+        The sum of five headlines of three pairs each is known less well than the mean of four pairs is, so the audit's own
+        interval alone would call 23 % of honest sums too large (docs/statistics.md).
+        """
+        return self.claimed - self.audited > math.hypot(self.hi - self.audited, self.within)
 
 
-def audit_due(merges: int) -> bool:
-    """Whether the trunk is to be audited now: after every fifth merge. Source: docs/statistics.md. Raises nothing."""
-    return merges > 0 and merges % AUDIT_EVERY == 0
+def audit_due(merges: int, every: int = AUDIT_EVERY) -> bool:
+    """Whether the trunk is to be audited now, so many merges after the last audit: after every fifth one, or as often as the
+    lab says; never with `every` at 0. Source: docs/statistics.md. Raises nothing."""
+    return 0 < every <= merges
 
 
-def audit(claims: Sequence[float], differences: Sequence[float], noise: Noise, level: float = 0.95) -> Audit:
+def audit(
+    claims: Sequence[float],
+    differences: Sequence[float],
+    noise: Noise,
+    level: float = 0.95,
+    *,
+    within: Sequence[float] = (),
+) -> Audit:
     """Claimed beside audited: the sum of the headlines of past merges, and the mean of fresh pairs of old and new trunk.
 
     `claims` are the headlines since the last audit, `differences` old trunk's loss less the present one's on fresh seeds,
-    four of them (`AUDIT_PAIRS`), both in the metric's unit. Formula, source and errors as for `pooled_interval`.
+    four of them (`AUDIT_PAIRS`), both in the metric's unit; `within` half of each claim's interval, which add in squares as
+    independent errors do. Formula, source and errors as for `pooled_interval`.
     """
     mean, lo, hi = pooled_interval(differences, noise, level)
-    return Audit(math.fsum(claims), mean, lo, hi)
+    return Audit(math.fsum(claims), mean, lo, hi, math.hypot(*within))

@@ -33,6 +33,13 @@ def which(seeds: Sequence[int]) -> str:
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))
 
 
+def span(seconds: float) -> str:
+    """A stretch of time as a person says it: "40 s", "12 min", "3.2 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def ratio(value: float) -> str:
     """An evidence ratio as a person reads it: two digits below 10, whole below a million, else a power of ten."""
     if value < 10:

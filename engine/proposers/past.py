@@ -57,7 +57,8 @@ class _Writer:
         )
 
     def _experiment(self, name: str) -> str:
-        return f"{name} {self._proposal(self.state.experiments[name]['proposal'])}"
+        row = self.state.experiments[name]
+        return f"{name} {self._proposal(row['proposal']) or row['hypothesis']}"
 
     def _added(self, data: Data) -> Past | None:
         if not data.get("refusal"):
