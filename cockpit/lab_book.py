@@ -85,6 +85,7 @@ def shown_words(shown: Mapping[str, Any]) -> Sequence[str]:
     if "verdict" in shown:
         verdict = shown["verdict"]
         words.append(f"{verdict['verdict']}: {verdict['sentence']}" if verdict else f"{shown['state']}, no verdict yet")
+    words += [shown["retuned"]] if shown.get("retuned") else []
     for each in shown.get("findings", ()):
         word = each.get("acknowledged")
         said = f"acknowledged by {word['who']['name']}: {word['why']}" if word else "open"

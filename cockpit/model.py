@@ -21,6 +21,7 @@ from engine.types import (
     LiveRow,
     ProposalRow,
     ReadingRow,
+    RetuneRow,
     RoundRow,
     Row,
     ShardRow,
@@ -103,6 +104,7 @@ class ReadModel:
         self.calls: dict[str, CallRow] = {}
         self.briefs: dict[str, BriefRow] = {}
         self.readings: dict[str, ReadingRow] = {}
+        self.retunes: dict[str, RetuneRow] = {}
         self.live: dict[str, Live] = {}
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
         self.next = 0
@@ -121,6 +123,7 @@ class ReadModel:
             "call": cast(dict[str, Any], self.calls),
             "brief": cast(dict[str, Any], self.briefs),
             "reading": cast(dict[str, Any], self.readings),
+            "retune": cast(dict[str, Any], self.retunes),
         }
         for raw in rows:
             row = cast(dict[str, Any], clean_all(raw))
@@ -179,6 +182,10 @@ class ReadModel:
     def findings_of(self, experiment: str) -> list[FindingRow]:
         """Findings about an experiment and all of its shards, of every attempt."""
         return self.findings_about(experiment, *self._of.get(experiment, ()))
+
+    def retunes_of(self, experiment: str) -> list[RetuneRow]:
+        """Every time that an experiment was compared with the trunk at each side's best learning rate, oldest first."""
+        return [row for row in self.retunes.values() if row["experiment"] == experiment]
 
     def waiting(self) -> list[ProposalRow]:
         """Proposals that a person has to decide, oldest first, those that were put off last."""

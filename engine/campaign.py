@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine import canaries, confirming, lengths, smoke
+from engine import canaries, confirming, lengths, retuning, smoke
 from engine import events as e
 from engine.field import OPEN, is_open
 from engine.found import worded
@@ -43,6 +43,7 @@ class Launch:
     smoke: bool = False
     fresh: bool = False
     canary: bool = False
+    retune: str = ""
 
     @property
     def shard(self) -> str:
@@ -53,7 +54,15 @@ class Launch:
 class Record:
     """Nothing to do but to write down what follows from the evidence: a verdict, a rung reached, a finding."""
 
-    event: e.VerdictReached | e.RungReached | e.FindingNoted | e.HeadlineReached | e.SignWithdrawn
+    event: (
+        e.VerdictReached
+        | e.RungReached
+        | e.FindingNoted
+        | e.HeadlineReached
+        | e.SignWithdrawn
+        | e.RetuneTuned
+        | e.RetuneEnded
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,7 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     for row in _placed(state, lab):
         steps += [Record(event) for event in evidence(state, lab, row, setup)]
     steps += [Record(event) for event in confirming.evidence(state, lab, setup, ready=launching)]
+    steps += [Record(event) for event in retuning.evidence(state, lab, setup, ready=launching)]
     steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
@@ -105,6 +115,8 @@ def pointless(state: State, shard: str) -> bool:
     row = state.experiments[state.shards[shard]["experiment"]]
     if state.shards[shard].get("fresh"):
         return not confirming.wants(state, shard)
+    if state.shards[shard].get("retune"):
+        return not retuning.wants(state, shard)
     return row["role"] == "experiment" and row["state"] not in OPEN
 
 
@@ -133,7 +145,8 @@ def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool
 def may_launch(state: State, experiment: str) -> bool:
     """Whether shards of this arm may start: asked again right before each launch, since a plan takes time to carry out."""
     row = state.experiments[experiment]
-    return state.paused is None and (row["role"] == "trunk" or is_open(row) or experiment in state.signoffs)
+    asked = experiment in state.signoffs or experiment in state.retuning
+    return state.paused is None and (row["role"] == "trunk" or is_open(row) or asked)
 
 
 def stranded(state: State, lab: Lab) -> list[ExperimentRow]:
@@ -250,6 +263,11 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, seed, HALF, attempt, slot)
+    for arm, seed, rung, attempt, asked in retuning.shards(state, lab, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, seed, rung, attempt, slot, retune=asked)
     for arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         slot = next(free, None)
         if slot is None:

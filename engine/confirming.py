@@ -38,6 +38,11 @@ def seeds_for(state: State, lab: Lab, experiment: str) -> list[int]:
     earlier = [shard["seed"] for shard in state.shards_of(experiment) if shard.get("fresh")]
     used = {*lab.seeds, *(shard["seed"] for shard in state.shards.values())}
     used |= {seed for each in state.signoffs.values() for seed in each.seeds}
+    used |= {
+        seed
+        for name in state.retuning.values()
+        for seed in state.retunes[name]["tuning"] + state.retunes[name]["seeds"]
+    }
     return list(dict.fromkeys([*earlier, *fresh_seeds(used, RESERVED)]))[:RESERVED]
 
 

@@ -21,6 +21,9 @@ POINTS = (
     "verdict.done",
     "sign.done",  # fresh pairs are to run
     "headline.done",  # what they say is on record
+    "retune.done",  # both sides are to be retuned
+    "tuned.done",  # each side's best rate is on record
+    "retuned.done",  # and what is left between the two
     "repair.done",  # a round for a proposal that broke at its smoke has begun
 )
 

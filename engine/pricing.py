@@ -26,7 +26,7 @@ def price(state: State, lab: Lab, row: ExperimentRow) -> Price:
     """What signing an experiment would run, for about how long, and under which experiments its merge moves the trunk."""
     fresh = confirming.wanted_for(lab, row)
     shards = 2 * FEWEST if fresh else 0
-    one = _seconds(state, row["verdict"]["rung"] if row["verdict"] else row["rung"])
+    one = seconds_at(state, row["verdict"]["rung"] if row["verdict"] else row["rung"])
     seconds = None if one is None else shards * one
     pairs = [FEWEST, MOST] if fresh else []
     restarts = [
@@ -39,7 +39,7 @@ def price(state: State, lab: Lab, row: ExperimentRow) -> Price:
     )
 
 
-def _seconds(state: State, rung: str) -> float | None:
+def seconds_at(state: State, rung: str) -> float | None:
     """Mean seconds of the shards that finished at a rung."""
     spans = [
         row["ended"] - row["started"]
@@ -57,7 +57,7 @@ def _in_flight(row: ExperimentRow) -> bool:
 
 def _say(pairs: list[int], seconds: float | None, restarts: list[str]) -> str:
     if pairs:
-        took = "" if seconds is None else f", {_span(seconds)} of shards at the least"
+        took = "" if seconds is None else f", {span(seconds)} of shards at the least"
         first = f"runs {pairs[0]} to {pairs[1]} pairs on fresh seeds{took}; merged by itself if they bear it out"
     else:
         first = "is merged into the trunk at once"
@@ -67,7 +67,8 @@ def _say(pairs: list[int], seconds: float | None, restarts: list[str]) -> str:
     return f"{first}; the trunk then moves under {many}"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time as a person says it, to the unit that matters."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -148,13 +148,15 @@ class Campaign:
         *,
         canary: bool = False,
         setup: str = "",
+        retune: str = "",
     ) -> str:
         """A shard is about to be started; returns its id."""
         attempt = 1 + sum(row["seed"] == seed and row["rung"] == rung for row in self.state.shards_of(arm))
         name = f"{arm}.{rung}.s{seed}.a{attempt}"
         commit, tree = str(self.state.experiments[arm]["commit"]), str(self.state.experiments[arm]["tree"])
         own = setup or self.setup
-        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, own, fresh=fresh, canary=canary))
+        kinds: dict[str, Any] = {"fresh": fresh, "canary": canary, "retune": retune}
+        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, own, **kinds))
         return name
 
     def start(

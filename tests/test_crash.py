@@ -22,7 +22,14 @@ from tests.tinylab import TinyLab, better, decide, proposal, read_json, rows, wa
 Make = Callable[..., TinyLab]
 
 OPENING = tuple(point for point in faults.POINTS if point.startswith(("open.", "prepare.")))
-ELSEWHERE = ("repair.done", "sign.done", "headline.done")  # tests/test_repairs.py, tests/test_confirming.py
+ELSEWHERE = (
+    "repair.done",
+    "sign.done",
+    "headline.done",
+    "retune.done",
+    "tuned.done",
+    "retuned.done",
+)  # tests/test_repairs.py, tests/test_confirming.py, tests/test_retuning.py
 LATER = tuple(point for point in faults.POINTS if point not in (*OPENING, *ELSEWHERE))
 
 

@@ -27,6 +27,7 @@ ROW_TABLES: Mapping[str, str] = {
     "call": "calls",
     "brief": "briefs",
     "reading": "readings",
+    "retune": "retunes",
 }
 """Kind of a read-model row to the table that holds it."""
 
@@ -120,6 +121,10 @@ def _decision(row: Mapping[str, Any]) -> Record:
     return {**row, **person, "t": row["at"]}
 
 
+def _retune(row: Mapping[str, Any]) -> Record:
+    return {**row, "who": row["who"].get("name")}
+
+
 def _finding(row: Mapping[str, Any]) -> Record:
     word = row.get("acknowledged") or {}
     said = {
@@ -141,6 +146,7 @@ _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "shard": _shard,
     "decision": _decision,
     "finding": _finding,
+    "retune": _retune,
 }
 
 

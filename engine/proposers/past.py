@@ -148,7 +148,7 @@ def noise_lines(state: State) -> tuple[str, ...]:
     """How far apart runs of the trunk lie that differ by their seed alone, at each rung."""
     values: dict[str, list[float]] = {}
     for row in state.shards_of(state.trunk_arm):
-        if row["outcome"] == Outcome.FINISHED and row["metric"] is not None:
+        if row["outcome"] == Outcome.FINISHED and row["metric"] is not None and "retune" not in row:
             values.setdefault(row["rung"], []).append(row["metric"])
     lines = []
     for rung, found in values.items():
