@@ -143,7 +143,7 @@ def refuse_unretuned(state: State, lab: Lab, row: ExperimentRow) -> None:
     asked = bracket is not None and bracket.before_sign and row["category"] in TUNABLE
     gain = row.get("claims", Claim.GAIN) == Claim.GAIN
     solid = row["verdict"] is not None and row["verdict"]["verdict"] == Verdict.SOLID
-    if asked and gain and solid and row.get("retuned") in (None, Retuned.FAILED):
+    if asked and gain and solid and row.get("retuned") in (None, Retuned.FAILED, Retuned.OPEN):
         again = ", with other factors than before" if row.get("retuned") else ""
         raise RpcError(
             NOT_NOW, f"{name} may have won by its learning rate alone: `cockpit retune {name}` comes first{again}"

@@ -205,6 +205,11 @@ def _side(state: State, lab: Lab, row: RetuneRow, arm: str) -> Side:
     return side(runs, row["tuning"], lab.metric.direction)
 
 
+def _as_tuned(row: RetuneRow, who: str, best: float | None) -> Side:
+    """One side as it is on record."""
+    return Side({each["factor"]: each["mean"] for each in row["tried"] if each["side"] == who}, best)
+
+
 def _ended(state: State, lab: Lab, row: RetuneRow, pairs: Sequence[Pair]) -> Iterator[e.FindingNoted | e.RetuneEnded]:
     of = state.experiments[row["experiment"]]
     verdict = of["verdict"]
@@ -213,7 +218,8 @@ def _ended(state: State, lab: Lab, row: RetuneRow, pairs: Sequence[Pair]) -> Ite
     shift = (
         basis(state, lab, of, row["rung"], row["setup"]).shift or 0.0
     )  # what its verdict was corrected by for what it costs
-    found = left([each.difference - shift for each in pairs], solid)
+    at_edge = _as_tuned(row, "trunk", row["trunk_best"]).at_edge
+    found = left([each.difference - shift for each in pairs], solid, at_edge)
     sentence = left_words(found, row["sentence"], verdict["effect"], lab.metric.unit)
     if found.label is Retuned.EXPLAINED and (of["id"], RULE, sentence) not in state.noted:
         numbers = {"mean": found.mean, "lo": found.lo, "hi": found.hi, "pairs": float(found.n)}

@@ -122,6 +122,7 @@ class Retuned(StrEnum):
     HOLDS = "holds at each side's best rate"
     HELD_BACK = "held back by learning rate"  # it was not solid, and is better than the retuned trunk
     NO_BETTER = "no better at its own best rate"
+    OPEN = "open: the trunk's best rate may lie beyond the bracket"  # better than the trunk as far as that was tuned
     FAILED = "fails at its best rate"  # nothing can be said
 
 

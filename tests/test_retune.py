@@ -117,6 +117,7 @@ def test_a_label_is_what_the_interval_says_and_the_interval_holds_the_mean(found
     else:
         assert said.label is (Retuned.HELD_BACK if better else Retuned.NO_BETTER)
     assert left(found[::-1], solid) == said
+    assert left(found, solid, at_edge=True).label is (Retuned.OPEN if better else said.label)
 
 
 @given(st.lists(losses, min_size=3, max_size=12), st.floats(0, 10))

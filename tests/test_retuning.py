@@ -206,6 +206,18 @@ def test_a_gain_that_is_there_at_each_sides_best_holds_and_nothing_stands_agains
     assert campaign.state.findings == {}
 
 
+def test_what_beats_a_trunk_whose_best_rate_may_lie_beyond_the_bracket_is_open() -> None:
+    of = parse(SCALED + BRACKET + "before_sign = true\n", Path("/nowhere"))
+    campaign = judged(of=of)
+    asked(campaign, of)
+    race(campaign, lambda arm, scale, seed: idea(arm, 1.0, seed) + 0.2 * (2.0 - scale), of)
+    assert (the(campaign)["label"], the(campaign)["trunk_best"]) == (Retuned.OPEN, 2.0)
+    assert the(campaign)["lo"] > 0
+    assert campaign.state.findings == {}
+    with pytest.raises(RpcError, match="comes first, with other factors than before"):
+        refuse_unretuned(campaign.state, of, campaign.state.experiments["0001"])
+
+
 def test_what_lost_by_its_rate_alone_was_held_back_and_what_did_not_is_no_better() -> None:
     for loss, label in ((idea, Retuned.HELD_BACK), (rate_alone, Retuned.NO_BETTER)):
         campaign = judged(NOT_SOLID)

@@ -8,7 +8,9 @@ from .. import format as f
 from ..listing import retune_words
 from .lines import BLANK, Line, Span
 
-_COLOURS = {Retuned.EXPLAINED: "warn", Retuned.HOLDS: "good", Retuned.HELD_BACK: "good", Retuned.FAILED: "warn"}
+_COLOURS = {
+    Retuned.EXPLAINED: "warn", Retuned.HOLDS: "good", Retuned.HELD_BACK: "good", Retuned.OPEN: "warn", Retuned.FAILED: "warn",
+}  # fmt: skip
 
 
 def colour_of(row: RetuneRow) -> str:

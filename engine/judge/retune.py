@@ -76,14 +76,14 @@ class Left:
     n: int
 
 
-def left(differences: Sequence[float], solid: bool, level: float = 0.95) -> Left:
+def left(differences: Sequence[float], solid: bool, at_edge: bool = False, level: float = 0.95) -> Left:
     """Label an experiment by pairs at each side's best rate, on seeds that took no part in the choice:
 
         mean -+ t(n - 1) sqrt(sum (d - mean)^2 / (n - 1) / n)
 
     A solid one whose interval reaches zero or lies below it is explained by the rate; one that was not solid, and whose
-    interval lies above zero, was held back by it. `differences` as for `engine.judge.fresh`, `solid` is what the verdict
-    said. Source: W. S. Gosset (1908). Raises ValueError below three pairs, when one is not finite, or for a level that is
+    interval lies above zero, was held back by it. What is better than a trunk whose best is `at_edge`, where a wider bracket
+    may find it better, is open. `differences` as for `engine.judge.fresh`, `solid` is what the verdict said. Source: W. S. Gosset (1908). Raises ValueError below three pairs, when one is not finite, or for a level that is
     no probability.
     """
     if len(differences) < FEWEST:
@@ -95,7 +95,8 @@ def left(differences: Sequence[float], solid: bool, level: float = 0.95) -> Left
     reach = quantile(0.5 + level / 2, found.n - 1) * error
     lo, hi = found.mean - reach, found.mean + reach
     better, not_better = (Retuned.HOLDS, Retuned.EXPLAINED) if solid else (Retuned.HELD_BACK, Retuned.NO_BETTER)
-    return Left(better if lo > 0 else not_better, found.mean, lo, hi, found.n)
+    label = not_better if lo <= 0 else Retuned.OPEN if at_edge else better
+    return Left(label, found.mean, lo, hi, found.n)
 
 
 # --- in words ----------------------------------------------------------------------------------------------------------
