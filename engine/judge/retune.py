@@ -83,8 +83,8 @@ def left(differences: Sequence[float], solid: bool, at_edge: bool = False, level
 
     A solid one whose interval reaches zero or lies below it is explained by the rate; one that was not solid, and whose
     interval lies above zero, was held back by it. What is better than a trunk whose best is `at_edge`, where a wider bracket
-    may find it better, is open. `differences` as for `engine.judge.fresh`, `solid` is what the verdict said. Source: W. S. Gosset (1908). Raises ValueError below three pairs, when one is not finite, or for a level that is
-    no probability.
+    may find it better, is open. `differences` as for `engine.judge.fresh`, `solid` is what the verdict said. Source: W. S.
+    Gosset (1908). Raises ValueError below three pairs, when one is not finite, or for a level that is no probability.
     """
     if len(differences) < FEWEST:
         raise ValueError(f"{how_many(len(differences), 'pair')}: {FEWEST} at the least")
