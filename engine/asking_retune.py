@@ -29,7 +29,7 @@ _WIRE = (
 
 
 class Cost(TypedDict):
-    """What a retuning would run. `shards` are at most, `cached` those of the trunk that have run already; `seconds` are of
+    """What a retuning would run. `shards` are at most, `cached` those that have run already, most often the trunk's; `seconds` are of
     shards, None before any of that rung has finished."""
 
     factors: list[float]

@@ -134,7 +134,7 @@ def _failures(state: State, experiment: str) -> str:
     said = [
         f"{row['outcome']}: {row['detail']}" + (f"\n{row['said']}" if row.get("said") else "")
         for row in state.shards_of(experiment)
-        if row["outcome"] not in (None, "finished")
+        if row["outcome"] not in (None, "finished") and "retune" not in row
     ]
     return "\n".join(dict.fromkeys(said))
 
