@@ -29,8 +29,8 @@ _WIRE = (
 
 
 class Cost(TypedDict):
-    """What a retuning would run. `shards` are at most, `cached` those that have run already, most often the trunk's; `seconds` are of
-    shards, None before any of that rung has finished."""
+    """What a retuning would run. `shards` are at most, `cached` those of them that have run already, as the trunk's bracket may
+    have; `seconds` are of shards, None before any of that rung has finished."""
 
     factors: list[float]
     tuning: list[int]

@@ -143,6 +143,8 @@ def test_pairs_that_hold_the_old_gain_as_well_as_none_are_said_to_be_too_few() -
     said = left_words(tight, "the trunk is best at 4x", 0.2, "nats")
     assert said.startswith("explained by learning rate: +0.0003 nats [")
     assert said.endswith("on 4 pairs, where the verdict had +0.2000 (the trunk is best at 4x)")
+    said = left_words(left([0.0, 0.0, 0.0], True), "tuned", None, "nats")
+    assert said == "explained by learning rate: the very same on 3 pairs (tuned)"
     with pytest.raises(ValueError, match="2 pairs: 3 at the least"):
         left([0.1, 0.2], True)
 

@@ -123,4 +123,6 @@ def left_words(found: Left, tuned: str, before: float | None, unit: str) -> str:
     was = "" if before is None else f", where the verdict had {words.signed(before)}"
     open_ = found.label is Retuned.EXPLAINED and before is not None and found.lo <= 0 < before <= found.hi
     wide = "; the interval holds that as well as nothing: too few pairs to tell the two apart" if open_ else ""
-    return f"{found.label}: {words.amount(found.mean)} {between} on {how_many(found.n, 'pair')}{was}{wide} ({tuned})"
+    same = found.lo == found.hi == 0.0
+    what = "the very same" if same else f"{words.amount(found.mean)} {between}"
+    return f"{found.label}: {what} on {how_many(found.n, 'pair')}{was}{wide} ({tuned})"
