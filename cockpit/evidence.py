@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.judge.further import Change
 from engine.judge.words import ratio
 from engine.types import ExperimentRow, PairRow, ShardRow, VerdictRow
 
 from . import format as f
 from .model import ReadModel
+from .sources import further
 from .weight import short_weight as short_weight
 
 _RISING = "20:1 evidence on the same seeds, three seeds at least; the bar rises while nothing works."
@@ -117,6 +119,14 @@ def on_bases(row: ExperimentRow) -> list[OnBasis]:
         for basis, on in named.items()
         if on is not None
     ]
+
+
+def further_of(model: ReadModel, row: ExperimentRow) -> list[Change]:
+    """What an experiment does to the lab's further evaluations, over the pairs of its verdict."""
+    declared = model.lab.get("evaluations") if model.lab else None
+    if not declared or not row["verdict"] or not row["baseline"]:
+        return []
+    return further(model.shards_of(row["id"]), model.shards_of(row["baseline"]), row["verdict"]["rung"], declared)
 
 
 def explained(model: ReadModel, row: ExperimentRow) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
-from cockpit.sources import changes
+from cockpit.sources import changes, further
 from engine.text import clean
 from engine.types import VerdictRow
 
@@ -24,10 +25,10 @@ def experiments(rows: Rows) -> dict[str, Any]:
         if row["kind"] == "shard" and not passed and "retune" not in row:
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
-    direction = next((row["direction"] for row in rows if row["kind"] == "lab"), "min")
+    lab: Mapping[str, Any] = next((row for row in rows if row["kind"] == "lab"), {})
     listed = {
         role: [
-            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), direction)
+            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), lab)
             for row in found
             if row["role"] == role
         ]
@@ -46,8 +47,9 @@ def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
     return {**listing, "experiments": sorted(listing["experiments"], key=key)}
 
 
-def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction: str) -> dict[str, Any]:
+def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, lab: Mapping[str, Any]) -> dict[str, Any]:
     verdict = row["verdict"] or {}
+    rung = verdict.get("rung", row["rung"])
     interval = None if verdict.get("lo") is None else [verdict["lo"], verdict["hi"]]
     ordered = sorted(shards, key=lambda shard: (shard["rung"], shard["seed"], shard["attempt"]))
     names = ("seed", "rung", "outcome", "metric", "state", "attempt", "id", "detail")
@@ -74,7 +76,8 @@ def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, direction:
         "barred": row.get("barred", []),
         "asks": row.get("asks", []),
         "retuned": row.get("retuned"),
-        "sources": changes(shards, baseline, verdict.get("rung", row["rung"]), direction),
+        "sources": changes(shards, baseline, rung, lab.get("direction", "min")),
+        "further": [asdict(each) for each in further(shards, baseline, rung, lab.get("evaluations") or {})],
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
 

@@ -90,6 +90,11 @@ def setup_of(lab: Lab, data: str = "") -> str:
         "threads": lab.threads,
         "ranks": lab.ranks,
         "compare": lab.compare,
+        **(
+            {"evaluate": [[each.name, each.command, each.direction] for each in lab.evaluations]}
+            if lab.evaluations
+            else {}
+        ),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

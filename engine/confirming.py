@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine import events as e
+from engine import further
 from engine.found import open_findings
 from engine.judge.fresh import FEWEST, MOST, Headline, fresh_seeds, headline
 from engine.judge.pairs import Pair, failures, pair, voided
@@ -137,6 +138,8 @@ def _said(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> tuple[Hea
     shift = basis(state, lab, row, sign.rung, setup).shift or 0.0  # what its verdict was corrected by for what it costs
     said = headline([each.difference - shift for each in pairs], noise_of(row["verdict"]), failed)
     bad = _bars(state, sign)
+    if not bad and lab.evaluations and len(pairs) >= FEWEST:
+        bad = further.veto(state, lab, sign.experiment, sign.rung, setup)
     return (Headline("vetoed", said.mean, said.lo, said.hi, said.n, bad) if bad else said), pairs
 
 

@@ -216,6 +216,7 @@ class ShardScored(msgspec.Struct, frozen=True):
     sources: dict[str, float] = {}
     by: str = "referee"
     evaluated: float | None = None  # the referee's value for what the run reports of itself, on the same text
+    further: dict[str, float] = {}  # further evaluations that the lab declares
 
 
 class ShardMeasured(msgspec.Struct, frozen=True):
@@ -230,6 +231,7 @@ class ShardMeasured(msgspec.Struct, frozen=True):
     flops: float | None = None  # a token, forward and backward
     speed: float | None = None  # median tokens/s
     parameters: float | None = None
+    source_tokens: dict[str, float] = {}  # that each source of the data has to draw from
 
 
 class VerdictReached(msgspec.Struct, frozen=True):

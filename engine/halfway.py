@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.judge.noise import LEAST_CALIBRATION, Pairing, pairing, sigma_so_far
 
@@ -22,7 +22,8 @@ class Measures:
     None before that or when it is not known; `first_loss` that of the first batch before any update; `data_order` a hash.
 
     What it cost: `tokens` that it was trained on, `flops` a token (forward and backward), `speed` the median of tokens/s over
-    its steps, `parameters` their number. None for what a run does not say."""
+    its steps, `parameters` their number; `source_tokens`, how many each source of its data has to draw from. None, or empty,
+    for what a run does not say."""
 
     steps: int | None = None
     half: float | None = None
@@ -32,6 +33,7 @@ class Measures:
     flops: float | None = None
     speed: float | None = None
     parameters: float | None = None
+    source_tokens: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def known(self) -> bool:

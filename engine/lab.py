@@ -104,6 +104,16 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A further evaluation: a protected command of the lab that writes one number for a checkpoint to `{scores}`."""
+
+    name: str
+    command: tuple[str, ...]
+    direction: Direction
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rung:
     """A budget level. `params` are the lab's own parameters at this rung, by the name that commands use in braces."""
 
@@ -190,7 +200,7 @@ class Lab:
     env: Mapping[str, str]  # set for shards; values may carry placeholders
     env_pass: tuple[str, ...]  # names let through from the engine's environment
     editable: tuple[str, ...]
-    protected: tuple[str, ...]  # the lab's own, the scripts of [prepare] and [score], and ALWAYS_PROTECTED
+    protected: tuple[str, ...]  # the lab's own, the scripts of [prepare], [score], [evaluate], and ALWAYS_PROTECTED
     mounts: tuple[Path, ...]
     metric: Metric
     compare: Compare
@@ -220,6 +230,7 @@ class Lab:
         default_factory=dict
     )  # as written; engine.watch.detectors.settings reads it
     judge: Judging = Judging()
+    evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def state(self) -> StateDir:

@@ -28,7 +28,7 @@ _PLACEHOLDERS = {
     "data": "what `[prepare]` made for shards",
     "rate_scale": "what the code multiplies its learning rate by: 1, and for `cockpit retune` one of `judge.retune.factors`",
     "held": "what `[prepare]` made for the referee alone: validation and audit data",
-    "scores": "the file that the score command writes",
+    "scores": "the file that a score command, or an evaluation, writes",
 }
 _HEAD = """\
 # The lab file: cockpit.toml
@@ -78,7 +78,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
 def _tables() -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
     for name, field in ConfigFile.model_fields.items():
         model = _model(field.annotation)
-        yield (f"{name}.NAME" if name == "rungs" else name), model, field
+        yield (f"{name}.NAME" if name in ("rungs", "evaluate") else name), model, field
         for inner, each in model.model_fields.items():
             if _is_table(each):
                 yield f"{name}.{inner}", _model(each.annotation), each
@@ -139,6 +139,11 @@ def page() -> str:
             out.append(
                 "\nAny other key is a detector's name, and its value a table of thresholds: `loss-spike = { rise = 0.1 }`."
             )
+        if table == "evaluate.NAME":
+            out.append(
+                "\nEach runs after the score, in the slot and the box of a score command, and shows beside the verdict with an "
+                "interval of its own\n(docs/statistics.md). Names are as those of rungs."
+            )
         if table == "rungs.NAME":
             out.append(
                 "\nAny other key is a parameter, a string or a number, that commands and `lab.env` may name in braces."
@@ -146,7 +151,7 @@ def page() -> str:
             )
         out.append("")
     out.append(_GLOBS + ", ".join(f"`{glob}`" for glob in ALWAYS_PROTECTED) + ",")
-    out.append("the state directory, and every script that `[prepare]` and `[score]` name.\n")
+    out.append("the state directory, and every script that `[prepare]`, `[score]` and `[evaluate.NAME]` name.\n")
     out.append(_PLACEHOLDER_HEAD + "\n".join(_placeholders()) + "\n")
     out.append(_ISOLATION)
     return "\n".join(out)
@@ -162,6 +167,7 @@ def _placeholders() -> Iterator[str]:
         ("`lab.command`, `lab.env`", SHARD_NAMES),
         ("`prepare.command`", PREPARE_NAMES),
         ("`score.command`", SCORE_NAMES),
+        ("`evaluate.NAME.command`", SCORE_NAMES),
         ("`score.text`", TEXT_NAMES),
     )
     for name, meaning in _PLACEHOLDERS.items():

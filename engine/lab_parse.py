@@ -19,6 +19,7 @@ from engine import lab_schema as schema
 from engine.globs import glob_problem
 from engine.lab import (
     ALWAYS_PROTECTED,
+    Evaluation,
     Judging,
     Lab,
     LabError,
@@ -49,6 +50,7 @@ SCORE_NAMES = (*SHARD_NAMES, "held", "scores")
 _RESERVED = frozenset(SCORE_NAMES)
 _RUNG_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
+_BY_NAME = ("rungs", "evaluate")  # tables of tables, by a name that is the lab's
 _EXAMPLES = {
     ("lab",): "add a [lab] table with command and editable",
     ("lab", "command"): 'command = ["{python}", "train.py", "--seed", "{seed}", "--steps", "{budget}"]',
@@ -59,6 +61,9 @@ _EXAMPLES = {
     ("rungs", "*"): 'a table with budget = 300 and timeout = "10m"',
     ("rungs", "*", "budget"): "budget = 300",
     ("rungs", "*", "timeout"): 'timeout = "10m"',
+    ("evaluate", "*"): 'a table with command = ["{python}", "evaluate.py", "{run_dir}", "{scores}"]',
+    ("evaluate", "*", "command"): 'command = ["{python}", "evaluate.py", "{run_dir}", "{scores}"]',
+    ("evaluate", "*", "timeout"): 'timeout = "2m"',
     ("smoke", "budget"): "budget = 1",
     ("smoke", "timeout"): 'timeout = "1m"',
     ("run", "seeds"): "seeds = [0, 1, 2]",
@@ -164,7 +169,7 @@ def _problem(error: Any, raw: dict[str, Any], lines: dict[tuple[str | int, ...],
 
 def _pattern(path: tuple[str | int, ...]) -> tuple[str, ...]:
     names_only = [str(part) for part in path if isinstance(part, str)]
-    if len(names_only) > 1 and names_only[0] == "rungs":
+    if len(names_only) > 1 and names_only[0] in _BY_NAME:
         names_only[1] = "*"
     return tuple(names_only)
 
@@ -181,7 +186,7 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
-    model = _model_at(path[:-1])
+    model = schema.EvaluateTable if path[0] == "evaluate" and len(path) > 2 else _model_at(path[:-1])
     known = list(model.model_fields) if model else []
     near = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
     if near:
@@ -238,6 +243,7 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _pattern_problems(config)
     yield from _score_problems(config)
     yield from _retune_problems(config)
+    yield from _evaluation_problems(config)
     for path, wrong, fix in detectors.problems(config.detectors.model_dump()):
         yield ("detectors", *path), wrong, fix
     seeds = config.run.seeds
@@ -277,6 +283,16 @@ def _retune_problems(config: ConfigFile) -> Iterator[Found]:
             "multiply its learning rate by it"
         )
         yield ("judge", "retune"), f"scales learning rates, and no command takes {{{PLACEHOLDER}}}", fix
+
+
+def _evaluation_problems(config: ConfigFile) -> Iterator[Found]:
+    for name in config.evaluate:
+        if not _RUNG_NAME.fullmatch(name):
+            fix = "lower-case letters, digits, - and _, e.g. [evaluate.copying]"
+            yield ("evaluate", name), "is not a name for an evaluation", fix
+    if config.evaluate and config.score is None:
+        fix = "add a [score] table, or take the evaluations out"
+        yield ("evaluate",), "needs [score]: what runs say of themselves is not evaluated further", fix
 
 
 def _rung_problems(config: ConfigFile) -> Iterator[Found]:
@@ -328,6 +344,9 @@ def _templates(config: ConfigFile) -> Iterator[tuple[tuple[str | int, ...], str,
             yield ("score", "text"), config.score.text, TEXT_NAMES
         if config.score.report is not None:
             yield ("score", "report"), config.score.report, TEXT_NAMES
+    for name, each in config.evaluate.items():
+        for at, part in enumerate(each.command):
+            yield ("evaluate", name, "command", at), part, SCORE_NAMES
 
 
 def _used(config: ConfigFile) -> Iterator[str]:
@@ -420,6 +439,10 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         state_dir=_below(root, config.store.state_dir),
         retain=Retain(config.retain.checkpoints),
         judge=_judging(config),
+        evaluations=tuple(
+            Evaluation(name, tuple(each.command), each.direction, each.timeout)
+            for name, each in config.evaluate.items()
+        ),
     )
 
 
@@ -492,8 +515,8 @@ def _protected(config: ConfigFile, root: Path) -> tuple[str, ...]:
 
 
 def _scripts(config: ConfigFile) -> Iterator[str]:
-    """Files of the lab that `[prepare]` and `[score]` run: whoever may edit them may choose the score."""
-    for table in (config.prepare, config.score):
+    """Files of the lab that `[prepare]`, `[score]` and `[evaluate]` run: whoever may edit them may choose the score."""
+    for table in (config.prepare, config.score, *config.evaluate.values()):
         argv = (table.command if table else None) or []
         for at, part in enumerate(argv):
             module = at > 0 and argv[at - 1] == "-m"

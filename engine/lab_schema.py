@@ -266,6 +266,14 @@ class ScoreTable(_Table):
     timeout: Duration = Field(120.0, description="after this long it is stopped")
 
 
+class EvaluateTable(_Table):
+    command: Command = Field(
+        description='evaluates a run\'s checkpoint and writes {"metric": number} to `{scores}`; its scripts are protected'
+    )
+    direction: Literal["min", "max"] = Field("max", description="which way is better")
+    timeout: Duration = Field(120.0, description="after this long it is stopped, and has no number")
+
+
 class RungTable(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_parameter)]]
@@ -445,6 +453,9 @@ class ConfigFile(_Table):
     metric: MetricTable = Field(description="what is judged")
     prepare: PrepareTable | None = Field(None, description="makes the data; left out: the repository needs none")
     score: ScoreTable | None = Field(None, description="scores a checkpoint; left out: the metric is self-reported")
+    evaluate: dict[str, EvaluateTable] = Field(
+        {}, description="further evaluations by name: shown beside the metric, and a veto on fresh seeds"
+    )
     smoke: SmokeTable | None = Field(
         None, description="a very short run that every arm has to pass before its first full one; left out: none"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 
 from engine import events as e
@@ -16,11 +16,14 @@ from engine.core import Core
 from engine.halfway import Measures, measures
 from engine.judge.stopping import ABORTABLE
 from engine.live import MOST_STEPS, Live
+from engine.mix import MOST
 from engine.text import clean
 from engine.types import ShardRow
 from engine.watch.detectors.settings import configure
 from engine.watch.detectors.signals import Signal
 from engine.watch.parse import Parsed
+
+SOURCE_TOKENS = "source_tokens."
 
 
 class Measuring:
@@ -79,7 +82,15 @@ class Measuring:
             flops=_amount(summary.get(self._names.of(Signal.FLOPS))),
             speed=_amount(statistics.median(speeds)) if speeds else None,
             parameters=_amount(summary.get(self._names.of(Signal.PARAMETERS))),
+            source_tokens=_by_source(summary),
         )
+
+
+def _by_source(summary: Mapping[str, object]) -> dict[str, float]:
+    """Tokens of each source that the run can draw from: `source_tokens.NAME` of its summary."""
+    found = ((name, _amount(value)) for name, value in summary.items() if name.startswith(SOURCE_TOKENS))
+    known = [(clean(name.removeprefix(SOURCE_TOKENS))[:80], size) for name, size in found if size is not None]
+    return dict(known[:MOST])
 
 
 def _number(value: object) -> float | None:

@@ -25,13 +25,14 @@ from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
 from engine.decide import decide, stop
+from engine.epochs import Epochs, epochs, measured
 from engine.files import read_regular
 from engine.history.console import Console, SqlRefused
 from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.indexer import Indexer
 from engine.lab import LabError, load
-from engine.mix import composition
+from engine.mix import MixRow, composition
 from engine.opening import version
 from engine.pricing import price
 from engine.reader import is_closed
@@ -150,7 +151,7 @@ class Methods:
 
     async def do_diff(self, proposal: str) -> dict[str, Any]:
         """The diff that a decision is on, with its hash; the reply that it was drawn from; `since`, how a repair differs from
-        what had been approved; and `mix`, the shares of a data mix before and after."""
+        what had been approved; and `mix`, the shares of a data mix before and after, and the epochs that they come to."""
         core = self.core
         row = core.state.proposals.get(proposal)
         if row is None:
@@ -163,6 +164,7 @@ class Methods:
         since = await core.git(since_approval, core, proposal)
         if since is not None:
             since["diff"] = since["diff"][:BODY_BYTES]  # the whole of it is in the diff that is decided on
+        mixes = await core.git(composition, diff, partial(core.repo.read, row["parent"]))
         return {
             "diff": clean(shown),
             "whole": whole,
@@ -170,8 +172,12 @@ class Methods:
             "parent": row["parent"],
             "source": clean(source[:BODY_BYTES]),
             "since": since,
-            "mix": await core.git(composition, diff, partial(core.repo.read, row["parent"])),
+            "mix": [{**mix, "epochs": self._epochs(mix)} for mix in mixes],
         }
+
+    def _epochs(self, mix: MixRow) -> list[Epochs]:
+        trunk = measured(self.core.state, self.core.lab)
+        return epochs(mix, trunk, self.core.lab) if trunk is not None else []
 
     async def do_body(self, hash: str, offset: int = 0, length: int = BODY_BYTES) -> dict[str, Any]:
         """A stretch of a stored body, as text. What a second reader predicted stays closed until the decision."""

@@ -88,6 +88,7 @@ def lab_fields(core: Core, runs: Runs) -> dict[str, Any]:
         "ask": lab.ask,
         "proposer": lab.proposer.kind,
         "loss": lab.metric.loss,
+        **({"evaluations": {each.name: each.direction for each in lab.evaluations}} if lab.evaluations else {}),
     }
 
 

@@ -15,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import campaign, faults
+import msgspec
+
+from engine import campaign, faults, further
 from engine import events as e
 from engine.core import Core
 from engine.field import OPEN
@@ -192,13 +194,13 @@ class Runs:
 
     async def ended(self, name: str) -> None:
         """Something of ours ended: a shard's training, or its scoring. Reads the exit record and goes on from there."""
-        shard = name.removesuffix(".score")
+        shard, step = further.split(name)
         row = self.core.state.shards.get(shard)
         if row is None or row["state"] == ShardState.ENDED:
             return
-        if name.endswith(".score"):
+        if step:
             if row["state"] == ShardState.SCORING:
-                await self._scored(row)
+                await self._scored(row, step)
         elif row["state"] != ShardState.SCORING:
             await self._trained(row)
 
@@ -270,7 +272,8 @@ class Runs:
             await self.detecting.examine(shard)
 
     def _scaled(self, shard: str) -> bool:
-        """Whether it runs at another learning rate than its code says: what is found there is no fault of the experiment's."""
+        """Whether it runs for a retuning: what is found there is no fault of the experiment's, and nothing but its score is
+        wanted."""
         return "retune" in self.core.state.shards[shard]
 
     def held_text(self) -> Path | None:
@@ -321,7 +324,8 @@ class Runs:
     # --- scoring ---
 
     async def score(self, shard: str) -> None:
-        """Start the lab's protected scoring code on the shard's checkpoint; known and not started the second time."""
+        """Start the lab's protected scoring code on the shard's checkpoint, or the evaluation that comes next; known and not
+        started the second time."""
         core, lab = self.core, self.core.lab
         row = core.state.shards[shard]
         arm = core.state.experiments[row["experiment"]]
@@ -334,23 +338,43 @@ class Runs:
         faults.point("score.intent")
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
-        handle = await self.executor.launch(self.specs.scoring(row, str(arm["tree"]), path, cache))
+        step = further.at_step(lab, core.dir.runs / shard)
+        handle = await self.executor.launch(self.specs.scoring(row, str(arm["tree"]), path, cache, step))
         faults.point("score.effect")
         if handle.state != "running":
-            await self.ended(f"{shard}.score")
+            await self.ended(f"{shard}.{step}")
 
-    async def _scored(self, row: ShardRow) -> None:
+    async def _scored(self, row: ShardRow, step: str) -> None:
         core, shard = self.core, row["id"]
         run_dir = core.dir.runs / shard
         await asyncio.to_thread(defuse, run_dir)  # scoring runs the candidate's model code there
-        record = await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
+        record = await asyncio.to_thread(read_exit, run_dir, f"{step}-exit.json")
         if record is None:
             await self._score_again(row)
             return
-        core.record(await asyncio.to_thread(read_score, shard, run_dir, record))
+        score = record if step == further.SCORE else await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
+        assert score is not None  # nothing follows scoring before it has ended
+        said = await asyncio.to_thread(read_score, shard, run_dir, score)
+        if said.outcome == Outcome.FINISHED and record.how == "stopped":
+            said = e.ShardScored(shard, Outcome.KILLED, "stopped while it was evaluated further", None)
+        elif said.outcome == Outcome.FINISHED and core.lab.evaluations and not self._scaled(shard):
+            if not (run_dir / f"{further.at_step(core.lab, run_dir)}-exit.json").exists():
+                await self.score(shard)
+                return
+            said = self._further(said, *await asyncio.to_thread(further.read, core.lab, run_dir))
+        core.record(said)
         faults.point("score.done")
         await asyncio.to_thread(self._tidy, shard)
         await self._examine(shard)
+
+    def _further(self, said: e.ShardScored, found: dict[str, float], failed: dict[str, str]) -> e.ShardScored:
+        """The score with the further numbers that there are; of the others a finding says why there is none."""
+        for name, why in failed.items():
+            sentence = f"{name} was not measured: {why}"
+            if (said.shard, further.NOT_MEASURED, sentence) not in self.core.state.noted:
+                about = (next_finding(self.core.state), said.shard, further.NOT_MEASURED, Severity.WARNING, sentence)
+                self.core.record(e.FindingNoted(*about))
+        return msgspec.structs.replace(said, further=found)
 
     def _tidy(self, shard: str) -> None:
         """Let go of what only scoring needed; what cannot be removed now is left to `cockpit gc`."""
@@ -411,7 +435,8 @@ class Runs:
     async def stop(self, shard: str) -> None:
         """TERM to the whole process group of a shard, KILL after the grace time; its scoring too."""
         scoring = self.core.state.shards[shard]["state"] == ShardState.SCORING
-        await self.executor.stop(f"{shard}.score" if scoring else shard, GRACE_S)
+        step = further.at_step(self.core.lab, self.core.dir.runs / shard)
+        await self.executor.stop(f"{shard}.{step}" if scoring else shard, GRACE_S)
 
     # --- after a restart ---
 
@@ -421,8 +446,9 @@ class Runs:
         for shard in list(self.core.state.live):
             row = self.core.state.shards[shard]
             scoring = row["state"] == ShardState.SCORING
-            name = f"{shard}.score" if scoring else shard
             run_dir = self.core.dir.runs / shard
+            step = further.at_step(self.core.lab, run_dir)
+            name = f"{shard}.{step}" if scoring else shard
             if name in running:
                 if shard in self.core.state.unlaunched:
                     self.core.record(e.ShardStarted(shard))
@@ -430,7 +456,7 @@ class Runs:
                     await self.watch(shard)
             elif shard in self.core.state.unlaunched and not run_dir.exists():
                 await self.start(shard)
-            elif scoring and not (run_dir / "score-exit.json").exists():
+            elif scoring and not (run_dir / f"{step}-exit.json").exists():
                 await self.score(shard)
             else:
                 await self.ended(name)

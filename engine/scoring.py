@@ -11,13 +11,15 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from engine import events as e
 from engine.files import last_line, read_regular, read_tail
+from engine.further import files_of, steps
 from engine.judge import referee, serving
-from engine.lab import Lab, Referee, Score
+from engine.lab import Evaluation, Lab, Referee, Score
 from engine.shards import join, warm
 from engine.shards.imports import library_imports
 from engine.shards.sandbox import entering_python
@@ -50,14 +52,36 @@ class Place:
 
 def spec(row: ShardRow, tree_hash: str, score: Score, place: Place) -> ShardSpec:
     """The process that scores this shard. Raises BoxError when its box cannot be made."""
+    common = _common(row, tree_hash, "score", score.timeout_s, place)
+    if score.referee is not None:
+        return _refereed(score.referee, place, common)
+    return _command(score.command, place, common)
+
+
+def evaluating(row: ShardRow, tree_hash: str, step: str, asked: Evaluation, place: Place) -> ShardSpec:
+    """The process of a further evaluation of this shard. Raises BoxError when its box cannot be made."""
+    return _command(asked.command, place, _common(row, tree_hash, step, asked.timeout_s, place))
+
+
+def _command(command: tuple[str, ...], place: Place, common: dict[str, Any]) -> ShardSpec:
+    argv = place.lab.fill(command, place.values)
+    env = place.environment(place.run_dir)
+    return place.boxed_with_held(ShardSpec(argv=argv, cwd=str(place.tree), env=env, **common))
+
+
+def _common(row: ShardRow, tree_hash: str, step: str, timeout_s: float, place: Place) -> dict[str, Any]:
+    """What the specs of all that follows training have in common; `step` names its process and its files."""
     lab, slot = place.lab, place.slot
-    common: dict[str, Any] = {
-        "id": f"{row['id']}.score",
+    names = steps(lab)
+    later = names[names.index(step) + 1 :]
+    return {
+        "id": f"{row['id']}.{step}",
         "run_dir": str(place.run_dir),
-        "output": "score.log",
-        "record": "score-exit.json",
+        "output": f"{step}.log",
+        "record": f"{step}-exit.json",
         "fresh": False,
-        "timeout_s": score.timeout_s,
+        "reserved": tuple(chain.from_iterable(map(files_of, later))),
+        "timeout_s": timeout_s,
         "cores": slot.cores,
         "gpus": slot.gpus,
         "threads": lab.threads,
@@ -67,11 +91,6 @@ def spec(row: ShardRow, tree_hash: str, score: Score, place: Place) -> ShardSpec
         "rung": row["rung"],
         "attempt": row["attempt"],
     }
-    if score.referee is not None:
-        return _refereed(score.referee, place, common)
-    argv = lab.fill(score.command, place.values)
-    env = place.environment(place.run_dir)
-    return place.boxed_with_held(ShardSpec(argv=argv, cwd=str(place.tree), env=env, **common))
 
 
 def _refereed(asked: Referee, place: Place, common: dict[str, Any]) -> ShardSpec:

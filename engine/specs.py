@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from engine import events as e
 from engine import scoring
+from engine.further import SCORE, evaluation, files_of, steps
 from engine.lab import Lab, LabError
 from engine.paths import StateDir
 from engine.scoring import Place
@@ -71,6 +73,7 @@ class Specs:
             env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
             fresh=True,
+            reserved=tuple(chain.from_iterable(map(files_of, steps(lab)))),
             timeout_s=rung.timeout_s,
             cores=slot.cores,
             gpus=slot.gpus,
@@ -85,11 +88,14 @@ class Specs:
         )
         return self._boxed(self._limited(spec), tree, held=False, cache=cache)
 
-    def scoring(self, row: ShardRow, tree_hash: str, tree: Path, cache: Path | None) -> ShardSpec:
-        """The process that scores a finished shard; `cache` is for a command of the lab. Raises BoxError, LabError."""
+    def scoring(self, row: ShardRow, tree_hash: str, tree: Path, cache: Path | None, step: str = SCORE) -> ShardSpec:
+        """The process that scores a finished shard, or that of a further evaluation (`step`); `cache` is for a command of the
+        lab. Raises BoxError, LabError."""
         lab, run_dir = self.lab, self.state.runs / row["id"]
         assert lab.score is not None
-        values = lab.values(row["rung"], row["seed"], run_dir, **self.data)
+        asked = evaluation(lab, step)
+        scores = None if asked is None else run_dir / f"{step}.json"
+        values = lab.values(row["rung"], row["seed"], run_dir, scores=scores, **self.data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
 
         def environment(where: Path) -> dict[str, str]:
@@ -106,6 +112,8 @@ class Specs:
             boxed=lambda spec, seen: self._boxed(spec, tree, held=False, seen=seen),
             boxed_with_held=lambda spec: self._boxed(spec, tree, held=True, cache=cache),
         )
+        if asked is not None:
+            return self._limited(scoring.evaluating(row, tree_hash, step, asked, place))
         return self._limited(scoring.spec(row, tree_hash, lab.score, place))
 
     def _limited(self, spec: ShardSpec) -> ShardSpec:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
+import msgspec
+
 from engine import advised, asked, decided, found, moved, retuned, signed
 from engine import events as e
 from engine.decided import add_decision
@@ -457,12 +459,13 @@ def _shard_scored(s: State, n: int, t: float, ev: e.ShardScored) -> None:
         metric=ev.metric if ev.outcome == Outcome.FINISHED else None,
         sources=dict(ev.sources),
         **({} if ev.evaluated is None else {"evaluated": ev.evaluated}),
+        **({"further": dict(ev.further)} if ev.further else {}),
     )
 
 
 def _shard_measured(s: State, n: int, t: float, ev: e.ShardMeasured) -> None:
     s.measures[ev.shard] = Measures(
-        ev.steps, ev.half, ev.first_loss, ev.data_order, ev.tokens, ev.flops, ev.speed, ev.parameters
+        **{each: value for each, value in msgspec.structs.asdict(ev).items() if each != "shard"}
     )
 
 

@@ -284,6 +284,7 @@ class LabRow(TypedDict):
     proposer: str
     phase: str  # "preparing data" | "running" | "idle" | "paused: …": one short sentence
     config_error: str | None
+    evaluations: NotRequired[dict[str, str]]  # further ones that the lab declares, by name: "min" or "max"
     loss: NotRequired[str]  # name of the streamed training loss that curves show
     detectors: NotRequired[DetectorsRow]  # which of them work here; not there before a run of the trunk has finished
 
@@ -423,6 +424,7 @@ class ShardRow(TypedDict):
     reported: float | None  # what the shard said of itself
     evaluated: NotRequired[float]  # what the referee finds on the text that `reported` is about
     sources: dict[str, float]  # the metric per data source, where the referee gives it
+    further: NotRequired[dict[str, float]]  # further evaluations that the lab declares
     slot: int | None
     started: float | None
     ended: float | None

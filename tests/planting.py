@@ -64,6 +64,7 @@ CATALOGUE = (
     Plant("dead-units", "dead-units", Severity.WARNING),
     Plant("attention-times-60", "attention-logits", Severity.WARNING),
     Plant("sleepy-steps", "throughput", Severity.NOTE),
+    Plant("slow-seed", "contended", Severity.NOTE, (0, 1, 2)),
     Plant("stalling-loader", "stall", Severity.NOTE),
     Plant("few-rows", "repetition", Severity.WARNING),
     Plant("held-rows", "held-text", Severity.BARS),
@@ -243,7 +244,7 @@ def findings(where: Field, tree: Path, runs: Sequence[Run], category: str) -> li
             Seen(
                 run,
                 trunk=where.trunk.get(run.seed),
-                siblings=tuple(runs),
+                siblings=tuple(each for each in runs if each is not run),
                 trunk_siblings=tuple(where.trunk.values()),
                 steps=where.steps,
                 category=category,

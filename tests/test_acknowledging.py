@@ -163,11 +163,11 @@ def test_which_detectors_work_is_told_once_the_trunk_has_run(tiny: Make, capsys:
             each["detector"]: each["missing"] for each in known["asleep"]
         }.items()
         told = [line for line in cockpit(lab, capsys, "status")[1].splitlines() if line.startswith("detectors")]
-        assert told == [f"detectors {len(known['active'])} of 30 detectors are active"]
+        assert told == [f"detectors {len(known['active'])} of 31 detectors are active"]
         assert json.loads(cockpit(lab, capsys, "status", "--json")[1])["detectors"] == known
         _, out = cockpit(lab, capsys, "doctor", "--json")
         (check,) = [each for each in json.loads(out)["checks"] if each["name"] == "detectors"]
-        assert check["detail"].startswith(f"{len(known['active'])} of 30 are active; ")
+        assert check["detail"].startswith(f"{len(known['active'])} of 31 are active; ")
         assert "not-learning lacks update_ratio" in check["detail"]
         events = session.call("sql", text="SELECT count(*) FROM events WHERE type = 'detectors.awake'")
         assert events["rows"] == [[1]], "said once, since nothing changed"

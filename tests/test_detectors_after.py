@@ -61,6 +61,11 @@ PLANTS: list[tuple[str, Severity, Seen]] = [
     ("dead-units", WARNING, seen(with_series(Signal.DEAD_UNITS, lambda step, value: 0.97))),
     ("attention-logits", WARNING, seen(with_series(Signal.ATTENTION, lambda step, value: 60.0 + step))),
     ("throughput", NOTE, seen(with_series(Signal.SPEED, lambda step, value: value / 2))),
+    (
+        "contended",
+        NOTE,
+        seen(with_series(Signal.SPEED, lambda step, value: value / 2), siblings=(healthy(1), healthy(2))),
+    ),
     ("repetition", WARNING, seen(replace(RUN, rows=rows(3, of=600)))),
     ("held-text", BARS, seen(replace(RUN, rows=rows(0, common=0.5)))),
     ("lookahead", BARS, seen(with_fact(Signal.LOOKAHEAD, 0.02))),
@@ -106,6 +111,10 @@ class TestHealthyRuns:
         run = healthy(seed, noise)
         siblings = (healthy(seed + 1, noise), healthy(seed + 2, noise))
         assert judge(seen(run, trunk=healthy(seed), siblings=siblings)) == []
+
+    def test_of_two_runs_of_the_same_code_nobody_knows_which_is_the_odd_one(self):
+        slow = with_series(Signal.SPEED, lambda step, value: value / 2)
+        assert not named(judge(seen(slow, siblings=(healthy(1),))), "contended")
 
     def test_a_gradient_of_twice_the_length_is_nothing(self):
         assert not judge(seen(with_series(Signal.GRAD_NORM, lambda step, value: 2 * value)))

@@ -13,7 +13,7 @@ from engine.mix import composition
 from engine.textdiff import unified
 from tests.fakes import NORM, hash_of, lab_in_progress
 from tests.test_app import sitting
-from tests.tinylab import TinyLab, proposal, wait_for, waiting
+from tests.tinylab import TRAIN, TinyLab, proposal, wait_for, waiting
 
 Make = Callable[..., TinyLab]
 MIX = (Path(__file__).parents[1] / "sample_runs" / "nanolm" / "mix.toml").read_text()
@@ -76,6 +76,29 @@ async def test_a_reviewer_sees_the_bars_above_the_diff() -> None:
         assert "+25.0 points" in desk.text
 
 
+def test_a_small_source_with_a_large_share_is_gone_through_often_at_full_scale() -> None:
+    before, after = {"a": 0.5, "b": 0.5}, {"a": 0.1, "b": 0.9}
+    mix = {
+        "path": "mix.toml",
+        "table": "weights",
+        "before": before,
+        "after": after,
+        "epochs": [
+            {"rung": "screen", "tokens": 3e5, "before": {"a": 0.15, "b": 1.5}, "after": {"a": 0.03, "b": 2.7}},
+            {"rung": "full", "tokens": 3e7, "before": {"a": 15.0, "b": 150.0}, "after": {"a": 3.0, "b": 270.0}},
+        ],
+    }
+    lines = [line.text for line in mix_lines([mix])]
+    assert lines[3:] == [
+        "epochs at rung screen, 300k tokens",
+        "a     0.15 → 0.03",
+        "b      1.5 → 2.7",
+        "epochs at rung full, 30.0M tokens",
+        "a       15 → 3",
+        "b      150 → 270  each text comes again and again",
+    ]
+
+
 def test_a_diff_that_does_not_apply_shows_none() -> None:
     diff = unified({"mix.toml": b"[weights]\na = 1\nb = 1\n"}, {"mix.toml": b"[weights]\na = 2\nb = 1\n"})
     assert composition(diff, lambda path: b"something else\n") == []
@@ -89,3 +112,22 @@ def test_the_engine_gives_it_with_the_diff(tiny: Make) -> None:
         (row,) = wait_for(lambda: waiting(session))
         (shown,) = session.call("diff", proposal=row["id"])["mix"]
         assert (shown["before"], shown["after"]) == ({"a": 0.5, "b": 0.5}, {"a": 0.75, "b": 0.25})
+        assert shown["epochs"] == []  # nobody said how much text there is
+
+
+def test_epochs_at_this_budget_and_at_the_largest_come_with_what_the_trunk_says_of_its_data(tiny: Make) -> None:
+    mix = "[weights]\na = 1\nb = 1\n"
+    says = TRAIN.replace('"tokens": steps * 10', '"tokens": steps * 10, "source_tokens.a": 50, "source_tokens.b": 100')
+    more_of_a = proposal("More of a", "a = 1", "a = 3", "data mix", "mix/mix.toml")
+    judge = '[judge]\nmode = "fast"\ncalibration = 3\n[rungs.full]\nbudget = 60\ntimeout = "1m"\n'
+    lab = tiny(more_of_a, more={"mix/mix.toml": mix, "train.py": says}, extra=judge)
+    with lab.session() as session:
+        (row,) = wait_for(lambda: waiting(session))
+        wait_for(lambda: session.call("diff", proposal=row["id"])["mix"][0]["epochs"])
+        screen, full = session.call("diff", proposal=row["id"])["mix"][0]["epochs"]
+        tokens = screen["tokens"]
+        assert (screen["rung"], full["rung"]) == ("screen", "full")
+        assert full["tokens"] > tokens
+        for run in (screen, full):
+            assert run["before"] == {"a": 0.5 * run["tokens"] / 50, "b": 0.5 * run["tokens"] / 100}
+            assert run["after"] == {"a": 0.75 * run["tokens"] / 50, "b": 0.25 * run["tokens"] / 100}

@@ -465,14 +465,23 @@ def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
 
 
-def tunable(tiny: Make, *proposals: str, **options: Any) -> TinyLab:
-    """A lab that hands the scale of the rate to its training code."""
+def tuned_lab() -> dict[str, Any]:
+    """Options of a lab whose trunk can be tuned."""
     extra = "\n[judge.retune]\nfactors = [0.5, 1.0, 4.0, 8.0]\npairs = 3\n"
-    lab = tiny(*proposals, extra=extra, more={"train.py": TUNABLE}, **options)
+    return {"extra": extra, "more": {"train.py": TUNABLE}}
+
+
+def hand_over(lab: TinyLab) -> TinyLab:
+    """Have the lab's command hand the scale of the rate to its training code."""
     config = (lab.root / "cockpit.toml").read_text()
     (lab.root / "cockpit.toml").write_text(config.replace('.hold/hold"]', '.hold/hold", "{rate_scale}"]', 1))
     lab.git("commit", "-qam", "Hand over the scale of the rate")
     return lab
+
+
+def tunable(tiny: Make, *proposals: str) -> TinyLab:
+    """Such a lab."""
+    return hand_over(tiny(*proposals, **tuned_lab()))
 
 
 def test_a_win_that_is_only_learning_rate_is_called_that_and_signed_only_with_a_word(tiny: Make) -> None:

@@ -3,10 +3,11 @@ each figure comes from."""
 
 from __future__ import annotations
 
+from engine.judge.further import Change
 from engine.types import ExperimentRow
 
 from .. import format as f
-from ..evidence import OnBasis, Source, explained, headline, on_bases, sources
+from ..evidence import OnBasis, Source, explained, further_of, headline, on_bases, sources
 from ..model import ReadModel
 from ..summary import glyph, word_of
 from .forest import Mark, forest
@@ -32,6 +33,7 @@ def page(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
         lines += [BLANK, *plot]
     lines += [BLANK, *_table(sources(model, row), width), BLANK]
     lines += _bases(on_bases(row))
+    lines += _further(further_of(model, row))
     lines += [line for each in model.retunes_of(row["id"]) for line in retuned(each, width)]
     for each in explained(model, row):
         lines += _prose(each, width, "dim")
@@ -79,6 +81,25 @@ def _bases(found: list[OnBasis]) -> list[Line]:
             (f"{each.basis:<10}{f'{each.ratio:.3g}x':>10}", "text"),
             (f"{f.signed(each.effect):>11}", colour),
             ("  the verdict is on this" if each.judged else "", "faint"),
+        ]
+        lines.append(Line(tuple(spans)))
+    return [*lines, BLANK]
+
+
+def _further(found: list[Change]) -> list[Line]:
+    """The lab's further evaluations: by how much each got better, with its own noise."""
+    if not found:
+        return []
+    wide = max(len("evaluation"), *(len(each.name) for each in found)) + 1
+    lines = [Line(((f"{'evaluation':<{wide}}{'better by':>10}  95 % interval", "faint"),))]
+    for each in found:
+        colour = "bad" if each.worse else "good" if each.lo is not None and each.lo > 0 else "text"
+        known = each.lo is not None
+        between = f"  [{f.signed(each.lo)}, {f.signed(each.hi)}]" if known else "  its noise is not known"
+        spans: list[Span] = [
+            (f"{each.name:<{wide}}", "text"),
+            (f"{f.signed(each.effect):>10}", colour),
+            (f"{between}  {f.plural(each.n, 'seed')}", "faint"),
         ]
         lines.append(Line(tuple(spans)))
     return [*lines, BLANK]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.types import HALF, ExperimentRow, FindingRow, ShardRow, stands
 
 from .. import format as f
+from ..evidence import further_of
 from ..findings import COLOURS, asleep_words, detectors_words, in_order
 from ..listing import retune_words
 from ..model import ReadModel
@@ -42,6 +43,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)
     lines += _by_source(model, row, width)
+    lines += _further(model, row, width)
     commit = row["commit"][:10] if row["commit"] else f.NOTHING
     where: list[Span] = [(row["branch"], "dim"), (f"  {commit}", "faint"), (f"  rung {row['rung']}", "faint")]
     if row["baseline"]:
@@ -125,6 +127,17 @@ def _by_source(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     return [Line(((each, colour),)) for each in f.wrap(f"by source: {words(found)}", width, 2)] if found else []
 
 
+def _further(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    """What it does to the lab's further evaluations, the worst first."""
+    found = further_of(model, row)
+    colour = "warn" if any(each.worse for each in found) else "dim"
+    said = "   ".join(
+        f"{each.name} {f.interval(each.effect, each.lo, each.hi)}"
+        for each in sorted(found, key=lambda each: each.effect)
+    )
+    return [Line(((each, colour),)) for each in f.wrap(f"further: {said}", width, 2)] if found else []
+
+
 def printed(shard: ShardRow, width: int) -> list[Line]:
     """What a smoke that failed printed last."""
     return [Line((("  " + f.fit(each, width - 2).rstrip(), "dim"),)) for each in shard.get("said", "").splitlines()]
@@ -179,6 +192,9 @@ def _shard(model: ReadModel, row: ShardRow, width: int) -> list[Line]:
         lines.append(Line(((f"scored {f.metric(row['metric'])}", "strong"), (said, "faint"))))
     if row["sources"]:
         text = "   ".join(f"{name} {f.metric(value)}" for name, value in row["sources"].items())
+        lines += [Line(((each, "dim"),)) for each in f.wrap(text, width, 2)]
+    if row.get("further"):
+        text = "   ".join(f"{name} {f.metric(value)}" for name, value in row["further"].items())
         lines += [Line(((each, "dim"),)) for each in f.wrap(text, width, 2)]
     took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
     tail = f"rung {row['rung']} · attempt {row['attempt']}"

@@ -107,7 +107,12 @@ def _bases(found: Mapping[str, Any] | None) -> Record:
 
 def _shard(row: Mapping[str, Any]) -> Record:
     kinds = {name: bool(row.get(name)) for name in ("smoke", "canary", "fresh")}
-    return {**row, "sources": sorted(row["sources"].items()), **kinds}
+    return {
+        **row,
+        "sources": sorted(row["sources"].items()),
+        "further": sorted(row.get("further", {}).items()),
+        **kinds,
+    }
 
 
 def _decision(row: Mapping[str, Any]) -> Record:

@@ -130,6 +130,7 @@ class Batches:
         self._random = random.Random(f"data order {seed}")
         self._hash = hashlib.sha256()
         self._texts: list[bytes] = []
+        self.source_tokens: dict[str, int] = {}  # bytes of each source that windows are drawn from
         shares: list[float] = []
         for source in SOURCES:
             if mix.weights[source] == 0:
@@ -139,6 +140,7 @@ class Batches:
             if len(text) <= length + 1:
                 raise MixError(f"[select] leaves {len(text)} bytes of {source}: loosen its rules or weigh it 0")
             self._texts.append(text)
+            self.source_tokens[source] = len(text)
             shares.append(mix.weights[source])
         self._bounds = [bound / sum(shares) for bound in itertools.accumulate(shares)][:-1]
 

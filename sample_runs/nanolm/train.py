@@ -339,7 +339,8 @@ def train(seed: int, steps: int, folder: Path, out: Path, metrics: Metrics, conf
     if probe:
         metrics.write({"summary": probe.summary()})
     seen = {"tokens": steps * tokens_a_step, "data_order": batches.fingerprint, "peak_memory": peak_memory(where)}
-    metrics.write({"summary": {**seen, "step_time": statistics.median(times)}})
+    sources = {f"source_tokens.{name}": size for name, size in batches.source_tokens.items()}
+    metrics.write({"summary": {**seen, **sources, "step_time": statistics.median(times)}})
     reported = dev_bits_per_byte(model, folder)
     metrics.write({"summary": {"val_bpb": reported}})
     print(f"dev: {reported:.4f} bits per byte (self-reported)", flush=True)

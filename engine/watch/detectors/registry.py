@@ -9,6 +9,7 @@ from engine.watch.detectors.attention_logits import AttentionLogits
 from engine.watch.detectors.base import AfterDetector, Detector, LiveDetector, Watch
 from engine.watch.detectors.budget import StepBudget, TokenBudget
 from engine.watch.detectors.compute_claim import ComputeClaim
+from engine.watch.detectors.contended import Contended
 from engine.watch.detectors.dead_units import DeadUnits
 from engine.watch.detectors.divergence import Divergence
 from engine.watch.detectors.evidence import Declared, Point, Seen
@@ -51,6 +52,7 @@ DETECTORS: tuple[Detector, ...] = (
     DeadUnits(),
     AttentionLogits(),
     Throughput(),
+    Contended(),
     Repetition(),
     HeldText(),
     Lookahead(),
