@@ -177,6 +177,13 @@ def _decision_arguments(add: object) -> None:
     )
     sign.add_argument("--why", default="", help="a reason for the record")
     sign.add_argument("--full", action="store_true", help="after the merge, run the new trunk once at rung `full`")
+    retune = add(
+        "retune",
+        "compare an experiment with the trunk at each side's own best learning rate: did the idea win, or the rate?",
+    )
+    retune.add_argument("id")
+    retune.add_argument("--yes", action="store_true", help="do not ask once more after saying what it costs")
+    retune.add_argument("--why", default="", help="a reason for the record")
 
 
 def _sql_arguments(sub: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from cockpit import listing
 from cockpit.attach import EngineDown, NotALab, Session, attached, is_running, lab_here, state_dir
 from cockpit.findings import asleep_words, detectors_words
+from cockpit.listing import retune_words
 from cockpit.merges import audit_words
 from engine.rpc import RpcError
 from engine.text import clean
@@ -155,6 +156,7 @@ def _show(args: argparse.Namespace) -> int:
         value = dict(row)
         if row["kind"] == "experiment":
             value["shards"] = [each for each in rows if each["kind"] == "shard" and each["experiment"] == args.id]
+            value["retunes"] = [each for each in rows if each["kind"] == "retune" and each["experiment"] == args.id]
         proposal = args.id if row["kind"] == "proposal" else row.get("proposal")
         if proposal:
             shown = session.call("diff", proposal=proposal)
@@ -177,6 +179,7 @@ def _find(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
             "brief",
             "reading",
             "audit",
+            "retune",
         ):
             return row
     raise WrongUse(f"nothing is called {name!r}; `cockpit ls` lists what there is")
@@ -188,7 +191,9 @@ def _fields(value: Mapping[str, Any]) -> str:
     for name, each in value.items():
         if name in long or name in ("kind", "seq") or each in (None, [], {}):
             continue
-        if name == "shards":
+        if name == "retunes":
+            lines += ["", *(f"{each['id']:12} {retune_words(each)}" for each in value[name])]
+        elif name == "shards":
             body = [(row["id"], row["outcome"] or row["state"], row["metric"], row["detail"]) for row in each]
             lines += ["", listing.table(("shard", "outcome", "metric", "detail"), body, _width())]
         else:
@@ -300,6 +305,12 @@ def _stop(args: argparse.Namespace) -> int:
     with attached(_root(args)) as session:
         answer = session.call("stop", id=args.id, why=args.why, request_id=uuid.uuid4().hex)
     return emit(args, answer, f"stopping {args.id}")
+
+
+def _retune(args: argparse.Namespace) -> int:
+    from cockpit.retuning import retune
+
+    return retune(args)
 
 
 def _signing(args: argparse.Namespace) -> int:
@@ -428,6 +439,7 @@ COMMANDS: dict[str, Command] = {
     "undo": _otherwise,
     "stop": _stop,
     "sign": _signing,
+    "retune": _retune,
     "shortlist": _signing,
     "findings": _found,
     "ack": _found,

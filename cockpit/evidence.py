@@ -61,7 +61,8 @@ def cost(shards: list[ShardRow]) -> str:
 
 
 def headline(model: ReadModel, row: ExperimentRow, word: str) -> str:
-    """One line, cut by dots: verdict, effect in the metric's unit with its interval, evidence, seeds, cost."""
+    """One line, cut by dots: verdict, effect in the metric's unit with its interval, evidence, seeds, what came of retuning it,
+    cost."""
     verdict = row["verdict"]
     unit = model.lab["unit"] if model.lab else ""
     parts = [word]
@@ -70,7 +71,10 @@ def headline(model: ReadModel, row: ExperimentRow, word: str) -> str:
     parts += [each for each in (weight(verdict),) if each]
     if verdict:
         parts.append(f.plural(verdict["n"], "seed"))
-    return " · ".join([*parts, cost(model.shards_of(row["id"]))])
+    if label := row.get("retuned"):
+        parts.append(label)
+    own = [each for each in model.shards_of(row["id"]) if "retune" not in each]
+    return " · ".join([*parts, cost(own)])
 
 
 def sources(model: ReadModel, row: ExperimentRow) -> list[Source]:

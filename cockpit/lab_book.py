@@ -92,6 +92,7 @@ def shown_words(shown: Mapping[str, Any]) -> Sequence[str]:
     if "audit" in shown:
         by = [f"{each['experiment']} {each['claimed']:+.4g} ({each['by']})" for each in shown["audit"]["claims"]]
         words.append(f"claimed: {', '.join(by)}")
+    words += [shown["retuned"]] if shown.get("retuned") else []
     for each in shown.get("findings", ()):
         word = each.get("acknowledged")
         said = f"acknowledged by {word['who']['name']}: {word['why']}" if word else "open"

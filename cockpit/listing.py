@@ -17,10 +17,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 def experiments(rows: Rows) -> dict[str, Any]:
     """`{"experiments": [...], "trunk": [...]}`: every experiment, oldest first, with its verdict and its shards; and the
-    trunk's own arms in the same shape. A smoke that failed is among the shards, with `"smoke": true`; any other is none."""
+    trunk's own arms in the same shape. A smoke that failed is among the shards, with `"smoke": true`; any other is none, and
+    neither are runs at a scaled learning rate."""
     shards: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["kind"] == "shard" and not (row.get("smoke") and row["outcome"] in (None, "finished")):
+        passed = row.get("smoke") and row["outcome"] in (None, "finished")
+        if row["kind"] == "shard" and not passed and "retune" not in row:
             shards.setdefault(row["experiment"], []).append(row)
     found = sorted((row for row in rows if row["kind"] == "experiment"), key=lambda row: row["created"])
     lab: Mapping[str, Any] = next((row for row in rows if row["kind"] == "lab"), {})
@@ -76,6 +78,7 @@ def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, lab: Mappi
         "bundle": row.get("bundle"),
         "merged_with": row.get("merged_with"),
         "headline": (row.get("signoff") or {}).get("mean"),
+        "retuned": row.get("retuned"),
         "sources": changes(shards, baseline, rung, lab.get("direction", "min")),
         "further": [asdict(each) for each in further(shards, baseline, rung, lab.get("evaluations") or {})],
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
@@ -152,12 +155,27 @@ def weight(each: Mapping[str, Any]) -> str | None:
 
 
 def _verdict(each: Mapping[str, Any]) -> str | None:
-    """The verdict, with the findings that stand against it."""
+    """The verdict, with what came of retuning it, and the findings that stand against it."""
+    word = each["verdict"] or None
+    if each["retuned"]:
+        word = f"{word}, {each['retuned']}"
     against = [*each["barred"], *each["asks"]]
     if not against:
-        return each["verdict"] or None
+        return word
     more = f" and {len(against) - 1} more" if len(against) > 1 else ""
-    return f"{each['verdict'] or 'none yet'} ({'' if each['barred'] else 'ack '}{against[0]}{more})"
+    return f"{word or 'none yet'} ({'' if each['barred'] else 'ack '}{against[0]}{more})"
+
+
+def retune_words(row: Mapping[str, Any]) -> str:
+    """How a retuning stands, or what it said, in a sentence."""
+    if row["state"] == "ended":
+        return clean(row["sentence"])
+    if row["state"] == "withdrawn":
+        return clean(f"withdrawn: {row['sentence']}")
+    if row["state"] == "pairs":
+        return clean(f"{row['wanted']} pairs run at each side's best rate: {row['sentence']}")
+    rates = " ".join(f"{factor:g}x" for factor in row["factors"])
+    return f"both sides run at {rates} of their learning rate on tuning seeds {', '.join(map(str, row['tuning']))}"
 
 
 def signed(value: float | None) -> str | None:

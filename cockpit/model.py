@@ -22,6 +22,7 @@ from engine.types import (
     LiveRow,
     ProposalRow,
     ReadingRow,
+    RetuneRow,
     RoundRow,
     Row,
     ShardRow,
@@ -105,6 +106,7 @@ class ReadModel:
         self.briefs: dict[str, BriefRow] = {}
         self.readings: dict[str, ReadingRow] = {}
         self.audits: dict[str, AuditRow] = {}
+        self.retunes: dict[str, RetuneRow] = {}
         self.live: dict[str, Live] = {}
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
         self.next = 0
@@ -124,6 +126,7 @@ class ReadModel:
             "brief": cast(dict[str, Any], self.briefs),
             "reading": cast(dict[str, Any], self.readings),
             "audit": cast(dict[str, Any], self.audits),
+            "retune": cast(dict[str, Any], self.retunes),
         }
         for raw in rows:
             row = cast(dict[str, Any], clean_all(raw))
@@ -182,6 +185,10 @@ class ReadModel:
     def findings_of(self, experiment: str) -> list[FindingRow]:
         """Findings about an experiment and all of its shards, of every attempt."""
         return self.findings_about(experiment, *self._of.get(experiment, ()))
+
+    def retunes_of(self, experiment: str) -> list[RetuneRow]:
+        """Every time that an experiment was compared with the trunk at each side's best learning rate, oldest first."""
+        return [row for row in self.retunes.values() if row["experiment"] == experiment]
 
     def waiting(self) -> list[ProposalRow]:
         """Proposals that a person has to decide, oldest first, those that were put off last."""

@@ -103,7 +103,7 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
         eta_s=max(etas) if etas else None,
         trunk=row["role"] == "trunk",
         weight=ev.short_weight(verdict),
-        cost_s=ev.seconds(model.shards_of(row["id"])),
+        cost_s=ev.seconds([shard for shard in model.shards_of(row["id"]) if "retune" not in shard]),
     )
 
 
@@ -112,10 +112,11 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     live = model.live.get(row["id"]) if row["state"] in ("running", "scoring") else None
     experiment = model.experiments.get(row["experiment"])
     pairs = pairs_beside(experiment, fresh=bool(row.get("fresh"))) if experiment else []
-    pair = next((each for each in pairs if each["seed"] == row["seed"]), None)
+    pair = None if "retune" in row else next((each for each in pairs if each["seed"] == row["seed"]), None)
     word = row["outcome"] or row["state"]
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
     seed = f"fresh {seed}" if row.get("fresh") else seed
+    seed += f" · rate {row['scale']:g}x" if "retune" in row else ""
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
     what += " · canary: once more, to see whether the machine has changed" if row.get("canary") else ""
     what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
@@ -169,13 +170,14 @@ def broke_at_smoke(model: ReadModel, row: ProposalRow) -> ExperimentRow | None:
 
 
 def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
-    """Without smokes, which say nothing about how well something trains, and the trunk's shorter runs, which end elsewhere."""
-    return [row for row in rows if not row.get("smoke") and row["rung"] != HALF]
+    """Without smokes, which say nothing about how well something trains, and what ends elsewhere: the trunk's shorter runs, and
+    those at a scaled learning rate."""
+    return [row for row in rows if not row.get("smoke") and row["rung"] != HALF and "retune" not in row]
 
 
 def main_shard(model: ReadModel, experiment: str) -> str | None:
     """The shard whose log speaks for an experiment: a failed one, else one that runs, else the last one."""
-    rows = model.shards_of(experiment)
+    rows = [row for row in model.shards_of(experiment) if "retune" not in row]
     for wanted in (
         lambda row: row["state"] in ("running", "scoring"),
         lambda row: row["outcome"] not in (None, "finished"),

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine import canaries, confirming, full_run, lengths, past_merges, smoke
+from engine import canaries, confirming, full_run, lengths, past_merges, retuning, smoke
 from engine import events as e
 from engine.field import OPEN, is_open
 from engine.found import worded
@@ -43,6 +43,7 @@ class Launch:
     smoke: bool = False
     fresh: bool = False
     canary: bool = False
+    retune: str = ""
 
     @property
     def shard(self) -> str:
@@ -61,6 +62,8 @@ class Record:
         | e.SignWithdrawn
         | e.AuditIntended
         | e.AuditEnded
+        | e.RetuneTuned
+        | e.RetuneEnded
     )
 
 
@@ -111,6 +114,7 @@ def plan(state: State, lab: Lab, slots: int, *, setup: str | None = None, launch
     steps += [Record(event) for event in past_merges.evidence(state, lab, setup, ready=launching)]
     if launching and (audit := past_merges.due(state, lab, setup)) is not None:
         steps.append(Record(audit))
+    steps += [Record(event) for event in retuning.evidence(state, lab, setup, ready=launching)]
     steps += [Cancel(shard) for shard in state.live if pointless(state, shard)]
     if launching and state.paused is None and not any(isinstance(step, Record) for step in steps):
         steps += _launches(state, lab, slots, setup)
@@ -122,6 +126,8 @@ def pointless(state: State, shard: str) -> bool:
     row = state.experiments[state.shards[shard]["experiment"]]
     if state.shards[shard].get("fresh"):
         return not (confirming.wants(state, shard) or past_merges.wants(state, shard))
+    if state.shards[shard].get("retune"):
+        return not retuning.wants(state, shard)
     return row["role"] == "experiment" and row["state"] not in OPEN
 
 
@@ -150,7 +156,8 @@ def _trunk_fails(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool
 def may_launch(state: State, experiment: str) -> bool:
     """Whether shards of this arm may start: asked again right before each launch, since a plan takes time to carry out."""
     row = state.experiments[experiment]
-    return state.paused is None and (row["role"] == "trunk" or is_open(row) or experiment in state.signoffs)
+    asked = experiment in state.signoffs or experiment in state.retuning
+    return state.paused is None and (row["role"] == "trunk" or is_open(row) or asked)
 
 
 def stranded(state: State, lab: Lab) -> list[ExperimentRow]:
@@ -267,6 +274,11 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
         if slot is None:
             return
         yield Launch(arm, seed, HALF, attempt, slot)
+    for arm, seed, rung, attempt, asked in retuning.shards(state, lab, setup):
+        slot = next(free, None)
+        if slot is None:
+            return
+        yield Launch(arm, seed, rung, attempt, slot, retune=asked)
     first: list[tuple[str, int, str, int, bool]] = []
     later: list[tuple[str, int, str, int, bool]] = []
     for place, arm, seed, rung, attempt in _queue(state, lab, slots, setup):

@@ -11,12 +11,15 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from msgspec import structs
+
 from engine import bundles, campaign, faults, moving, smoke
 from engine import events as e
 from engine.asking import Asking
 from engine.briefing import Briefing
 from engine.core import Core, policy
 from engine.decide import approve_event, is_current
+from engine.found import next_finding
 from engine.lab import LabError, load
 from engine.opening import follow_trunk, open_campaign, started
 from engine.paths import CONFIG
@@ -34,7 +37,14 @@ from engine.types import Outcome, ProposalState, ShardState
 
 log = logging.getLogger("engine")
 LOOK_AGAIN_S = 5.0
-_POINTS = {e.HeadlineReached: "headline.done", e.AuditIntended: "audit.intent", e.AuditEnded: "audit.done"}
+POINTS = {
+    e.HeadlineReached: "headline.done",
+    e.AuditIntended: "audit.intent",
+    e.AuditEnded: "audit.done",
+    e.RetuneTuned: "tuned.done",
+    e.RetuneEnded: "retuned.done",
+}
+"""Where tests kill the engine after what it wrote down of the evidence; after all else it is `verdict.done`."""
 
 
 class Conductor:
@@ -193,8 +203,13 @@ class Conductor:
             await self.runs.cancel(step.shard)
             return False
         else:
-            self.core.record(step.event)
-            faults.point(_POINTS.get(type(step.event), "verdict.done"))
+            event = step.event
+            if isinstance(event, e.FindingNoted):  # its number may have been taken since the plan was made
+                event = structs.replace(event, finding=next_finding(self.core.state))
+            self.core.record(event)
+            faults.point(POINTS.get(type(event), "verdict.done"))
+            if isinstance(event, e.RetuneEnded):
+                self.runs.drop_retuned(event.retune)
             if isinstance(step.event, e.VerdictReached) and step.event.final:
                 self.runs.drop_checkpoints(step.event.experiment)
         return True

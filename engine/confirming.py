@@ -18,6 +18,7 @@ from engine.judge.pairs import Pair, failures, pair, voided
 from engine.judge.words import Words
 from engine.lab import Lab
 from engine.racing import basis, facts, latest, runs_again
+from engine.seeds import taken
 from engine.shortlist import noise_of
 from engine.state import State
 from engine.types import Claim, ExperimentRow, Severity, ShardRow, ShardState, Verdict
@@ -38,10 +39,7 @@ def seeds_for(state: State, lab: Lab, experiment: str) -> list[int]:
     """The seeds for a signature, in order. What an earlier one that was withdrawn has run comes first: withdrawing and signing
     again is no way to better luck."""
     earlier = [shard["seed"] for shard in state.shards_of(experiment) if shard.get("fresh")]
-    used = {*lab.seeds, *(shard["seed"] for shard in state.shards.values())}
-    used |= {seed for each in state.signoffs.values() for seed in each.seeds}
-    used |= {seed for each in state.audit_plans.values() for seed in each.seeds}
-    return list(dict.fromkeys([*earlier, *fresh_seeds(used, RESERVED)]))[:RESERVED]
+    return list(dict.fromkeys([*earlier, *fresh_seeds(taken(state, lab), RESERVED)]))[:RESERVED]
 
 
 # --- what runs ---------------------------------------------------------------------------------------------------------

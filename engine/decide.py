@@ -135,7 +135,8 @@ def stop(core: Core, target: str, why: str, who: Who, request: str) -> dict[str,
         row = state.experiments[target]
         if row["role"] == "trunk":
             raise RpcError(NOT_NOW, "the trunk cannot be stopped: stop a shard of it, or `cockpit pause`")
-        if row["state"] not in (ExperimentState.QUEUED, ExperimentState.RUNNING, ExperimentState.SIGNED):
+        busy = (ExperimentState.QUEUED, ExperimentState.RUNNING, ExperimentState.SIGNED)
+        if row["state"] not in busy and target not in state.retuning:
             raise RpcError(NOT_NOW, f"{target} is {row['state']}: there is nothing to stop")
         if target in state.merges:
             raise RpcError(NOT_NOW, f"{target} is being merged: it is too late to stop it")

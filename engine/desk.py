@@ -18,6 +18,7 @@ from engine.paths import CONFIG
 from engine.proposers.base import Credentials, Tried
 from engine.proposers.context import MAX_FILE, Context
 from engine.proposers.past import broke, noise_lines, past_lines, without_gain
+from engine.scales import unscaled
 from engine.shards.spec import is_secret
 from engine.types import ExperimentState, ProposalState
 
@@ -184,6 +185,9 @@ def spent(core: Core, at: float) -> Spent:
     timeouts = {
         rung.name: rung.timeout_s for rung in (*lab.rungs, lab.half_length(), *([lab.smoke] if lab.smoke else []))
     }
+    for row in state.shards.values():
+        if "retune" in row:
+            timeouts.setdefault(row["rung"], timeouts.get(unscaled(row["rung"]), 0.0))
     today, total = dollars(state.calls.values(), since)
     shards = minutes(state.shards.values(), state.experiments, len(core.lab.seeds), timeouts, at, since)
     return Spent(today, total, *shards)

@@ -77,7 +77,9 @@ class Detecting:
         """All rules that need no other arm, over the finished runs of the trunk, whatever was looked for while they ran. Notes
         what is new; returns the shards that were looked at."""
         rows = [
-            row for row in self.core.state.shards_of(arm) if row["outcome"] == Outcome.FINISHED and not row.get("smoke")
+            row
+            for row in self.core.state.shards_of(arm)
+            if row["outcome"] == Outcome.FINISHED and not row.get("smoke") and "retune" not in row
         ]
         looked = []
         for row in rows:

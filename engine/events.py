@@ -182,6 +182,7 @@ class ShardIntended(msgspec.Struct, frozen=True):
     smoke: bool = False  # the very short run before an arm's first full one: never evidence
     fresh: bool = False  # of a pair that a signature asked for: never in the verdict
     canary: bool = False  # the trunk's first seed once more, to see whether the machine has changed: never evidence
+    retune: str = ""  # at a scaled learning rate, for this retuning; its rung says which: never evidence
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
@@ -341,6 +342,48 @@ class SignWithdrawn(msgspec.Struct, frozen=True):
 
     experiment: str
     why: str
+
+
+class RetuneIntended(msgspec.Struct, frozen=True):
+    """A person has both sides of an experiment compared at their own best learning rate: each of `factors` on the seeds
+    `tuning`, then `wanted` pairs on the first of `seeds`."""
+
+    retune: str
+    experiment: str
+    decision: str
+    baseline: str
+    rung: str
+    setup: str
+    factors: list[float]
+    tuning: list[int]
+    seeds: list[int]
+    wanted: int
+    who: Json
+    why: str
+    request: str
+
+
+class RetuneTuned(msgspec.Struct, frozen=True):
+    """The bracket has run: the best factor of each side, before any of the pairs; None for one that fails at all of them."""
+
+    retune: str
+    trunk: float | None
+    experiment: float | None
+    tried: list[Json]
+    sentence: str
+
+
+class RetuneEnded(msgspec.Struct, frozen=True):
+    """`label` is one of Retuned; empty when it was withdrawn, for no fault of the experiment, as `sentence` says."""
+
+    retune: str
+    label: str
+    sentence: str
+    mean: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    n: int = 0
+    pairs: list[Json] = []
 
 
 class MergeIntended(msgspec.Struct, frozen=True):
@@ -600,6 +643,9 @@ TYPES: dict[str, type] = {
     "sign.withdrawn": SignWithdrawn,
     "finding.acknowledged": FindingAcknowledged,
     "detectors.awake": DetectorsAwake,
+    "retune.intended": RetuneIntended,
+    "retune.tuned": RetuneTuned,
+    "retune.ended": RetuneEnded,
     "merge.intended": MergeIntended,
     "merge.done": MergeDone,
     "merge.failed": MergeFailed,

@@ -24,6 +24,9 @@ POINTS = (
     "headline.done",  # what they say is on record
     "audit.intent",  # pairs of the trunk then and now are to run
     "audit.done",  # what they say is on record
+    "retune.done",  # both sides are to be retuned
+    "tuned.done",  # each side's best rate is on record
+    "retuned.done",  # and what is left between the two
     "repair.done",  # a round for a proposal that broke at its smoke has begun
 )
 

@@ -18,6 +18,7 @@ from engine.globs import Globs, plain_path
 from engine.money import Budget
 from engine.paths import CONFIG, StateDir
 from engine.proposers.base import Settings
+from engine.scales import PLACEHOLDER, scale_of, shown, unscaled
 from engine.templates import fill, names
 from engine.types import HALF, Ask, Compare, Direction, Review
 
@@ -123,15 +124,28 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Retuning:
+    """The bracket in which both sides' learning rate is chosen: `factors` of the rate that each side's code has, on `seeds`
+    tuning seeds; then as many `pairs` on other seeds. `before_sign`: what may have won by its rate is not signed without."""
+
+    factors: tuple[float, ...]
+    seeds: int
+    pairs: int
+    before_sign: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Judging:
     """When an experiment is decided: on all of the lab's seeds ("fixed"), or seed by seed, with the trunk's noise measured on
     `calibration` seeds. `fresh`: what is signed is merged once pairs on never-used seeds have borne it out. `audit`: after so
-    many merges the trunk is held to what they claimed; 0 for never."""
+    many merges the trunk is held to what they claimed; 0 for never. `retune`: None where the lab declares no bracket of
+    learning rates."""
 
     mode: Literal["fixed", "fast", "careful", "strict"] = "fixed"
     calibration: int = 8
     fresh: bool = False
     audit: int = 0
+    retune: Retuning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +256,11 @@ class Lab:
         return not self.is_protected(path) and self._editable.match(path)
 
     def rung(self, name: str) -> Rung:
-        """The rung of that name, the smoke among them. Raises KeyError with the names that exist."""
+        """The rung of that name, the smoke and scaled ones among them. Raises KeyError with the names that exist."""
         if name == HALF:
             return self.half_length()
+        if scale_of(name) is not None:
+            return replace(self.rung(unscaled(name)), name=name)
         for rung in (*self.rungs, *([self.smoke] if self.smoke else [])):
             if rung.name == name:
                 return rung
@@ -287,7 +303,8 @@ class Lab:
             **{name: str(value) for name, value in at.params.items()},
             "seed": str(seed),
             "budget": str(at.budget),
-            "rung": self.climb[0] if at.name == HALF else at.name,
+            "rung": self.climb[0] if at.name == HALF else unscaled(at.name),
+            PLACEHOLDER: shown(scale_of(at.name) or 1.0),
             "run_dir": str(run_dir),
             "metrics": str(metrics or run_dir / "metrics.jsonl"),
             "scores": str(scores or run_dir / "score.json"),

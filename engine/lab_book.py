@@ -157,6 +157,7 @@ def _shown(state: State, experiment: str) -> dict[str, Any]:
         "experiment": experiment,
         "state": row["state"],
         "verdict": None if verdict is None else {name: verdict[name] for name in names},
+        **({"retuned": row["retuned"]} if "retuned" in row else {}),
         "findings": [
             {"id": each["id"], "rule": each["rule"], "severity": each["severity"], "sentence": each["sentence"]}
             | ({"acknowledged": each["acknowledged"]} if "acknowledged" in each else {})

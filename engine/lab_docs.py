@@ -26,6 +26,7 @@ _PLACEHOLDERS = {
     "metrics": "the file that metrics are appended to, as JSON lines",
     "python": "the lab's interpreter",
     "data": "what `[prepare]` made for shards",
+    "rate_scale": "what the code multiplies its learning rate by: 1, and for `cockpit retune` one of `judge.retune.factors`",
     "held": "what `[prepare]` made for the referee alone: validation and audit data",
     "scores": "the file that a score command, or an evaluation, writes",
 }
@@ -78,6 +79,15 @@ def _tables() -> Iterator[tuple[str, type[BaseModel], FieldInfo]]:
     for name, field in ConfigFile.model_fields.items():
         model = _model(field.annotation)
         yield (f"{name}.NAME" if name in ("rungs", "evaluate") else name), model, field
+        for inner, each in model.model_fields.items():
+            if _is_table(each):
+                yield f"{name}.{inner}", _model(each.annotation), each
+
+
+def _is_table(field: FieldInfo) -> bool:
+    """Whether a key of a table is a table itself, which has a section of its own."""
+    parts = (field.annotation, *typing.get_args(field.annotation))
+    return any(isinstance(each, type) and issubclass(each, BaseModel) for each in parts)
 
 
 def _model(annotation: object) -> type[BaseModel]:

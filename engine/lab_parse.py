@@ -31,18 +31,20 @@ from engine.lab import (
     ProposerConfig,
     Referee,
     Retain,
+    Retuning,
     Rung,
     Score,
 )
 from engine.lab_schema import ConfigFile
 from engine.money import Budget
+from engine.scales import PLACEHOLDER
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
 from engine.types import HALF, SMOKE
 from engine.watch.detectors import settings as detectors
 
-SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data")
+SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data", PLACEHOLDER)
 PREPARE_NAMES = ("python", "data", "held")
 TEXT_NAMES = ("held",)
 SCORE_NAMES = (*SHARD_NAMES, "held", "scores")
@@ -71,6 +73,10 @@ _EXAMPLES = {
     ("run", "nice"): "nice = 5",
     ("run", "warm"): "warm = true",
     ("judge", "calibration"): "calibration = 8",
+    ("judge", "retune", "factors"): "factors = [0.5, 1.0, 2.0]",
+    ("judge", "retune", "seeds"): "seeds = 2",
+    ("judge", "retune", "pairs"): "pairs = 6",
+    ("judge", "retune", "before_sign"): "before_sign = false",
     ("limits", "memory"): 'memory = "8 GiB"',
     ("limits", "disk"): 'disk = "20 GiB"',
     ("limits", "processes"): "processes = 512",
@@ -195,7 +201,7 @@ def _unknown(path: tuple[str | int, ...]) -> tuple[str, str]:
 def _model_at(path: tuple[str | int, ...]) -> type[BaseModel] | None:
     if not path:
         return ConfigFile
-    return _models().get(str(path[0]))
+    return _models().get(".".join(map(str, path[:2])), _models().get(str(path[0])))
 
 
 def _models() -> dict[str, type[BaseModel]]:
@@ -205,6 +211,8 @@ def _models() -> dict[str, type[BaseModel]]:
         "prepare": schema.PrepareTable,
         "score": schema.ScoreTable,
         "run": schema.RunTable,
+        "judge": schema.JudgeTable,
+        "judge.retune": schema.RetuneTable,
         "limits": schema.LimitsTable,
         "gates": schema.GatesTable,
         "proposer": schema.ProposerTable,
@@ -235,6 +243,7 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _placeholder_problems(config)
     yield from _pattern_problems(config)
     yield from _score_problems(config)
+    yield from _retune_problems(config)
     yield from _evaluation_problems(config)
     for path, wrong, fix in detectors.problems(config.detectors.model_dump()):
         yield ("detectors", *path), wrong, fix
@@ -265,6 +274,16 @@ def _score_problems(config: ConfigFile) -> Iterator[Found]:
         yield ("score", "model"), "needs the text that is scored", 'text = "{held}/search.json"'
     elif config.prepare is None:
         yield ("score", "text"), "needs [prepare], which writes the held text", "[prepare] command = [...]"
+
+
+def _retune_problems(config: ConfigFile) -> Iterator[Found]:
+    taken = {name for text in (*config.lab.command, *config.lab.env.values()) for name in names(text)}
+    if config.judge.retune is not None and PLACEHOLDER not in taken:
+        fix = (
+            f'hand it over in lab.command, e.g. "--rate-scale", "{{{PLACEHOLDER}}}", or in lab.env, and have the training code '
+            "multiply its learning rate by it"
+        )
+        yield ("judge", "retune"), f"scales learning rates, and no command takes {{{PLACEHOLDER}}}", fix
 
 
 def _evaluation_problems(config: ConfigFile) -> Iterator[Found]:
@@ -432,7 +451,10 @@ def _judging(config: ConfigFile) -> Judging:
     table = config.judge
     sequential = table.mode != "fixed"
     audit = (AUDIT_EVERY if sequential else 0) if table.audit is None else table.audit
-    return Judging(table.mode, table.calibration, sequential if table.fresh is None else table.fresh, audit)
+    retune = None
+    if (bracket := table.retune) is not None:
+        retune = Retuning(tuple(sorted(bracket.factors)), bracket.seeds, bracket.pairs, bracket.before_sign)
+    return Judging(table.mode, table.calibration, sequential if table.fresh is None else table.fresh, audit, retune)
 
 
 def _smoke(config: ConfigFile) -> Rung | None:

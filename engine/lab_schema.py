@@ -27,6 +27,7 @@ _SHELL = re.compile(r"[|&;<>`$*?~\n]")
 _SECRET = re.compile(r"ANTHROPIC_|COCKPIT_TOKEN", re.IGNORECASE)
 MAX_TIMEOUT_S = 366 * 86400.0
 LEAST_SIZE, MOST_SIZE = 1 << 20, 1 << 50
+LEAST_FACTOR, MOST_FACTOR = 0.001, 1000.0
 RUNG_KEYS = ("budget", "timeout")
 
 
@@ -165,6 +166,25 @@ def _memory(value: object) -> int:
     return 0 if value == "auto" else _size(value, '"auto" or a size with its unit (MB, GB, MiB, GiB, TiB)')
 
 
+def _factors(value: object) -> object:
+    if not isinstance(value, list) or any(
+        isinstance(each, bool) or not isinstance(each, int | float) for each in value
+    ):
+        return value
+    fix = "factors = [0.5, 1.0, 2.0]"
+    for each in value:
+        factor = _finite(each)
+        if factor is None or not LEAST_FACTOR <= factor <= MOST_FACTOR:
+            raise wrong(f"must lie between {LEAST_FACTOR} and {MOST_FACTOR:.0f}; got {shown(each)}", fix)
+        if float(f"{factor:g}") != factor:
+            raise wrong(f"has more than six digits: {shown(each)}", f"write {factor:g}")
+    if len(set(value)) < len(value):
+        raise wrong("names a factor twice", f"factors = {list(dict.fromkeys(value))}")
+    if len(value) < 2 or 1 not in value:
+        raise wrong("must hold 1.0, the rate as it is, and at least one other", fix)
+    return [float(each) for each in value]
+
+
 def _parameter(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise wrong(f"a rung's parameter must be a string or a number; got {shown(value)}", 'e.g. "true", 1 or 0.5')
@@ -185,6 +205,7 @@ RunFile = Annotated[str, BeforeValidator(_run_file)]
 FilePath = Annotated[str, BeforeValidator(_path)]
 Variable = Annotated[str, BeforeValidator(_variable)]
 EnvValue = Annotated[str, BeforeValidator(_env_value)]
+Factors = Annotated[list[float], BeforeValidator(_factors), Field(max_length=9)]
 
 
 class _Table(BaseModel):
@@ -304,6 +325,20 @@ class RunTable(_Table):
     )
 
 
+class RetuneTable(_Table):
+    factors: Factors = Field(
+        [0.5, 1.0, 2.0],
+        description="what each side's learning rate is multiplied by; 1.0, the rate as it is, among them",
+    )
+    seeds: int = Field(2, ge=1, le=16, description="tuning seeds that each side's best factor is chosen on")
+    pairs: int = Field(6, ge=3, le=32, description="pairs on other seeds, at each side's best factor")
+    before_sign: bool = Field(
+        False,
+        description="nothing solid that changes architecture, optimizer, schedule or initialisation, and claims a gain, is "
+        "signed before it was retuned",
+    )
+
+
 class JudgeTable(_Table):
     mode: Literal["fixed", "fast", "careful", "strict"] = Field(
         "fixed",
@@ -326,6 +361,10 @@ class JudgeTable(_Table):
         le=1000,
         description="after so many merges four fresh pairs of the trunk before them and the trunk after them; 0: never; left "
         "out: 5 unless fixed",
+    )
+    retune: RetuneTable | None = Field(
+        None,
+        description="a table of its own, `[judge.retune]`: the learning rates at which `cockpit retune` compares both sides",
     )
 
 

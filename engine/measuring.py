@@ -52,7 +52,7 @@ class Measuring:
     def _wanted(self, row: ShardRow) -> bool:
         lab = self.core.lab
         judged = lab.judge.mode != "fixed" or lab.compare != "tokens"
-        return judged and not row.get("smoke") and not self.core.ledger.read_only
+        return judged and not row.get("smoke") and "retune" not in row and not self.core.ledger.read_only
 
     async def _measure(self, shard: str) -> None:
         found = await asyncio.to_thread(self._read, shard)

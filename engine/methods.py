@@ -19,6 +19,7 @@ from engine import rpc
 from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
 from engine.asking_methods import ASKED, AskingMethods
+from engine.asking_retune import cost, find, retune
 from engine.audit_methods import AUDITED, AuditMethods
 from engine.bundle_methods import BUNDLED, BundleMethods
 from engine.conductor import Conductor
@@ -75,8 +76,8 @@ class Methods:
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign price shortlist ack rank queries sql status verify "
-            "rebuild gc trunk pause resume shutdown"
+            "pull live curve metrics log diff body decide stop sign price retune retune_cost shortlist ack rank queries sql "
+            "status verify rebuild gc trunk pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
@@ -247,6 +248,15 @@ class Methods:
         if row is None or row["role"] == "trunk":
             raise RpcError(rpc.UNKNOWN_ID, f"no experiment {experiment!r}; `cockpit ls` lists them")
         return dict(price(self.core.state, self.core.lab, row))
+
+    async def do_retune(self, experiment: str, request_id: str, why: str = "") -> dict[str, Any]:
+        """Have both sides of an experiment compared at their own best learning rate; the answer comes before the shards run."""
+        return retune(self.core, experiment, why, person(self.core.identity), request_id, self.runs.setup)
+
+    async def do_retune_cost(self, experiment: str) -> dict[str, Any]:
+        """What retuning an experiment would run."""
+        state = self.core.state
+        return dict(cost(state, self.core.lab, find(state, experiment), self.runs.setup))
 
     async def do_shortlist(self) -> dict[str, Any]:
         """Solid experiments on the present trunk, best first."""

@@ -23,6 +23,7 @@ from engine.judge.pairs import Pair, failures, pair, voided
 from engine.judge.words import Words, how_many
 from engine.lab import Lab
 from engine.racing import facts, kappa_of, latest, runs_again
+from engine.seeds import taken
 from engine.shortlist import expected_gain, noise_of
 from engine.state import State
 from engine.types import AuditState, Claim, ClaimRow, ExperimentRow, Severity, ShardRow, ShardState
@@ -58,7 +59,7 @@ def due(state: State, lab: Lab, setup: str) -> e.AuditIntended | None:
         now=now,
         rung=_rung(lab, rows),
         setup=setup,
-        seeds=list(fresh_seeds(_used(state, lab), RESERVED)),
+        seeds=list(fresh_seeds(taken(state, lab), RESERVED)),
         claims=[dict(claim_of(row)) for row in rows],
         upto=len(state.merged),
         moves=arms.index(now) - arms.index(then) - len(merged),
@@ -92,11 +93,6 @@ def _rung(lab: Lab, rows: Sequence[ExperimentRow]) -> str:
     known = {rung.name for rung in lab.rungs}
     at = [row["verdict"]["rung"] for row in reversed(rows) if row["verdict"] and row["verdict"]["rung"] in known]
     return Counter(at).most_common(1)[0][0] if at else lab.climb[-1]
-
-
-def _used(state: State, lab: Lab) -> set[int]:
-    used = {*lab.seeds, *(shard["seed"] for shard in state.shards.values())}
-    return used | {seed for each in state.signoffs.values() for seed in each.seeds}
 
 
 # --- what runs ---------------------------------------------------------------------------------------------------------

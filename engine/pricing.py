@@ -35,7 +35,7 @@ def price(state: State, lab: Lab, row: ExperimentRow) -> Price:
 def price_of(state: State, lab: Lab, rung: str, *, but: Collection[str], fresh: bool = True) -> Price:
     """The same of whatever is signed at a rung; `but` are the experiments that go into the trunk with it."""
     shards = 2 * FEWEST if fresh else 0
-    one = _seconds(state, rung)
+    one = seconds_at(state, rung)
     seconds = None if one is None else shards * one
     pairs = [FEWEST, MOST] if fresh else []
     restarts = [
@@ -53,7 +53,7 @@ def price_of(state: State, lab: Lab, rung: str, *, but: Collection[str], fresh: 
     )
 
 
-def _seconds(state: State, rung: str) -> float | None:
+def seconds_at(state: State, rung: str) -> float | None:
     """Mean seconds of the shards that finished at a rung."""
     spans = [
         row["ended"] - row["started"]

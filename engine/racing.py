@@ -81,8 +81,9 @@ def runs_again(state: State, shard: ShardRow, everyone: list[ShardRow], setup: s
 
 
 def seconds(state: State, experiment: str) -> float:
-    """How long the shards of an experiment ran so far, added up: what it cost. Those that still run are not counted."""
-    spans = ((shard["started"], shard["ended"]) for shard in state.shards_of(experiment))
+    """How long the shards of an experiment ran so far, added up: what it cost. Those that still run are not counted, nor those
+    at another learning rate."""
+    spans = ((row["started"], row["ended"]) for row in state.shards_of(experiment) if "retune" not in row)
     return sum(max(0.0, ended - started) for started, ended in spans if started is not None and ended is not None)
 
 

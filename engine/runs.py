@@ -26,6 +26,7 @@ from engine.found import TREE_CHANGED, next_finding
 from engine.leftovers import defuse
 from engine.live import Live
 from engine.repo import RepoError
+from engine.scales import unscaled
 from engine.scoring import read_score, scratch_of
 from engine.setups import setup_for
 from engine.shards.caches import Caches
@@ -110,6 +111,7 @@ class Runs:
                 smoke=step.smoke,
                 fresh=step.fresh,
                 canary=step.canary,
+                retune=step.retune,
             )
         )
         faults.point("launch.intent")
@@ -231,7 +233,7 @@ class Runs:
             and campaign.pointless(core.state, shard)
             and shard not in core.state.stopped_by_person
         ):
-            outcome, detail = Outcome.ENDED_EARLY, _decided(core.state.experiments[row["experiment"]])
+            outcome, detail = Outcome.ENDED_EARLY, _decided(core.state.experiments[row["experiment"]], row)
         outcome, detail = await self._whole(row, outcome, detail)
         counts = outcome is Outcome.FINISHED and not row.get("smoke")  # a smoke only has to come to its end
         if counts and core.lab.score is None and reported is None:
@@ -262,12 +264,17 @@ class Runs:
         """Show the detectors what a running shard wrote; a shard that cannot recover is ended."""
         if self.measuring:
             await self.measuring.feed(batch.shard)
-        if self.detecting and await self.detecting.feed(batch):
+        if self.detecting and not self._scaled(batch.shard) and await self.detecting.feed(batch):
             await self.cancel(batch.shard)
 
     async def _examine(self, shard: str) -> None:
-        if self.detecting:
+        if self.detecting and not self._scaled(shard):
             await self.detecting.examine(shard)
+
+    def _scaled(self, shard: str) -> bool:
+        """Whether it runs for a retuning: what is found there is no fault of the experiment's, and nothing but its score is
+        wanted."""
+        return "retune" in self.core.state.shards[shard]
 
     def held_text(self) -> Path | None:
         """The file that describes the held text, where a referee scores it."""
@@ -322,7 +329,7 @@ class Runs:
         core, lab = self.core, self.core.lab
         row = core.state.shards[shard]
         arm = core.state.experiments[row["experiment"]]
-        if lab.score is None or row["rung"] not in {HALF, *(rung.name for rung in lab.rungs)}:
+        if lab.score is None or unscaled(row["rung"]) not in {HALF, *(rung.name for rung in lab.rungs)}:
             detail = "not scored: cockpit.toml no longer has its rung or a [score] command"
             core.record(e.ShardScored(shard, Outcome.KILLED, detail, None))
             return
@@ -350,7 +357,7 @@ class Runs:
         said = await asyncio.to_thread(read_score, shard, run_dir, score)
         if said.outcome == Outcome.FINISHED and record.how == "stopped":
             said = e.ShardScored(shard, Outcome.KILLED, "stopped while it was evaluated further", None)
-        elif said.outcome == Outcome.FINISHED and core.lab.evaluations:
+        elif said.outcome == Outcome.FINISHED and core.lab.evaluations and not self._scaled(shard):
             if not (run_dir / f"{further.at_step(core.lab, run_dir)}-exit.json").exists():
                 await self.score(shard)
                 return
@@ -397,6 +404,13 @@ class Runs:
         for shard in core.state.shards_of(experiment):
             if shard["state"] == ShardState.ENDED:
                 _drop(core.dir.runs / shard["id"])
+
+    def drop_retuned(self, retune: str) -> None:
+        """Delete the checkpoints of a retuning's shards, unless `[retain]` keeps all: their results are all that is wanted."""
+        if self.core.lab.retain.checkpoints != "all":
+            for row in self.core.state.shards.values():
+                if row.get("retune") == retune and row["state"] == ShardState.ENDED:
+                    _drop(self.core.dir.runs / row["id"])
 
     def step_error(self, name: str) -> str | None:
         """Why a lab step (its data preparation) failed; None when it ended well."""
@@ -457,8 +471,10 @@ def _drop(run_dir: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _decided(row: ExperimentRow) -> str:
+def _decided(row: ExperimentRow, shard: ShardRow) -> str:
     """Why a run of a decided experiment was ended."""
+    if shard.get("retune"):
+        return f"ended early, since nobody waits for it: {shard['retune']} has ended"
     verdict = row["verdict"]
     why = f"{verdict['verdict']}, {verdict['sentence']}" if verdict else row["state"]
     return clean(f"ended early, since {row['id']} is decided: {why}")

@@ -76,7 +76,7 @@ def shortlist(
     rows |= again
     mine: dict[str, list[ShardRow]] = {name: [] for name in rows}
     for shard in shards:
-        if shard["experiment"] in mine and not shard.get("smoke"):
+        if shard["experiment"] in mine and not shard.get("smoke") and "retune" not in shard:
             mine[shard["experiment"]].append(shard)
     said: dict[str, list[str]] = {name: [] for name in rows}
     owner = {shard["id"]: name for name, those in mine.items() for shard in those} | {name: name for name in rows}

@@ -11,6 +11,7 @@ from typing import Any
 from engine import confirming, faults
 from engine import events as e
 from engine.acknowledging import refuse_open
+from engine.asking_retune import refuse_unretuned
 from engine.core import Core, now
 from engine.decide import next_decision
 from engine.found import experiment_of
@@ -153,6 +154,7 @@ def may_sign(core: Core, row: ExperimentRow, diff_hash: str, why: str) -> None:
     if verdict is None or row["state"] != ExperimentState.JUDGED:
         raise RpcError(NOT_NOW, f"{name} is {row['state']}: it has no verdict to sign on")
     refuse_open(core.state, name)
+    refuse_unretuned(core.state, core.lab, row)
     if verdict["verdict"] != Verdict.SOLID:
         _may_sign_without_gain(row, why)
     if row["baseline"] != core.state.trunk_arm:

@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
-from engine import advised, asked, bundled, decided, found, merged, moved, signed
+from engine import advised, asked, bundled, decided, found, merged, moved, retuned, signed
 from engine import events as e
 from engine.decided import add_decision
 from engine.field import Field
 from engine.halfway import Measures
+from engine.scales import scale_of
 from engine.types import (
     Action,
     AuditRow,
@@ -31,6 +32,7 @@ from engine.types import (
     ProposalRow,
     ProposalState,
     ReadingRow,
+    RetuneRow,
     RoundRow,
     Row,
     ShardRow,
@@ -60,6 +62,8 @@ class State:
     calls: dict[str, CallRow] = field(default_factory=dict)
     briefs: dict[str, BriefRow] = field(default_factory=dict)
     readings: dict[str, ReadingRow] = field(default_factory=dict)
+    retunes: dict[str, RetuneRow] = field(default_factory=dict)
+    retuning: dict[str, str] = field(default_factory=dict)  # experiment to its retuning, of those that have not ended
     sealed: dict[str, str] = field(default_factory=dict)  # blob that holds a prediction to the reading that made it
     bodies: set[str] = field(default_factory=set)  # blobs of briefs and predictions
     fingerprints: dict[str, str] = field(default_factory=dict)  # of a change to the first proposal that made it
@@ -346,6 +350,8 @@ def _stop_intended(s: State, n: int, t: float, ev: e.StopIntended) -> None:
     s.stopped_by_person.update(ev.shards)
     if ev.target in s.signoffs:
         signed.withdraw(s, n, ev.target, f"{ev.who['name']} stopped its fresh pairs" + (ev.why and f": {ev.why}"))
+    elif ev.target in s.retuning:
+        retuned.withdraw(s, n, t, ev.target, f"{ev.who['name']} stopped it" + (ev.why and f": {ev.why}"))
     elif ev.target in s.experiments:
         _update_experiment(s, n, ev.target, state=ExperimentState.STOPPED, why=ev.why)
     s.requests[ev.request] = {"state": "stopping"}
@@ -421,8 +427,13 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     if ev.canary:
         s.shards[ev.shard]["canary"] = True
         s.set_aside.add(ev.shard)
+    if ev.retune:
+        s.shards[ev.shard]["retune"] = ev.retune
+        s.shards[ev.shard]["scale"] = scale_of(ev.rung) or 1.0
     s.put(s.shards[ev.shard], n)
     arm = s.experiments[ev.experiment]
+    if ev.retune and arm["role"] == "experiment":
+        return  # what is decided stays so
     if arm["state"] in (ExperimentState.QUEUED, ExperimentState.JUDGED):
         _update_experiment(s, n, ev.experiment, state=ExperimentState.RUNNING)
 
@@ -487,10 +498,10 @@ def _finding(s: State, n: int, t: float, ev: e.FindingNoted) -> None:
 
 
 def _set_aside(s: State, n: int, canary: str) -> None:
-    """What the trunk and the experiments that race against it, or are signed, had run by now is compared with nothing new; the
-    canary, where it has a result, takes the place of the run that it repeated."""
+    """What the trunk and the experiments that race against it, are signed or retuned, had run by now is compared with nothing
+    new; the canary, where it has a result, takes the place of the run that it repeated."""
     arm = s.shards[canary]["experiment"]
-    racing = [name for name in (*s.race.racing(), *s.signoffs) if s.experiments[name]["baseline"] == arm]
+    racing = [name for name in (*s.race.racing(), *s.signoffs, *s.retuning) if s.experiments[name]["baseline"] == arm]
     for row in [row for name in (arm, *racing) for row in s.shards_of(name)]:
         if row["state"] == ShardState.ENDED and not row.get("smoke"):
             s.set_aside.add(row["id"])
@@ -542,6 +553,9 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.SignIntended: signed.sign_intended,
     e.HeadlineReached: signed.headline_reached,
     e.SignWithdrawn: signed.sign_withdrawn,
+    e.RetuneIntended: retuned.intended,
+    e.RetuneTuned: retuned.tuned,
+    e.RetuneEnded: retuned.ended,
     e.FindingAcknowledged: found.acknowledged,
     e.DetectorsAwake: found.awake,
     e.MergeIntended: _merge_intended,

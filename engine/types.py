@@ -125,6 +125,17 @@ class AuditState(StrEnum):
     VOID = "void"  # it could not be carried out
 
 
+class Retuned(StrEnum):
+    """What came of comparing both sides at their own best learning rate, in the words that are shown."""
+
+    EXPLAINED = "explained by learning rate"  # it was solid, and the retuned trunk matches it
+    HOLDS = "holds at each side's best rate"
+    HELD_BACK = "held back by learning rate"  # it was not solid, and is better than the retuned trunk
+    NO_BETTER = "no better at its own best rate"
+    OPEN = "open: the trunk's best rate may lie beyond the bracket"  # better than the trunk as far as that was tuned
+    FAILED = "fails at its best rate"  # nothing can be said
+
+
 class Severity(StrEnum):
     """How bad a finding is, in ascending order."""
 
@@ -208,6 +219,7 @@ class Action(StrEnum):
     SIGN = "sign"
     PULL = "pull"
     ACKNOWLEDGE = "acknowledge"  # a finding: it is known, and the experiment may be kept all the same
+    RETUNE = "retune"  # both sides of an experiment are to be compared at their own best learning rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +429,7 @@ class ExperimentRow(TypedDict):
         BundleRow
     ]  # of several experiments that were signed together; it has no proposal and no verdict
     merged_with: NotRequired[str]  # the bundle that it went into the trunk with
+    retuned: NotRequired[str]  # Retuned, of the last time that both sides were compared at their own best learning rate
 
 
 class ShardRow(TypedDict):
@@ -442,6 +455,47 @@ class ShardRow(TypedDict):
     fresh: NotRequired[bool]  # of a pair that a signature asked for: in the headline, never in the verdict
     canary: NotRequired[bool]  # the trunk's first seed once more, beside its runs; false for one that took their place
     said: NotRequired[str]  # what a smoke that failed printed last, a few lines
+    retune: NotRequired[str]  # the retuning that it was run for: in no verdict, baseline or headline
+    scale: NotRequired[float]  # of such a one: what its learning rate was multiplied by
+
+
+class TriedRow(TypedDict):
+    """One side at one factor of a bracket: the mean metric of its tuning seeds, None where it failed on one."""
+
+    side: str  # "trunk" | "experiment"
+    factor: float
+    mean: float | None
+
+
+class RetuneRow(TypedDict):
+    """Both sides of an experiment at the same bracket of learning rates, and pairs at each side's best."""
+
+    kind: Literal["retune"]
+    id: str  # "t0001"
+    seq: int
+    experiment: str
+    baseline: str
+    rung: str
+    setup: str
+    state: str  # "tuning" | "pairs" | "ended" | "withdrawn"
+    factors: list[float]
+    tuning: list[int]  # seeds that each side's best factor is chosen on
+    seeds: list[int]  # set aside for the pairs, in order: more than are wanted, since the trunk may fail on some
+    wanted: int  # pairs
+    tried: list[TriedRow]
+    trunk_best: float | None
+    best: float | None  # the experiment's
+    label: str  # Retuned; empty until it has ended
+    sentence: str
+    mean: float | None  # > 0 is better than the retuned trunk, in units of the metric
+    lo: float | None
+    hi: float | None
+    n: int
+    pairs: list[PairRow]
+    who: dict[str, str]
+    why: str
+    began: float
+    ended: float | None
 
 
 class DecisionRow(TypedDict):
@@ -641,6 +695,7 @@ Row = (
     | BriefRow
     | ReadingRow
     | AuditRow
+    | RetuneRow
 )
 
 

@@ -197,7 +197,8 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
     files: list[Path] = []
     for row in state.shards.values():
         if row["state"] == ShardState.ENDED:
-            kept = keeps_checkpoints(core, row["experiment"]) and not row.get("smoke")
+            passing = row.get("smoke") or (row.get("retune") and core.lab.retain.checkpoints != "all")
+            kept = keeps_checkpoints(core, row["experiment"]) and not passing
             files += [] if kept else checkpoints(core.dir.runs / row["id"])
             run_dir = core.dir.runs / row["id"]
             scratch = [run_dir / "tmp", *scratch_of(run_dir)]

@@ -2,7 +2,7 @@
 -- description: By proposer: proposals, verdicts, what came of it by its largest solid effects with their intervals, shard-minutes, dollars
 WITH shard_time AS (
     SELECT experiment, count(*) FILTER (rung != 'smoke') AS shards, sum(ended - started) / 60 AS minutes
-    FROM shards WHERE ended IS NOT NULL GROUP BY experiment
+    FROM shards WHERE ended IS NOT NULL AND retune IS NULL GROUP BY experiment
 ), cost AS (
     SELECT proposer, sum(coalesce(usd, most_usd)) AS usd
     FROM calls

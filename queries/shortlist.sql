@@ -4,7 +4,7 @@
 WITH spent AS (
     SELECT experiment, sum(ended - started) AS seconds
     FROM shards
-    WHERE NOT smoke
+    WHERE NOT smoke AND retune IS NULL
     GROUP BY experiment
 ), found AS (
     SELECT coalesce(s.experiment, f.about) AS id, count(*) AS findings

@@ -138,6 +138,15 @@ class Campaign:
         )
         return name
 
+    def retune(self, name: str) -> str:
+        """Both sides of an experiment are to be compared at their own best rate; returns the retuning."""
+        row, number = self.state.experiments[name], self.state.counts["decision"] + 1
+        retune, decision = f"t{len(self.state.retunes) + 1:04d}", f"d{number:05d}"
+        arm, factors = str(row["baseline"]), [0.5, 1.0, 2.0]
+        what = (retune, name, decision, arm, "screen", self.setup, factors, [2000], [2001, 2002, 2003], 3)
+        self.write(e.RetuneIntended(*what, WHO, "", f"request-{number}"))
+        return retune
+
     def intend(
         self,
         arm: str,
@@ -148,13 +157,15 @@ class Campaign:
         *,
         canary: bool = False,
         setup: str = "",
+        retune: str = "",
     ) -> str:
         """A shard is about to be started; returns its id."""
         attempt = 1 + sum(row["seed"] == seed and row["rung"] == rung for row in self.state.shards_of(arm))
         name = f"{arm}.{rung}.s{seed}.a{attempt}"
         commit, tree = str(self.state.experiments[arm]["commit"]), str(self.state.experiments[arm]["tree"])
         own = setup or self.setup
-        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, own, fresh=fresh, canary=canary))
+        kinds: dict[str, Any] = {"fresh": fresh, "canary": canary, "retune": retune}
+        self.write(e.ShardIntended(name, arm, seed, rung, attempt, slot, commit, tree, own, **kinds))
         return name
 
     def start(
@@ -219,7 +230,11 @@ def _of_experiment(c: Campaign, name: str) -> list[Any]:
             name, f"d{s.counts['decision'] + 1:05d}", "", "", "", 1.0, [], "", WHO, "", f"m{s.head}"
         )
         solid = row["verdict"] is not None and row["verdict"]["verdict"] == "solid"
-        return [lambda: c.write(intent), *([lambda: c.sign(name)] if solid and not s.signoffs else [])]
+        if name in s.retuning:
+            return [lambda: c.write(intent), *_of_retune(c, name)]
+        return [
+            lambda: c.write(intent), lambda: c.retune(name), *([lambda: c.sign(name)] if solid and not s.signoffs else []),
+        ]  # fmt: skip
     if name in s.signoffs:
         return [lambda: c.write(e.SignWithdrawn(name, "the trunk moved")), lambda: c.stop(name)]
     if row["state"] not in (ExperimentState.QUEUED, ExperimentState.RUNNING):
@@ -237,6 +252,14 @@ def _of_experiment(c: Campaign, name: str) -> list[Any]:
         name, row["rung"], "solid", 0.5, 0.4, 0.6, 0.1, 3, "better", pairs, str(row["baseline"]), s.head % 2 == 0
     )
     return [lambda: c.stop(name, *shards), lambda: c.write(verdict), lambda: c.write(e.RungReached(name, "confirm"))]
+
+
+def _of_retune(c: Campaign, name: str) -> list[Any]:
+    retune, arm = c.state.retuning[name], str(c.state.experiments[name]["baseline"])
+    tuned = e.RetuneTuned(retune, 2.0, 1.0, [{"side": "trunk", "factor": 2.0, "mean": 1.5}], "tuned")
+    ended = e.RetuneEnded(retune, "explained by learning rate", "it is the rate", 0.0, -0.1, 0.1, 3)
+    shards = [lambda each=each: c.intend(each, 2000, "screen@2", retune=retune) for each in (arm, name)]
+    return [*shards, lambda: c.write(tuned), lambda: c.write(ended), lambda: c.stop(name)]
 
 
 def _of_shard(c: Campaign, name: str) -> list[Any]:

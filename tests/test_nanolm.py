@@ -92,6 +92,7 @@ def run(tree: Path, prepared: SimpleNamespace, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("run")
     command = tomllib.loads((LAB / "cockpit.toml").read_text())["lab"]["command"]
     values = {"python": sys.executable, "seed": 0, "budget": STEPS, "data": prepared.open, "run_dir": folder}
+    values["rate_scale"] = 1
     words = [word.format(**values, metrics=folder / "metrics.jsonl") for word in command]
     done = python(*words[1:], cwd=tree)
     assert done.returncode == 0, done.stderr

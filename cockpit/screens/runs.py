@@ -26,13 +26,13 @@ from ..widgets.log_view import LogView
 from ..widgets.overview import overview
 from ..widgets.prompt import Question
 from ..widgets.runs_table import RunsTable
-from .signing import SigningScreen
+from .retuning import RetuningScreen
 
 NARROW = 120
 STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "frees the slots for something else")
 
 
-class RunsScreen(SigningScreen):
+class RunsScreen(RetuningScreen):
     """Home. Panes: table, and log, evidence, brief or findings; the side is hidden below 120 columns until one is opened."""
 
     scope = "runs"
@@ -221,7 +221,8 @@ class RunsScreen(SigningScreen):
             return "one pane fits here: enter opens the selected run"
         if action == "stop" and cursor is not None:
             row = self.model.experiments[cursor.experiment]
-            if cursor.shard is None and row["state"] not in ("queued", "running"):
+            retuned = any(each["ended"] is None for each in self.model.retunes_of(row["id"]))
+            if cursor.shard is None and row["state"] not in ("queued", "running") and not retuned:
                 return f"{row['id']} is {row['state']}: there is nothing to stop"
             if cursor.shard is not None and self.model.shards[cursor.shard]["state"] == "ended":
                 return f"{cursor.shard} has ended: there is nothing to stop"

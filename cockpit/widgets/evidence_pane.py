@@ -12,6 +12,7 @@ from ..model import ReadModel
 from ..summary import glyph, word_of
 from .forest import Mark, forest
 from .lines import BLANK, Line, Lines, Span, rule
+from .retuned import retuned
 
 WIDEST = 110
 """Columns that a paragraph takes at most, and a plot."""
@@ -33,6 +34,7 @@ def page(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     lines += [BLANK, *_table(sources(model, row), width), BLANK]
     lines += _bases(on_bases(row))
     lines += _further(further_of(model, row))
+    lines += [line for each in model.retunes_of(row["id"]) for line in retuned(each, width)]
     for each in explained(model, row):
         lines += _prose(each, width, "dim")
     return [*lines, BLANK, *_origin(model, row, width)]

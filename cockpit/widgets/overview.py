@@ -7,11 +7,13 @@ from engine.types import HALF, ExperimentRow, FindingRow, ShardRow, stands
 from .. import format as f
 from ..evidence import further_of
 from ..findings import COLOURS, asleep_words, detectors_words, in_order
+from ..listing import retune_words
 from ..model import ReadModel
 from ..shortlisting import place_of
 from ..sources import changes, words
 from ..summary import glyph, latest_attempts, word_of
 from .lines import Line, Span, rule
+from .retuned import colour_of
 
 
 def overview(
@@ -37,6 +39,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
         lines += [Line(((each, "dim"),)) for each in f.wrap(place, width, 1)]
     lines += _together(row, width, unit)
     lines += _signoff(row, width)
+    lines += _retuned(model, row, width)
     lines += _against(row, width)
     lines += _troubles(model, row, width)
     lines += _pairs(row, width)
@@ -75,6 +78,16 @@ def _signoff(row: ExperimentRow, width: int) -> list[Line]:
     return [Line(((each, colour),)) for each in f.wrap(text, width, 2)]
 
 
+def _retuned(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    """What the last retuning says, or how far it is."""
+    found = model.retunes_of(row["id"])[-1:]
+    return [
+        Line(((each, colour_of(last)),))
+        for last in found
+        for each in f.wrap(f"retuned: {retune_words(last)}", width, 3)
+    ]
+
+
 def _without_verdict(row: ExperimentRow) -> str:
     if row["why"]:
         return row["why"]
@@ -93,6 +106,7 @@ def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
         if shard["outcome"] not in (None, "finished"):
             name = "smoke" if shard.get("smoke") else f"seed {shard['seed']}"
             name = f"{HALF} {name}" if shard["rung"] == HALF else name
+            name += f" at rate {shard['scale']:g}x" if "retune" in shard else ""
             text = f"{name} {shard['outcome']}" + (f": {shard['detail']}" if shard["detail"] else "")
             lines.append(Line((("✗ ", "bad"), (f.fit(text, width - 2).rstrip(), "text"))))
             lines += printed(shard, width)

@@ -90,7 +90,7 @@ class ModelAudit:
 
     def _runs(self, arm: str) -> list[str]:
         """What the trunk's own runs measured, and what was found in them."""
-        rows = [row for row in self.core.state.shards_of(arm) if not row.get("smoke")]
+        rows = [row for row in self.core.state.shards_of(arm) if not row.get("smoke") and "retune" not in row]
         lines = [
             f"{row['id']}: {row['outcome'] or row['state']}, {self.core.lab.metric.name} {row['metric']}, "
             f"by source {json.dumps(row['sources'])}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-SCHEMA = 9
+SCHEMA = 10
 """Version of schema.sql. A file with another one is made anew, since everything in it can be rebuilt."""
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {

@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS readings (
 -- one that `effect` is on, and `kappa` what ln(cost) is worth. `shrunk` is the gain of the pairs after allowing for luck
 -- (docs/statistics.md); `headline` is the mean of the fresh pairs that a signature asked for, and stands in no verdict;
 -- `signoff` is confirming, confirmed, vetoed or withdrawn. A `bundle` is of the experiments that it names, signed together: it has
--- no verdict, its `headline` stands beside `promised`, the sum of their shrunk gains; its parts are `merged_with` it
+-- no verdict, its `headline` stands beside `promised`, the sum of their shrunk gains; its parts are `merged_with` it.
+-- `retuned` says what came of both sides at their own best learning rate (table `retunes`), which stands in no verdict either
 CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
@@ -73,16 +74,28 @@ CREATE TABLE IF NOT EXISTS experiments (
     signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
     headline_n BIGINT,
     headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
-    bundle VARCHAR[], promised DOUBLE, merged_with VARCHAR
+    bundle VARCHAR[], promised DOUBLE, merged_with VARCHAR, retuned VARCHAR
+);
+
+-- both sides of an experiment at the same bracket of learning rates: `factors` of the rate in each side's code, each on the seeds
+-- `tuning`; then pairs on other seeds, at each side's best. `state` is tuning, pairs, ended or withdrawn; `mean` > 0 is better
+-- than the retuned trunk
+CREATE TABLE IF NOT EXISTS retunes (
+    id VARCHAR, seq BIGINT, experiment VARCHAR, baseline VARCHAR, rung VARCHAR, state VARCHAR, factors DOUBLE[],
+    tuning BIGINT[], tried STRUCT(side VARCHAR, factor DOUBLE, mean DOUBLE)[], trunk_best DOUBLE, best DOUBLE,
+    label VARCHAR, sentence VARCHAR, mean DOUBLE, lo DOUBLE, hi DOUBLE, n BIGINT,
+    pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
+    who VARCHAR, why VARCHAR, began DOUBLE, ended DOUBLE
 );
 
 -- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
--- A canary repeats a run of the trunk, and stands in no pair; `fresh` ones were run for a signature, on seeds never used before
+-- A canary repeats a run of the trunk, and stands in no pair; `fresh` ones were run for a signature, on seeds never used before.
+-- One with a `scale` had its learning rate multiplied by that, for the retuning `retune`, at a rung of its own: `screen@0.5`
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
-    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN,
-    further MAP(VARCHAR, DOUBLE)
+    ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN, retune VARCHAR,
+    scale DOUBLE, further MAP(VARCHAR, DOUBLE)
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -135,11 +148,11 @@ CREATE TABLE IF NOT EXISTS shard_facts (shard VARCHAR, key VARCHAR, number DOUBL
 -- how far each shard's file was read, in bytes, and how many of its lines were garbage
 CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage BIGINT);
 
--- the latest finished attempt of each seed, fresh ones left out
+-- the latest finished attempt of each seed; fresh ones, and those at a scaled learning rate, left out
 CREATE OR REPLACE VIEW finals AS
 SELECT experiment, rung, seed, id AS shard, metric, sources
 FROM shards
-WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT canary AND NOT fresh
+WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT canary AND NOT fresh AND retune IS NULL
 QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
 
 -- what came of smokes; they are no results, and in none of the other views

@@ -235,7 +235,7 @@ class Store:
         shards: dict[str, list[RankedShard]] = {each: [] for each in ids}
         for experiment, seed, rung, outcome, metric in self._ask(
             "SELECT experiment, seed, rung, outcome, metric FROM shards WHERE experiment IN (SELECT unnest(?)) "
-            "AND NOT (smoke AND coalesce(outcome, 'finished') = 'finished') "
+            "AND NOT (smoke AND coalesce(outcome, 'finished') = 'finished') AND retune IS NULL "
             "QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1 "
             "ORDER BY rung, seed",
             [ids],

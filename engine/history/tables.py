@@ -28,6 +28,7 @@ ROW_TABLES: Mapping[str, str] = {
     "brief": "briefs",
     "reading": "readings",
     "audit": "audits",
+    "retune": "retunes",
 }
 """Kind of a read-model row to the table that holds it."""
 
@@ -132,6 +133,10 @@ def _decision(row: Mapping[str, Any]) -> Record:
     return {**row, **person, "t": row["at"]}
 
 
+def _retune(row: Mapping[str, Any]) -> Record:
+    return {**row, "who": row["who"].get("name")}
+
+
 def _finding(row: Mapping[str, Any]) -> Record:
     word = row.get("acknowledged") or {}
     said = {
@@ -167,6 +172,7 @@ _FLATTEN: Mapping[str, Callable[[Mapping[str, Any]], Record]] = {
     "decision": _decision,
     "finding": _finding,
     "audit": _audit,
+    "retune": _retune,
 }
 
 

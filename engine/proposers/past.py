@@ -135,7 +135,7 @@ def _failures(state: State, experiment: str) -> str:
     said = [
         f"{row['outcome']}: {row['detail']}" + (f"\n{row['said']}" if row.get("said") else "")
         for row in state.shards_of(experiment)
-        if row["outcome"] not in (None, "finished")
+        if row["outcome"] not in (None, "finished") and "retune" not in row
     ]
     return "\n".join(dict.fromkeys(said))
 
@@ -149,7 +149,7 @@ def noise_lines(state: State) -> tuple[str, ...]:
     """How far apart runs of the trunk lie that differ by their seed alone, at each rung."""
     values: dict[str, list[float]] = {}
     for row in state.shards_of(state.trunk_arm):
-        if row["outcome"] == Outcome.FINISHED and row["metric"] is not None:
+        if row["outcome"] == Outcome.FINISHED and row["metric"] is not None and "retune" not in row:
             values.setdefault(row["rung"], []).append(row["metric"])
     lines = []
     for rung, found in values.items():

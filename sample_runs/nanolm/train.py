@@ -29,7 +29,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -353,6 +353,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="what prepare.py wrote to --open")
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoints")
     parser.add_argument("--metrics", type=Path, required=True, help="file to append JSON lines to")
+    parser.add_argument("--rate-scale", type=float, default=1.0, help="what the learning rate is multiplied by")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or 1))
     arguments = parser.parse_args()
     if arguments.steps < 1:
@@ -363,7 +364,9 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(arguments.metrics)
     try:
-        train(arguments.seed, arguments.steps, arguments.data, arguments.out, metrics, Config())
+        config = Config()
+        config = replace(config, rate=config.rate * arguments.rate_scale)
+        train(arguments.seed, arguments.steps, arguments.data, arguments.out, metrics, config)
     except FloatingPointError as error:
         print(f"non-finite: {error}", file=sys.stderr, flush=True)
         return NONFINITE_EXIT
