@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engine.proposers.context import Context, code_text, marked, own_words
+from engine.proposers.context import Context, body_of, own_words
 from engine.text import clean_line
 
 MAX_SUSPICIONS = 30
@@ -117,14 +117,7 @@ def audit_request(
         shown = [f"- {' '.join(own_words(context, line).split())}" for line in lines] or ["- (nothing)"]
         parts.append("\n".join([head, *shown]))
     parts.append("# Request\nAudit the files, and answer with what you suspect.")
-    return {
-        "model": model,
-        "max_tokens": max_tokens,
-        "system": [marked(RULES, "1h"), marked(code_text(context), "5m")],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "\n\n".join(parts)}]}],
-        "thinking": {"type": "adaptive", "display": "summarized"},
-        "output_config": {"effort": effort, "format": {"type": "json_schema", "schema": SCHEMA}},
-    }
+    return body_of(context, RULES, "\n\n".join(parts), model, effort, max_tokens, schema=SCHEMA)
 
 
 def parse_audit(text: str, files: Mapping[str, str]) -> tuple[list[Suspected], int] | str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.proposers.context import Context, code_text, history_blocks, marked, own_words
+from engine.proposers.context import Context, body_of, history_blocks, own_words
 from engine.proposers.fence import fenced
 from engine.text import clean_line
 
@@ -96,16 +96,7 @@ def brief_request(
         + fenced("\n".join(findings) or "(none)", "what detectors noticed", context.key, context.secrets),
         "# Request\nWrite the brief. It is about this batch; the history above may be cited where it bears on it.",
     ]
-    return {
-        "model": model,
-        "max_tokens": max_tokens,
-        "system": [marked(RULES, "1h"), marked(code_text(context), "5m")],
-        "messages": [
-            {"role": "user", "content": [*history_blocks(context), {"type": "text", "text": "\n\n".join(now)}]}
-        ],
-        "thinking": {"type": "adaptive", "display": "summarized"},
-        "output_config": {"effort": effort},
-    }
+    return body_of(context, RULES, "\n\n".join(now), model, effort, max_tokens, before=history_blocks(context))
 
 
 def parse_brief(text: str, experiments: Collection[str], findings: Collection[str] = ()) -> Parsed | None:

@@ -58,13 +58,30 @@ class Context:
 
 def request(context: Context, model: str, effort: str, max_tokens: int) -> dict[str, Any]:
     """The body of the first request of a round, as `messages.stream` takes it."""
+    return body_of(context, RULES, _now(context), model, effort, max_tokens, before=history_blocks(context))
+
+
+def body_of(
+    context: Context,
+    rules: str,
+    text: str,
+    model: str,
+    effort: str,
+    max_tokens: int,
+    *,
+    before: Sequence[Mapping[str, Any]] = (),
+    schema: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body of a request in the order in which caches match: rules, code, the blocks `before`, and last what is new. An
+    answer of a `schema` is JSON."""
+    form = {} if schema is None else {"format": {"type": "json_schema", "schema": schema}}
     return {
         "model": model,
         "max_tokens": max_tokens,
-        "system": [marked(RULES, "1h"), marked(code_text(context), "5m")],
-        "messages": [{"role": "user", "content": [*history_blocks(context), {"type": "text", "text": _now(context)}]}],
+        "system": [marked(rules, "1h"), marked(code_text(context), "5m")],
+        "messages": [{"role": "user", "content": [*before, {"type": "text", "text": text}]}],
         "thinking": {"type": "adaptive", "display": "summarized"},
-        "output_config": {"effort": effort},
+        "output_config": {"effort": effort, **form},
     }
 
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from engine.proposers.context import MAX_FILE, Context, code_text, marked, own_words
+from engine.proposers.context import MAX_FILE, Context, body_of, own_words
 from engine.proposers.fence import fenced
 from engine.text import clean_line
 
@@ -90,14 +90,7 @@ def reading_request(
         + fenced(claimed.diff, f'diff="{claimed.proposal}"', context.key, context.secrets, limit=MAX_FILE),
         "# Request\nRead it, and write your reading.",
     ]
-    return {
-        "model": model,
-        "max_tokens": max_tokens,
-        "system": [marked(RULES, "1h"), marked(code_text(context), "5m")],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "\n\n".join(parts)}]}],
-        "thinking": {"type": "adaptive", "display": "summarized"},
-        "output_config": {"effort": effort},
-    }
+    return body_of(context, RULES, "\n\n".join(parts), model, effort, max_tokens)
 
 
 def parse_reading(text: str) -> Reading | str:

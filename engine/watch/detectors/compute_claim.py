@@ -26,12 +26,11 @@ class ComputeClaim(AfterDetector):
         if seen.trunk is None:
             return []
         run, trunk = seen.pair(Signal.SPEED)
-        speeds = run.median(), trunk.median()
-        flops = seen.run.number(Signal.FLOPS), seen.trunk.number(Signal.FLOPS)
-        sizes = seen.run.number(Signal.PARAMETERS), seen.trunk.number(Signal.PARAMETERS)
-        if not all(each is not None and each > 0 for each in (*speeds, *flops, *sizes)):
+        told = _ratio(seen.run.number(Signal.FLOPS), seen.trunk.number(Signal.FLOPS))
+        larger = _ratio(seen.run.number(Signal.PARAMETERS), seen.trunk.number(Signal.PARAMETERS))
+        slower = _ratio(trunk.median(), run.median())
+        if told is None or larger is None or slower is None:
             return []
-        told, larger, slower = flops[0] / flops[1], sizes[0] / sizes[1], speeds[1] / speeds[0]  # type: ignore[operator]
         if told > 1 + self.claim or min(larger, slower) <= 1 + self.more:
             return []
         sentence = (
@@ -39,3 +38,7 @@ class ComputeClaim(AfterDetector):
             "time: are they counted right?"
         )
         return [self.found(Severity.WARNING, sentence, flops=told, parameters=larger, time=slower, limit=1 + self.more)]
+
+
+def _ratio(mine: float | None, other: float | None) -> float | None:
+    return mine / other if mine is not None and other is not None and mine > 0 and other > 0 else None
