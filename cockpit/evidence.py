@@ -126,7 +126,8 @@ def further_of(model: ReadModel, row: ExperimentRow) -> list[Change]:
     declared = model.lab.get("evaluations") if model.lab else None
     if not declared or not row["verdict"] or not row["baseline"]:
         return []
-    return further(model.shards_of(row["id"]), model.shards_of(row["baseline"]), row["verdict"]["rung"], declared)
+    mine, theirs = model.shards_of(row["id"]), model.shards_of(row["baseline"])
+    return further(row["pairs"], mine, theirs, row["verdict"]["rung"], declared)
 
 
 def explained(model: ReadModel, row: ExperimentRow) -> list[str]:

@@ -80,7 +80,9 @@ def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, lab: Mappi
         "headline": (row.get("signoff") or {}).get("mean"),
         "retuned": row.get("retuned"),
         "sources": changes(shards, baseline, rung, lab.get("direction", "min")),
-        "further": [asdict(each) for each in further(shards, baseline, rung, lab.get("evaluations") or {})],
+        "further": [
+            asdict(each) for each in further(row["pairs"], shards, baseline, rung, lab.get("evaluations") or {})
+        ],
         "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from engine.judge.further import Change, change
@@ -24,24 +24,40 @@ def changes(
 
 
 def further(
+    pairs: Iterable[Mapping[str, Any]],
     mine: Iterable[Mapping[str, Any]],
     theirs: Iterable[Mapping[str, Any]],
     rung: str,
     directions: Mapping[str, str],
 ) -> list[Change]:
-    """What a change does to each further evaluation that the lab declares (`directions`, by name), over the seeds that both
-    arms finished at a rung; its noise is that of the trunk's runs there. Fresh pairs are left out."""
-    trunk, own = (_evaluated(side, rung) for side in (theirs, mine))
+    """What a change does to each further evaluation that the lab declares (`directions`, by name), over the pairs of its
+    verdict: in the very runs that their figures are of. Its noise is that of the trunk's runs at that rung."""
+    wanted = list(pairs)
+    own = _evaluated(mine, rung, {(each["seed"], each["candidate"]) for each in wanted})
+    all_of_trunk = list(theirs)
+    trunk = _evaluated(all_of_trunk, rung, {(each["seed"], each["trunk"]) for each in wanted})
+    calibration = _evaluated(all_of_trunk, rung)
     found = []
     for name, direction in directions.items():
-        theirs_, mine_ = ({seed: row[name] for seed, row in side.items() if name in row} for side in (trunk, own))
-        one = change(name, "max" if direction == "max" else "min", theirs_, mine_, theirs_)
+        before, after, noise = (
+            {seed: row[name] for seed, row in side.items() if name in row} for side in (trunk, own, calibration)
+        )
+        one = change(name, "max" if direction == "max" else "min", before, after, noise)
         found += [one] if one is not None else []
     return found
 
 
-def _evaluated(shards: Iterable[Mapping[str, Any]], rung: str) -> dict[int, Mapping[str, float]]:
-    ended = (row for row in shards if row["rung"] == rung and row["outcome"] == "finished" and not row.get("fresh"))
+def _evaluated(
+    shards: Iterable[Mapping[str, Any]], rung: str, of: Collection[tuple[int, float | None]] | None = None
+) -> dict[int, Mapping[str, float]]:
+    """Seed to the evaluations of the last run that finished there, of those whose seed and metric are among `of`."""
+    ended = (
+        row
+        for row in shards
+        if (row["rung"], row["outcome"]) == (rung, "finished")
+        and not (row.get("fresh") or row.get("canary"))
+        and (of is None or (row["seed"], row["metric"]) in of)
+    )
     return {row["seed"]: row.get("further") or {} for row in sorted(ended, key=lambda row: int(row["attempt"]))}
 
 

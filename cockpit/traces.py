@@ -55,8 +55,14 @@ def _running(model: ReadModel, experiment: str) -> ShardRow | None:
     return row if row is not None and (row["state"] != "ended" or row["outcome"] != "finished") else None
 
 
+def _compared(model: ReadModel, experiment: str) -> list[ShardRow]:
+    """The full runs of an arm at the rungs that experiments climb: a full-scale one is compared with none."""
+    climbed = model.lab["rungs"] if model.lab else None
+    return [row for row in full(model.shards_of(experiment)) if climbed is None or row["rung"] in climbed]
+
+
 def _of_seed(model: ReadModel, experiment: str, seed: int) -> ShardRow | None:
-    rows = [row for row in full(model.shards_of(experiment)) if row["seed"] == seed and model.curve_of(row["id"])]
+    rows = [row for row in _compared(model, experiment) if row["seed"] == seed and model.curve_of(row["id"])]
     return rows[-1] if rows else None
 
 
@@ -76,7 +82,7 @@ def _one(model: ReadModel, row: ShardRow, colour: str) -> list[Trace]:
 
 def _mean(model: ReadModel, experiment: str, colour: str) -> list[Trace]:
     """The mean over finished seeds; before any has finished, over those that run, as far as all of them are."""
-    rows = latest_attempts(full(model.shards_of(experiment)))
+    rows = latest_attempts(_compared(model, experiment))
     ready = [row for row in rows if row["outcome"] == "finished" and model.curve_of(row["id"])]
     ready = ready or [row for row in rows if model.curve_of(row["id"])]
     curves = [curve for row in ready if (curve := model.curve_of(row["id"])) is not None]

@@ -284,7 +284,7 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
     for place, arm, seed, rung, attempt in _queue(state, lab, slots, setup):
         (later if place else first).append((arm, seed, rung, attempt, False))
     audit = [(arm, seed, rung, attempt, True) for arm, seed, rung, attempt in past_merges.shards(state, lab, setup)]
-    full = [(arm, seed, rung, attempt, False) for arm, seed, rung, attempt in full_run.wanted(state, lab)]
+    full = [(arm, seed, rung, attempt, False) for arm, seed, rung, attempt in full_run.wanted(state, lab, setup)]
     ahead = 1 if past_merges.has_waited(state) else 0
     for arm, seed, rung, attempt, fresh in [*audit[:ahead], *first, *full, *audit[ahead:], *later]:
         slot = next(free, None)

@@ -317,7 +317,8 @@ class Conductor:
     def _trunk_failure(self) -> str | None:
         """Why no seed of the present trunk gives a result; None when one does, or when it is not known yet."""
         state = self.core.state
-        arm = [shard for shard in state.shards_of(state.trunk_arm) if not shard.get("smoke")]
+        climbed = self.core.lab.climb  # a full-scale run may fail where those that experiments are compared with do not
+        arm = [shard for shard in state.shards_of(state.trunk_arm) if shard["rung"] in climbed]
         ended = [shard for shard in arm if shard["state"] == ShardState.ENDED]
         if not ended or any(shard["outcome"] == Outcome.FINISHED for shard in ended):
             return None

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine import events as e
-from engine import further
+from engine import further, lengths
 from engine.found import open_findings
+from engine.judge.bases import worth_on_record
 from engine.judge.fresh import FEWEST, MOST, Headline, fresh_seeds, headline
 from engine.judge.noise import Noise
 from engine.judge.pairs import Pair, failures, pair, voided
@@ -22,6 +23,8 @@ from engine.seeds import taken
 from engine.shortlist import noise_of
 from engine.state import State
 from engine.types import Claim, ExperimentRow, Severity, ShardRow, ShardState, Verdict
+
+WEIGHING = "what it costs is being weighed"
 
 RESERVED = 2 * MOST
 """Seeds set aside for one signature: more than the pairs that it can need, since the trunk may fail on some."""
@@ -80,8 +83,11 @@ def _arms(state: State, sign: e.SignIntended) -> tuple[str, str]:
 
 def _missing(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> Iterator[tuple[str, int]]:
     """(arm, seed) of the shards without which the headline cannot be had, and that may run."""
-    if state.experiments[sign.experiment]["commit"] is None or _said(state, lab, sign, setup)[0].action != "more":
+    if state.experiments[sign.experiment]["commit"] is None:
         return
+    said, pairs = _said(state, lab, sign, setup)
+    if said.action != "more" or (said.mean is None and len(pairs) >= FEWEST):
+        return  # there is an answer, or more pairs would bring it no nearer
     for seed in _seeds_now(state, lab, sign, setup):
         for arm in _arms(state, sign):
             shard = latest(state, arm, sign.rung, setup, fresh=True).get(seed)
@@ -129,13 +135,23 @@ def _said(state: State, lab: Lab, sign: e.SignIntended, setup: str) -> tuple[Hea
     pairs = pair(trunk, mine, lab.metric.direction)
     # as in a verdict, a failure counts once the trunk has shown that it does not fail on that seed itself
     failed = [each.seed for each in failures(trunk, mine) if each.seed in trunk]
-    # what its verdict was corrected by for what it costs; a bundle has no runs but its fresh ones
-    shift = basis(state, lab, row, sign.rung, setup, fresh="bundle" in row).shift or 0.0
-    said = headline([each.difference - shift for each in pairs], _noise(state, row), failed)
+    shift = _shift(state, lab, row, sign.rung, setup)
+    if shift is None and not failed:
+        return Headline("more", None, None, None, len(pairs), f"{len(pairs)} fresh pairs; {WEIGHING}"), pairs
+    said = headline([each.difference - (shift or 0.0) for each in pairs], _noise(state, row), failed)
     bad = _bars(state, sign)
-    if not bad and lab.evaluations and len(pairs) >= FEWEST:
+    if not bad and said.action == "confirmed":
         bad = further.veto(state, lab, sign.experiment, sign.rung, setup)
     return (Headline("vetoed", said.mean, said.lo, said.hi, said.n, bad) if bad else said), pairs
+
+
+def _shift(state: State, lab: Lab, row: ExperimentRow, rung: str, setup: str) -> float | None:
+    """What its verdict was corrected by for what it costs. A bundle has no verdict, and no runs but its fresh ones: None while
+    the trunk has not shown what that is worth."""
+    if "bundle" in row:
+        return basis(state, lab, row, rung, setup, fresh=True).shift
+    bases = row["verdict"].get("bases") if row["verdict"] else None
+    return worth_on_record(bases, (each["difference"] for each in row["pairs"]))
 
 
 def _noise(state: State, row: ExperimentRow) -> Noise:
@@ -162,6 +178,11 @@ def _void(state: State, lab: Lab, sign: e.SignIntended, setup: str, *, ready: bo
         return f"cockpit.toml no longer has its rung {sign.rung}"
     if ready and setup != sign.setup:
         return "how runs are made and measured has changed since it was signed: sign it again"
+    if "bundle" in state.experiments[sign.experiment] and _unweighed(state, lab, sign):
+        return "it costs other than the trunk, and what that is worth is not known: the trunk has to show it at two lengths"
+    gone = further.lacking(state, lab, sign.experiment, sign.rung, sign.setup)
+    if gone:
+        return gone
     wanted = _seeds_now(state, lab, sign, sign.setup)
     for arm in _arms(state, sign):
         for seed, shard in latest(state, arm, sign.rung, sign.setup, fresh=True).items():
@@ -171,6 +192,13 @@ def _void(state: State, lab: Lab, sign: e.SignIntended, setup: str, *, ready: bo
     if len(good) < MOST:
         return f"the trunk fails on {len(sign.seeds) - len(good)} of {len(sign.seeds)} fresh seeds"
     return None
+
+
+def _unweighed(state: State, lab: Lab, sign: e.SignIntended) -> bool:
+    """Whether nothing more is to come that says what the cost of a bundle is worth."""
+    row = state.experiments[sign.experiment]
+    unknown = _shift(state, lab, row, sign.rung, sign.setup) is None
+    return unknown and not lengths.pending(state, lab, row, sign.setup)
 
 
 def _is_lost(state: State, shard: ShardRow, setup: str) -> bool:

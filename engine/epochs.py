@@ -13,9 +13,7 @@ from engine.halfway import Measures
 from engine.lab import Lab
 from engine.mix import MixRow
 from engine.state import State
-
-FULL = "full"
-"""The rung at which full-scale runs are made, where a lab has one of that name; else its largest."""
+from engine.types import FULL
 
 
 class Epochs(TypedDict):

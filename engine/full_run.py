@@ -9,14 +9,14 @@ from __future__ import annotations
 import statistics
 from typing import TypedDict
 
+from engine import smoke
 from engine.judge.words import span
 from engine.lab import Lab, Rung
 from engine.racing import runs_again
 from engine.rpc import NOT_NOW, RpcError
+from engine.smoke import Stand
 from engine.state import State
-
-FULL = "full"
-"""Name of the rung."""
+from engine.types import FULL
 
 
 class FullPrice(TypedDict):
@@ -29,15 +29,17 @@ class FullPrice(TypedDict):
 
 
 def full_rung(lab: Lab) -> Rung | None:
-    """The lab's full-scale rung; None where it has none."""
-    return next((rung for rung in lab.rungs if rung.name == FULL), None)
+    """The lab's full-scale rung; None where it has none, and where experiments climb to it anyway."""
+    return None if FULL in lab.climb else next((rung for rung in lab.rungs if rung.name == FULL), None)
 
 
 def check_wanted(lab: Lab, full: bool) -> None:
     """Raise RpcError for a full-scale run that the lab does not know."""
     if full and full_rung(lab) is None:
         raise RpcError(
-            NOT_NOW, "cockpit.toml has no [rungs.full]: sign without a full-scale run, or add that rung first"
+            NOT_NOW,
+            "cockpit.toml has no [rungs.full] beyond those that experiments climb: sign without a full-scale run, or add that "
+            "rung first",
         )
 
 
@@ -65,13 +67,18 @@ def _seconds(state: State, rung: str) -> float | None:
     return statistics.median(spans) if spans else None
 
 
-def wanted(state: State, lab: Lab) -> list[tuple[str, int, str, int]]:
+def wanted(state: State, lab: Lab, setup: str) -> list[tuple[str, int, str, int]]:
     """(arm, seed, rung, attempt) of the full-scale runs that a person asked for and that have not run. One that has run is
-    never run again because settings changed: that would be another decision."""
-    if full_rung(lab) is None:
+    never run again because settings changed: that would be another decision. It waits for the trunk to have passed its smoke,
+    and for what is in flight to have its place on the new trunk."""
+    if full_rung(lab) is None or any(
+        row["commit"] is None for row in map(state.experiments.get, state.race.racing()) if row
+    ):
         return []
     found, seed = [], lab.seeds[0]
     for arm in state.full_runs:
+        if smoke.stand(state, lab, arm, setup) is not Stand.PASSED:
+            continue
         ran = [row for row in state.shards_of(arm) if row["rung"] == FULL]
         if not ran or runs_again(state, ran[-1], ran, state.setups[ran[-1]["id"]]):
             found.append((arm, seed, FULL, len(ran) + 1))

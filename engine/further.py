@@ -1,7 +1,8 @@
 """Further evaluations that a lab declares (`[evaluate.NAME]`): what runs after a shard is scored, and what it says.
 
 Each is a command of the lab, its scripts protected, which writes one number for a checkpoint. They run one after the other in
-the slot of their shard, in the box of a scoring command; a shard is scored once all have ended. One that fails leaves its
+the slot of their shard, in the box of a scoring command, where the run directory is there to read; a shard is scored once all
+have ended. One that fails leaves its
 number out and costs the shard nothing else.
 """
 
@@ -13,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from engine.files import last_line, read_regular, read_tail
-from engine.judge.fresh import FEWEST
 from engine.judge.further import Change, change
 from engine.lab import Evaluation, Lab
+from engine.paths import StateDir
 from engine.racing import first_seeds, latest
 from engine.shards.records import read_exit
 from engine.state import State
 from engine.text import clean
-from engine.types import Outcome
+from engine.types import HALF, SMOKE, Outcome, ShardRow
 
 SCORE = "score"
 NOT_MEASURED = "not measured"
@@ -34,14 +35,22 @@ def step_of(evaluation: Evaluation) -> str:
     return f"evaluate-{evaluation.name}"
 
 
-def steps(lab: Lab) -> list[str]:
-    """All that follows training, in order: scoring, then every further evaluation."""
-    return [SCORE, *map(step_of, lab.evaluations)]
+def steps(lab: Lab, row: ShardRow) -> list[str]:
+    """All that follows the training of a shard, in order: scoring, then every further evaluation, unless it is a run whose
+    score alone is wanted: of another length or learning rate, or a canary."""
+    score_alone = row["rung"] in (HALF, SMOKE) or row.get("canary") or "retune" in row
+    return [SCORE, *([] if score_alone else map(step_of, lab.evaluations))]
 
 
-def files_of(step: str) -> tuple[str, str, str]:
-    """The names of a step's files in the run directory: how it ended, what it printed, its number."""
-    return (f"{step}-exit.json", f"{step}.log", f"{step}.json")
+def place_of(state: StateDir, shard: str, step: str) -> Path:
+    """Where a step leaves its files. An evaluation has a directory of its own: the model's code that runs in one must not
+    reach the score, nor what others say."""
+    return state.runs / shard if step == SCORE else state.further / f"{shard}.{step}"
+
+
+def record_of(state: StateDir, shard: str, step: str) -> Path:
+    """The file that says how a step ended."""
+    return place_of(state, shard, step) / f"{step}-exit.json"
 
 
 def split(name: str) -> tuple[str, str]:
@@ -51,10 +60,10 @@ def split(name: str) -> tuple[str, str]:
     return (shard, step) if dot and follows else (name, "")
 
 
-def at_step(lab: Lab, run_dir: Path) -> str:
+def at_step(lab: Lab, state: StateDir, row: ShardRow) -> str:
     """The step that a shard which is being scored has come to: the first that has left no exit record, else the last."""
-    names = steps(lab)
-    return next((each for each in names if not (run_dir / f"{each}-exit.json").exists()), names[-1])
+    names = steps(lab, row)
+    return next((each for each in names if not record_of(state, row["id"], each).exists()), names[-1])
 
 
 def evaluation(lab: Lab, step: str) -> Evaluation | None:
@@ -62,62 +71,76 @@ def evaluation(lab: Lab, step: str) -> Evaluation | None:
     return next((each for each in lab.evaluations if step_of(each) == step), None)
 
 
-def read(lab: Lab, run_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """(number by evaluation, why there is none by evaluation) of a shard whose steps have all ended."""
+def read(lab: Lab, state: StateDir, row: ShardRow) -> tuple[dict[str, float], dict[str, str]]:
+    """(number by evaluation, why there is none by evaluation) of a shard, of those steps that have ended."""
     found: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for each in lab.evaluations:
-        record = read_exit(run_dir, f"{step_of(each)}-exit.json")
+    for step in steps(lab, row)[1:]:
+        asked, place = evaluation(lab, step), place_of(state, row["id"], step)
+        record = read_exit(place, f"{step}-exit.json")
+        if asked is None or not record_of(state, row["id"], step).exists():
+            continue
         if record is None or record.how != "exited" or record.code != 0:
-            said = last_line(read_tail(run_dir / f"{step_of(each)}.log"))
+            said = last_line(read_tail(place / f"{step}.log"))
             late = record is not None and record.how == "timeout"
-            failed[each.name] = "it timed out" if late else clean(f"it failed: {said}" if said else "it failed")
+            failed[asked.name] = "it timed out" if late else clean(f"it failed: {said}" if said else "it failed")
             continue
         try:
-            value = float(json.loads(read_regular(run_dir / f"{step_of(each)}.json", LIMIT))["metric"])
+            value = float(json.loads(read_regular(place / f"{step}.json", LIMIT))["metric"])
         except (ValueError, KeyError, TypeError) as error:
-            failed[each.name] = clean(f"its number cannot be read: {error!r}")
+            failed[asked.name] = clean(f"its number cannot be read: {error!r}")
             continue
         if math.isfinite(value):
-            found[each.name] = value
+            found[asked.name] = value
         else:
-            failed[each.name] = "its number is not finite"
+            failed[asked.name] = "its number is not finite"
     return found, failed
+
+
+def done_with(lab: Lab, state: StateDir, row: ShardRow) -> list[Path]:
+    """The directories of a scored shard's evaluations that gave a number; the others stay for somebody to look at."""
+    names = row.get("further", {})
+    return [place_of(state, row["id"], step_of(each)) for each in lab.evaluations if each.name in names]
 
 
 # --- what they say -----------------------------------------------------------------------------------------------------
 
 
-def changes(state: State, lab: Lab, experiment: str, rung: str, setup: str, *, fresh: bool) -> Iterator[Change]:
-    """What an experiment does to each evaluation: at a rung in its verdict's pairs, or in those on fresh seeds."""
+def changes(state: State, lab: Lab, experiment: str, rung: str, setup: str, *, level: float = 0.95) -> Iterator[Change]:
+    """What an experiment does to each evaluation on fresh seeds; noise is that of the trunk's calibration runs."""
     arm = str(state.experiments[experiment]["baseline"])
     calibration = _values(state, arm, rung, setup, fresh=False)
-    trunk, mine = (_values(state, each, rung, setup, fresh=fresh) for each in (arm, experiment))
+    trunk, mine = (_values(state, each, rung, setup, fresh=True) for each in (arm, experiment))
     for each in lab.evaluations:
         before, after = (
             {seed: row[each.name] for seed, row in side.items() if each.name in row} for side in (trunk, mine)
         )
         seeds = (seed for seed in first_seeds(lab) if each.name in calibration.get(seed, {}))
         noise = {seed: calibration[seed][each.name] for seed in seeds}
-        found = change(each.name, each.direction, before, after, noise)
+        found = change(each.name, each.direction, before, after, noise, level)
         if found is not None:
             yield found
 
 
 def veto(state: State, lab: Lab, experiment: str, rung: str, setup: str) -> str:
-    """Why fresh pairs say no although their metric may be better: an evaluation is worse for certain, or cannot be had where
-    the trunk has it. Empty when none does."""
-    arm = str(state.experiments[experiment]["baseline"])
-    trunk, mine = (_values(state, each, rung, setup, fresh=True) for each in (arm, experiment))
-    for seed in sorted(trunk.keys() & mine.keys()):
-        lacking = trunk[seed].keys() - mine[seed].keys()
-        if lacking:
-            return f"{min(lacking)} could not be measured on fresh seed {seed}, where the trunk's could"
-    for each in changes(state, lab, experiment, rung, setup, fresh=True):
-        if each.lo is not None and each.hi is not None and each.hi < 0 and each.n >= FEWEST:
+    """Why fresh pairs say no although their metric is better: an evaluation is worse for certain. Empty when none is. Asked
+    once, when the metric is settled, and with all evaluations of a lab together wrong in one of twenty at the most."""
+    level = 1 - 0.05 / max(1, len(lab.evaluations))
+    for each in changes(state, lab, experiment, rung, setup, level=level):
+        if each.lo is not None and each.hi is not None and each.hi < 0:
             return (
                 f"{each.name} got worse by {-each.effect:.4g} [{-each.hi:.4g}, {-each.lo:.4g}] on {each.n} fresh seeds"
             )
+    return ""
+
+
+def lacking(state: State, lab: Lab, experiment: str, rung: str, setup: str) -> str:
+    """Which evaluation of a fresh pair has no number although the trunk's has one; empty where none lacks."""
+    arm = str(state.experiments[experiment]["baseline"])
+    trunk, mine = (_values(state, each, rung, setup, fresh=True) for each in (arm, experiment))
+    for seed in sorted(trunk.keys() & mine.keys()):
+        if gone := sorted(trunk[seed].keys() - mine[seed].keys()):
+            return f"{gone[0]} could not be measured on fresh seed {seed}, where the trunk's could"
     return ""
 
 

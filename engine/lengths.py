@@ -1,7 +1,7 @@
 """Runs of the trunk at half their length: what a longer run is worth is read off the two. Pure.
 
-They are made when an open experiment costs more or less than its trunk in what the lab holds equal, on three seeds, and never
-before: most experiments cost what the trunk does.
+They are made when an open experiment, or a bundle that is signed, costs more or less than its trunk in what the lab holds
+equal, on three seeds, and never before: most experiments cost what the trunk does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from engine.types import HALF, ExperimentRow, Outcome, ShardRow, ShardState
 
 def wanted(state: State, lab: Lab, setup: str) -> list[tuple[str, int, int]]:
     """(trunk's arm, seed, attempt) of the shorter runs that are to start."""
-    rows = (state.experiments[name] for name in state.race.racing())
+    bundles = (name for name in state.signoffs if "bundle" in state.experiments[name])
+    rows = (state.experiments[name] for name in (*state.race.racing(), *bundles))
     arms = dict.fromkeys(str(row["baseline"]) for row in rows if _needs(state, lab, row, setup))
     return [(arm, *each) for arm in arms for each in _missing(state, lab, arm, setup)]
 
@@ -31,7 +32,7 @@ def pending(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
 
 def _needs(state: State, lab: Lab, row: ExperimentRow, setup: str) -> bool:
     first = row["baseline"] and row["rung"] == lab.climb[0]
-    return bool(first) and basis(state, lab, row, row["rung"], setup).shift is None
+    return bool(first) and basis(state, lab, row, row["rung"], setup, fresh="bundle" in row).shift is None
 
 
 def _missing(state: State, lab: Lab, arm: str, setup: str) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from engine import events as e
+from engine import smoke
 from engine.found import next_finding
 from engine.halfway import Measures, pairing_of
 from engine.judge.bases import Basis, ratios, time_spread
@@ -25,6 +26,7 @@ from engine.lab import Lab
 from engine.racing import facts, kappa_of, latest, runs_again
 from engine.seeds import taken
 from engine.shortlist import expected_gain, noise_of
+from engine.smoke import Stand
 from engine.state import State
 from engine.types import AuditState, Claim, ClaimRow, ExperimentRow, Severity, ShardRow, ShardState
 
@@ -57,7 +59,7 @@ def due(state: State, lab: Lab, setup: str) -> e.AuditIntended | None:
         audit=f"a{len(state.audits) + 1:04d}",
         then=then,
         now=now,
-        rung=_rung(lab, rows),
+        rung=rung_of(lab, rows),
         setup=setup,
         seeds=list(fresh_seeds(taken(state, lab), RESERVED)),
         claims=[dict(claim_of(row)) for row in rows],
@@ -88,10 +90,11 @@ def _half(lo: float | None, hi: float | None) -> float:
     return 0.0 if lo is None or hi is None else (hi - lo) / 2
 
 
-def _rung(lab: Lab, rows: Sequence[ExperimentRow]) -> str:
+def rung_of(lab: Lab, rows: Sequence[ExperimentRow]) -> str:
     """The rung at which most of the merges were judged, the later one of two."""
     known = {rung.name for rung in lab.rungs}
-    at = [row["verdict"]["rung"] for row in reversed(rows) if row["verdict"] and row["verdict"]["rung"] in known]
+    at = [row["verdict"]["rung"] if row["verdict"] else row["rung"] for row in reversed(rows)]
+    at = [rung for rung in at if rung in known]
     return Counter(at).most_common(1)[0][0] if at else lab.climb[-1]
 
 
@@ -101,7 +104,7 @@ def _rung(lab: Lab, rows: Sequence[ExperimentRow]) -> str:
 def shards(state: State, lab: Lab, setup: str) -> list[tuple[str, int, str, int]]:
     """(arm, seed, rung, attempt) of every shard that the audit still wants, in the order of its seeds."""
     plan = running(state)
-    if plan is None or plan.setup != setup:
+    if plan is None or plan.setup != setup or smoke.stand(state, lab, plan.now, setup) is not Stand.PASSED:
         return []
     found = []
     for seed in _seeds_now(state, plan):

@@ -4,6 +4,7 @@
         ledger.jsonl           what happened (truth)
         blobs/ab/<sha256>      bodies (truth)
         runs/<shard id>/       spec.json, output.log, metrics.jsonl, exit.json, score.json, checkpoints (truth)
+        further/<shard id>.*/  what further evaluations write, in no box that anything before them ran in; gone once it is read
         trees/<tree hash>/     run trees: exported, read-only, can be made again
         caches/<tree hash>/    what compilers keep, for shards of that tree alone; can be made again
         data/open data/held    what `prepare` made: for shards, and for the referee alone
@@ -42,6 +43,10 @@ class StateDir:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def further(self) -> Path:
+        return self.root / "further"
 
     @property
     def trees(self) -> Path:
@@ -99,7 +104,7 @@ class StateDir:
 
     def make(self) -> None:
         """Create the directories that the engine writes into, private to their owner."""
-        for path in (self.root, self.blobs, self.runs, self.trees, self.caches):
+        for path in (self.root, self.blobs, self.runs, self.further, self.trees, self.caches):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         private_directory(self.runtime)
 

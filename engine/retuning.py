@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from engine import events as e
 from engine.found import next_finding
+from engine.judge.bases import worth_on_record
 from engine.judge.fresh import fresh_seeds
 from engine.judge.pairs import Pair, ShardFact, failures, pair, voided
 from engine.judge.retune import Side, left, left_words, side, tuned_words
 from engine.lab import Lab
-from engine.racing import basis, facts, latest, runs_again
+from engine.racing import facts, latest, runs_again
 from engine.scales import scaled, shown
 from engine.seeds import taken
 from engine.setups import setup_for
@@ -214,9 +215,7 @@ def _ended(state: State, lab: Lab, row: RetuneRow, pairs: Sequence[Pair]) -> Ite
     verdict = of["verdict"]
     assert verdict is not None
     solid = verdict["verdict"] in (Verdict.SOLID, Verdict.BARRED)
-    shift = (
-        basis(state, lab, of, row["rung"], row["setup"]).shift or 0.0
-    )  # what its verdict was corrected by for what it costs
+    shift = worth_on_record(verdict.get("bases"), (each["difference"] for each in of["pairs"]))  # for what it costs
     at_edge = _as_tuned(row, "trunk", row["trunk_best"]).at_edge
     found = left([each.difference - shift for each in pairs], solid, at_edge)
     sentence = left_words(found, row["sentence"], verdict["effect"], lab.metric.unit)

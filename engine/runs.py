@@ -247,7 +247,7 @@ class Runs:
         )
         faults.point("end.done")
         self._forget(shard)
-        if row.get("smoke"):
+        if row.get("smoke") or (not scores and self._unwanted(row)):
             await asyncio.to_thread(_drop, run_dir)
         if scores:
             await self.score(shard)
@@ -338,7 +338,8 @@ class Runs:
         faults.point("score.intent")
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
-        step = further.at_step(lab, core.dir.runs / shard)
+        step = further.at_step(lab, core.dir, row)
+        further.place_of(core.dir, shard, step).mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = await self.executor.launch(self.specs.scoring(row, str(arm["tree"]), path, cache, step))
         faults.point("score.effect")
         if handle.state != "running":
@@ -348,23 +349,23 @@ class Runs:
         core, shard = self.core, row["id"]
         run_dir = core.dir.runs / shard
         await asyncio.to_thread(defuse, run_dir)  # scoring runs the candidate's model code there
-        record = await asyncio.to_thread(read_exit, run_dir, f"{step}-exit.json")
-        if record is None:
+        record = await asyncio.to_thread(read_exit, further.place_of(core.dir, shard, step), f"{step}-exit.json")
+        score = record if step == further.SCORE else await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
+        if record is None or score is None:
             await self._score_again(row)
             return
-        score = record if step == further.SCORE else await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
-        assert score is not None  # nothing follows scoring before it has ended
         said = await asyncio.to_thread(read_score, shard, run_dir, score)
-        if said.outcome == Outcome.FINISHED and record.how == "stopped":
-            said = e.ShardScored(shard, Outcome.KILLED, "stopped while it was evaluated further", None)
-        elif said.outcome == Outcome.FINISHED and core.lab.evaluations and not self._scaled(shard):
-            if not (run_dir / f"{further.at_step(core.lab, run_dir)}-exit.json").exists():
+        if said.outcome == Outcome.FINISHED and further.steps(core.lab, row) != [further.SCORE]:
+            remain = not further.record_of(core.dir, shard, further.at_step(core.lab, core.dir, row)).exists()
+            if remain and record.how != "stopped" and shard not in self._cancelled:
                 await self.score(shard)
                 return
-            said = self._further(said, *await asyncio.to_thread(further.read, core.lab, run_dir))
+            said = self._further(said, *await asyncio.to_thread(further.read, core.lab, core.dir, row))
         core.record(said)
         faults.point("score.done")
         await asyncio.to_thread(self._tidy, shard)
+        if self._unwanted(row):
+            await asyncio.to_thread(_drop, run_dir)
         await self._examine(shard)
 
     def _further(self, said: e.ShardScored, found: dict[str, float], failed: dict[str, str]) -> e.ShardScored:
@@ -379,7 +380,8 @@ class Runs:
     def _tidy(self, shard: str) -> None:
         """Let go of what only scoring needed; what cannot be removed now is left to `cockpit gc`."""
         self.caches.scored(shard)
-        for scratch in scratch_of(self.core.dir.runs / shard):
+        row = self.core.state.shards[shard]
+        for scratch in [*scratch_of(self.core.dir.runs / shard), *further.done_with(self.core.lab, self.core.dir, row)]:
             with suppress(OSError):
                 remove_tree(scratch)
 
@@ -404,6 +406,11 @@ class Runs:
         for shard in core.state.shards_of(experiment):
             if shard["state"] == ShardState.ENDED:
                 _drop(core.dir.runs / shard["id"])
+
+    def _unwanted(self, row: ShardRow) -> bool:
+        """Whether a run was for a retuning that has ended before it: nobody is going to drop its checkpoints."""
+        ended = "retune" in row and row["retune"] not in self.core.state.retuning.values()
+        return ended and self.core.lab.retain.checkpoints != "all"
 
     def drop_retuned(self, retune: str) -> None:
         """Delete the checkpoints of a retuning's shards, unless `[retain]` keeps all: their results are all that is wanted."""
@@ -435,7 +442,7 @@ class Runs:
     async def stop(self, shard: str) -> None:
         """TERM to the whole process group of a shard, KILL after the grace time; its scoring too."""
         scoring = self.core.state.shards[shard]["state"] == ShardState.SCORING
-        step = further.at_step(self.core.lab, self.core.dir.runs / shard)
+        step = further.at_step(self.core.lab, self.core.dir, self.core.state.shards[shard])
         await self.executor.stop(f"{shard}.{step}" if scoring else shard, GRACE_S)
 
     # --- after a restart ---
@@ -447,7 +454,7 @@ class Runs:
             row = self.core.state.shards[shard]
             scoring = row["state"] == ShardState.SCORING
             run_dir = self.core.dir.runs / shard
-            step = further.at_step(self.core.lab, run_dir)
+            step = further.at_step(self.core.lab, self.core.dir, row)
             name = f"{shard}.{step}" if scoring else shard
             if name in running:
                 if shard in self.core.state.unlaunched:
@@ -456,8 +463,10 @@ class Runs:
                     await self.watch(shard)
             elif shard in self.core.state.unlaunched and not run_dir.exists():
                 await self.start(shard)
-            elif scoring and not (run_dir / f"{step}-exit.json").exists():
+            elif scoring and not (run_dir / "score-exit.json").exists():
                 await self.score(shard)
+            elif scoring:
+                await self.ended(f"{shard}.{further.SCORE}")  # and what follows of that
             else:
                 await self.ended(name)
         busy = (*OPEN, ExperimentState.SIGNED)

@@ -11,13 +11,11 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from engine import events as e
 from engine.files import last_line, read_regular, read_tail
-from engine.further import files_of, steps
 from engine.judge import referee, serving
 from engine.lab import Evaluation, Lab, Referee, Score
 from engine.shards import join, warm
@@ -72,15 +70,12 @@ def _command(command: tuple[str, ...], place: Place, common: dict[str, Any]) -> 
 def _common(row: ShardRow, tree_hash: str, step: str, timeout_s: float, place: Place) -> dict[str, Any]:
     """What the specs of all that follows training have in common; `step` names its process and its files."""
     lab, slot = place.lab, place.slot
-    names = steps(lab)
-    later = names[names.index(step) + 1 :]
     return {
         "id": f"{row['id']}.{step}",
         "run_dir": str(place.run_dir),
         "output": f"{step}.log",
         "record": f"{step}-exit.json",
         "fresh": False,
-        "reserved": tuple(chain.from_iterable(map(files_of, later))),
         "timeout_s": timeout_s,
         "cores": slot.cores,
         "gpus": slot.gpus,

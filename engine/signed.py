@@ -26,7 +26,7 @@ def sign_intended(s: State, n: int, t: float, ev: e.SignIntended) -> None:
         state="confirming", sentence="no fresh pair yet", by=ev.who["name"], mean=None, lo=None, hi=None, n=0, pairs=[]
     )
     s.change(s.experiments, n, ev.experiment, {"state": ExperimentState.SIGNED, "signoff": off, "why": None})
-    s.requests[ev.request] = {"state": "confirming"}
+    s.requests[ev.request] = {"state": "confirming", "experiment": ev.experiment, "seeds": ev.seeds[:3]}
 
 
 def headline_reached(s: State, n: int, t: float, ev: e.HeadlineReached) -> None:

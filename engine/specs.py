@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from engine import events as e
 from engine import scoring
-from engine.further import SCORE, evaluation, files_of, steps
+from engine.further import SCORE, evaluation, place_of
 from engine.lab import Lab, LabError
 from engine.paths import StateDir
 from engine.scoring import Place
@@ -73,7 +72,6 @@ class Specs:
             env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
             fresh=True,
-            reserved=tuple(chain.from_iterable(map(files_of, steps(lab)))),
             timeout_s=rung.timeout_s,
             cores=slot.cores,
             gpus=slot.gpus,
@@ -93,24 +91,25 @@ class Specs:
         lab. Raises BoxError, LabError."""
         lab, run_dir = self.lab, self.state.runs / row["id"]
         assert lab.score is not None
-        asked = evaluation(lab, step)
-        scores = None if asked is None else run_dir / f"{step}.json"
+        asked, where = evaluation(lab, step), place_of(self.state, row["id"], step)
+        scores = None if asked is None else where / f"{step}.json"
         values = lab.values(row["rung"], row["seed"], run_dir, scores=scores, **self.data)
         slot = self.slots[(row["slot"] or 0) % len(self.slots)]
 
-        def environment(where: Path) -> dict[str, str]:
-            own = cache if where == run_dir else None
-            return self.environment(tree, where, slot, lab.fill_env(values), own)
+        def environment(inside: Path) -> dict[str, str]:
+            own = cache if inside == run_dir else None
+            return self.environment(tree, inside, slot, lab.fill_env(values), own)
 
+        seen = () if asked is None else (run_dir,)
         place = Place(
             lab,
             tree=tree,
-            run_dir=run_dir,
+            run_dir=where,
             slot=slot,
             values=values,
             environment=environment,
             boxed=lambda spec, seen: self._boxed(spec, tree, held=False, seen=seen),
-            boxed_with_held=lambda spec: self._boxed(spec, tree, held=True, cache=cache),
+            boxed_with_held=lambda spec: self._boxed(spec, tree, held=True, cache=None if seen else cache, seen=seen),
         )
         if asked is not None:
             return self._limited(scoring.evaluating(row, tree_hash, step, asked, place))

@@ -20,6 +20,7 @@ from engine.field import Field
 from engine.halfway import Measures
 from engine.scales import scale_of
 from engine.types import (
+    FULL,
     Action,
     AuditRow,
     BriefRow,
@@ -348,6 +349,9 @@ def _stop_intended(s: State, n: int, t: float, ev: e.StopIntended) -> None:
     add_decision(s, n, t, ev.decision, ev.target, Action.STOP, None, ev.who, ev.why)
     s.stops[ev.target] = ev
     s.stopped_by_person.update(ev.shards)
+    for row in map(s.shards.__getitem__, ev.shards):
+        if row["rung"] == FULL:
+            s.full_runs.pop(row["experiment"], None)  # asked for once, and called off: `resume` does not start it again
     if ev.target in s.signoffs:
         signed.withdraw(s, n, ev.target, f"{ev.who['name']} stopped its fresh pairs" + (ev.why and f": {ev.why}"))
     elif ev.target in s.retuning:
@@ -502,7 +506,8 @@ def _set_aside(s: State, n: int, canary: str) -> None:
     new; the canary, where it has a result, takes the place of the run that it repeated."""
     arm = s.shards[canary]["experiment"]
     racing = [name for name in (*s.race.racing(), *s.signoffs, *s.retuning) if s.experiments[name]["baseline"] == arm]
-    for row in [row for name in (arm, *racing) for row in s.shards_of(name)]:
+    audited = [s.audit_plans[s.auditing].then] if s.auditing and s.audit_plans[s.auditing].now == arm else []
+    for row in [row for name in (arm, *racing, *audited) for row in s.shards_of(name)]:
         if row["state"] == ShardState.ENDED and not row.get("smoke"):
             s.set_aside.add(row["id"])
             if row.get("canary"):

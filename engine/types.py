@@ -16,6 +16,9 @@ PROTOCOL = 1
 HALF = "half-length"
 """Rung of the trunk's runs at half the first rung's budget: see `engine.lengths`."""
 
+FULL = "full"
+"""Name of the rung at which full-scale runs of the trunk are made, where a lab has one."""
+
 SMOKE = "smoke"
 """Name of the rung that `[smoke]` is, of its shards, and of the verdict of an experiment that ended there."""
 

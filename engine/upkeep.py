@@ -15,6 +15,7 @@ from engine.core import Core, fold, now
 from engine.decide import next_decision
 from engine.field import OPEN
 from engine.files import below, read_regular, remove_tree
+from engine.further import split
 from engine.history.store import Store
 from engine.ledger import Event, LedgerError, read_lines
 from engine.past_merges import standing
@@ -203,6 +204,7 @@ async def gc(core: Core, *, dry_run: bool) -> dict[str, Any]:
             run_dir = core.dir.runs / row["id"]
             scratch = [run_dir / "tmp", *scratch_of(run_dir)]
             files += [each for each in scratch if each.is_dir() and not each.is_symlink()]
+    files += [each for each in core.dir.further.glob("*") if split(each.name)[0] not in state.live]
     caches = Caches(core.dir.caches)
     files += caches.idle({caches.name(str(row["tree"]), trunk=row["role"] == "trunk") for row in used}, set(state.live))
     freed += await asyncio.to_thread(_remove, files, dry_run)

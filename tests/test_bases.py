@@ -17,7 +17,7 @@ from engine import events as e
 from engine.campaign import Launch, plan, setup_of
 from engine.halfway import Measures
 from engine.history.store import Store
-from engine.judge.bases import Basis, cost, ratios, time_spread
+from engine.judge.bases import Basis, cost, ratios, time_spread, worth_on_record
 from engine.lab import Lab, LabError, parse
 from engine.setups import setup_for
 from engine.types import HALF, ExperimentState, Outcome, ShardState, Verdict
@@ -218,6 +218,14 @@ def test_sql_reaches_every_basis(tmp_path: Path) -> None:
         asked = f"SELECT {columns} FROM experiments WHERE id = ?"
         assert con.execute(asked, [name]).fetchone() == ("flops", 2.0, 0.05, True, True)
         assert con.execute("SELECT count(*) FROM verdicts WHERE kappa > 0.19").fetchone() != (0,)
+
+
+def test_what_a_verdict_was_corrected_by_can_be_read_off_it_when_its_runs_are_set_aside() -> None:
+    equal = Basis("flops", ratios({0: NORMAL}, {0: WIDE}), kappa=0.3)
+    shown = equal.row(0.25)
+    assert worth_on_record(shown, [0.2, 0.3, None]) == pytest.approx(equal.shift)
+    assert worth_on_record(None, [0.2]) == 0.0, "both sides cost the same"
+    assert worth_on_record(shown, []) == 0.0
 
 
 # --- in a real engine

@@ -10,11 +10,12 @@ import pytest
 
 from engine import events as e
 from engine.campaign import Launch, plan, setup_of
-from engine.full_run import full_price
+from engine.full_run import check_wanted, full_price, full_rung
 from engine.lab import parse
 from engine.pricing import price
 from engine.rpc import RpcError
-from engine.types import Outcome
+from engine.setups import setup_for
+from engine.types import SMOKE, Outcome
 from tests.campaigns import WHO, Campaign
 from tests.test_app import sitting
 from tests.test_campaign import SOLID, TEXT, TRUNK, settle
@@ -24,7 +25,8 @@ from tests.tinylab import TinyLab, better, decide, rows, wait_for, waiting
 
 Make = Callable[..., TinyLab]
 FULL = '\n[rungs.full]\nbudget = 500\ntimeout = "1h"\n'
-LAB = parse(TEXT.replace("CLIMB", '["screen"]') + FULL, Path("/nowhere"))
+LAB_TEXT = TEXT.replace("CLIMB", '["screen"]') + FULL
+LAB = parse(LAB_TEXT, Path("/nowhere"))
 PLAIN = parse(TEXT.replace("CLIMB", '["screen"]'), Path("/nowhere"))
 
 
@@ -80,6 +82,31 @@ def test_only_a_persons_word_starts_it_once_after_first_pairs() -> None:
     campaign.setup = "other settings"
     assert not [each for each in wanted(campaign) if each[2] == "full"]
     assert campaign.state.experiments["0001"]["pairs"] != []
+
+
+def test_it_waits_for_the_smoke_of_the_new_trunk_and_is_called_off_for_good_by_a_stop() -> None:
+    of = parse(LAB_TEXT + "\n[smoke]\nbudget = 1\n", Path("/nowhere"))
+    campaign = merged(full=True)
+
+    def full() -> bool:
+        return any(isinstance(step, Launch) and step.rung == "full" for step in plan(campaign.state, of, 20))
+
+    assert campaign.setup == setup_of(of), "a smoke changes nothing of how runs are measured"
+    assert not full()
+    campaign.smoke("trunk-2", setup_for(campaign.setup, SMOKE, of))
+    assert full()
+    shard = campaign.start("trunk-2", 0, "full")
+    campaign.stop(shard, shard)
+    campaign.end(shard, Outcome.KILLED)
+    campaign.write(e.Resumed(WHO))
+    assert not full(), "that would be a run that nobody asked for"
+
+
+def test_a_lab_that_climbs_to_it_has_no_other_use_for_it() -> None:
+    of = parse(TEXT.replace("CLIMB", '["screen", "full"]') + FULL, Path("/nowhere"))
+    assert full_rung(of) is None
+    with pytest.raises(RpcError, match="beyond those that experiments climb"):
+        check_wanted(of, True)
 
 
 def test_in_a_real_engine_it_follows_the_merge_and_its_result_is_in_sql(

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,8 @@ from cockpit.listing import experiments
 from engine.further import at_step, split, steps
 from engine.judge.further import change
 from engine.lab import LabError, parse
+from engine.shards.sandbox import probe
+from engine.types import HALF, ShardRow
 from tests.test_app import sitting
 from tests.test_campaign import TEXT
 from tests.test_confirming import FRESH, solid
@@ -96,12 +99,17 @@ def test_a_wrong_declaration_names_the_key_and_the_fix(text: str, key: str, fix:
 def test_the_scripts_of_evaluations_are_protected_and_their_steps_follow_the_score(tmp_path: Path) -> None:
     lab = parse(SCORED + DECLARED, tmp_path)
     assert lab.is_protected("recall.py")
-    assert steps(lab) == ["score", "evaluate-recall"]
     assert split("0001.r2.screen.s0.a1.evaluate-recall") == ("0001.r2.screen.s0.a1", "evaluate-recall")
     assert split("0001.r2.screen.s0.a1") == ("0001.r2.screen.s0.a1", "")
-    assert at_step(lab, tmp_path) == "score"
-    (tmp_path / "score-exit.json").touch()
-    assert at_step(lab, tmp_path) == "evaluate-recall"
+    row = cast(ShardRow, {"id": "0001.screen.s0.a1", "rung": "screen"})
+    assert steps(lab, row) == ["score", "evaluate-recall"]
+    for alone in ({"rung": HALF}, {"canary": True}, {"retune": "t1"}):
+        assert steps(lab, cast(ShardRow, {**row, **alone})) == ["score"], "its score alone is wanted"
+    assert at_step(lab, lab.state, row) == "score"
+    place = lab.state.runs / row["id"]
+    place.mkdir(parents=True)
+    (place / "score-exit.json").touch()
+    assert at_step(lab, lab.state, row) == "evaluate-recall"
 
 
 # --- in a real engine --------------------------------------------------------------------------------------------------
@@ -148,16 +156,29 @@ def test_a_run_whose_evaluation_fails_keeps_its_score_and_a_finding_says_why(tin
         assert all("recall was not measured: it failed: KeyError: 'recall'" in row["sentence"] for row in said)
 
 
-def test_numbers_that_training_writes_for_a_later_step_count_for_nothing(tiny: Make) -> None:
-    writes = (
-        '        for name in ("evaluate-recall.json", "evaluate-recall-exit.json"):\n'
-        '            json.dump({"metric": 9.0, "how": "exited", "code": 0}, open(os.path.join(run_dir, name), "w"))\n'
-    )
-    lab = tiny(proposal("It forges", SAVES, writes + SAVES), more=FILES, extra=DECLARED, off=("large-gain", "no-op"))
+@pytest.mark.skipif(probe().level < 2, reason="no box on this machine keeps an evaluation from writing where it likes")
+def test_what_runs_in_an_evaluation_reaches_neither_the_score_nor_what_others_say(tiny: Make) -> None:
+    """Evaluations load the model's code, which is the candidate's own."""
+    forges = """
+import json, os, sys
+reached = []
+for name in ("score.json", "score-exit.json", "evaluate-second.json"):
+    for place in (sys.argv[1], sys.argv[1] + "/../../further/" + os.path.basename(sys.argv[1]) + ".evaluate-second"):
+        try:
+            json.dump({"metric": 0.001, "how": "exited", "code": 0}, open(os.path.join(place, name), "w"))
+            reached.append(name)
+        except OSError:
+            pass
+with open(sys.argv[2], "w") as file:
+    json.dump({"metric": len(reached)}, file)
+"""
+    more = DECLARED.replace("recall]", "second]")
+    lab = tiny(HELPS, more={**FILES, "forge.py": forges}, extra=DECLARED.replace("recall.py", "forge.py") + more)
     solid(lab)
     with lab.session() as session:
         mine = [row for row in rows(session, "shard").values() if row["experiment"] == "0001"]
-        assert [row["further"]["recall"] for row in mine] == [pytest.approx(0.5, abs=0.01)] * 3
+        assert [row["further"] for row in mine] == [{"recall": 0.0, "second": pytest.approx(0.51, abs=0.01)}] * 3
+        assert all(row["metric"] > 1 for row in mine)
 
 
 def test_an_engine_killed_between_the_score_and_an_evaluation_goes_on_from_there(tiny: Make) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 
-from engine.further import files_of
 from engine.paths import StateDir
 from engine.shards import local
 from engine.shards.executor import Ended, Event, Executor, ExecutorError, Vanished
@@ -281,13 +280,11 @@ open(run + "/score-exit.json", "w").write('{"how": "exited", "code": 0}')
 os.symlink("/etc/passwd", run + "/score.log")
 os.mkdir(run + "/exit.json")
 """
-    train = replace(spec(state, code), reserved=files_of("score"))
+    train = spec(state, code)
     await executor.launch(train)
     assert (await end_of(executor)).code == 0
     assert not (Path(train.run_dir) / "score.json").exists()  # a shard cannot leave a forged score behind
-    score = replace(
-        train, id=train.id + ".score", fresh=False, reserved=(), output="score.log", record="score-exit.json"
-    )
+    score = replace(train, id=train.id + ".score", fresh=False, output="score.log", record="score-exit.json")
     score = replace(score, argv=(sys.executable, "-c", "print('scored')"))
     handle = await executor.launch(score)
     assert not handle.known

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,8 +18,9 @@ from engine.confirming import seeds_for
 from engine.found import open_findings
 from engine.judge.kinds import MARGIN, margin_left
 from engine.lab import Lab, parse
-from engine.past_merges import PATIENCE, claim_of, due
-from engine.types import AuditState, Outcome
+from engine.past_merges import PATIENCE, claim_of, due, rung_of
+from engine.state import CANARY
+from engine.types import AuditState, ExperimentRow, Outcome
 from tests.campaigns import Campaign
 from tests.test_campaign import TEXT, TRUNK, settle
 from tests.test_crash import anchored, assert_whole, gains
@@ -185,6 +187,27 @@ def test_the_budget_for_margins_begins_anew_with_an_audit() -> None:
     settle(campaign, LAB)
     assert (campaign.state.simplified, campaign.state.audited) == (1, 2)
     assert margin_left([MARGIN] * campaign.state.simplified) == 1.5
+
+
+def test_when_the_machine_changes_on_the_way_both_sides_run_again() -> None:
+    campaign = merges(0.4, 0.4)
+    run_pair(campaign, 1000, 0.8)
+    canary = campaign.start("trunk-3", 0, canary=True)
+    campaign.end(canary, Outcome.FINISHED, 9.0)
+    campaign.write(e.FindingNoted("f00009", canary, CANARY, "warning", "it moved"))
+    again = {(arm, seed) for arm, seed in wanted(campaign) if seed == 1000}
+    assert again == {("trunk-1", 1000), ("trunk-3", 1000)}
+
+
+def test_the_rung_of_what_was_merged_as_a_bundle_is_its_own() -> None:
+    campaign = merges(0.4, 0.4)
+    bundles = [
+        {**row, "verdict": None, "rung": "screen"}
+        for row in campaign.state.experiments.values()
+        if row["role"] == "experiment"
+    ]
+    of = parse(TEXT.replace("CLIMB", '["screen", "confirm"]'), Path("/nowhere"))
+    assert rung_of(of, cast(list[ExperimentRow], bundles)) == "screen"
 
 
 def test_a_trunk_that_fails_where_the_old_one_does_not_is_found_and_an_old_one_that_fails_takes_another_seed() -> None:

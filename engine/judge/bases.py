@@ -86,6 +86,16 @@ class Basis:
         return shown
 
 
+def worth_on_record(bases: Mapping[str, Any] | None, differences: Iterable[float | None]) -> float:
+    """What the effect of a verdict was corrected by, in the metric's unit: its `bases` beside the differences of its pairs as
+    they were measured. Zero where both sides cost the same. What was measured of its runs may have been set aside since."""
+    on = (bases or {}).get((bases or {}).get("compare", "")) or {}
+    measured = [each for each in differences if each is not None]
+    if on.get("effect") is None or not measured:
+        return 0.0
+    return math.fsum(measured) / len(measured) - float(on["effect"])
+
+
 def ratios(trunk: Mapping[int, Measures], mine: Mapping[int, Measures]) -> dict[Compare, float]:
     """The experiment's cost over the trunk's, by basis: the median over the seeds on which both say."""
     found: dict[Compare, float] = {}

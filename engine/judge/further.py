@@ -38,11 +38,12 @@ def change(
     trunk: Mapping[int, float],
     mine: Mapping[int, float],
     calibration: Mapping[int, float],
+    level: float = 0.95,
 ) -> Change | None:
     """The paired differences of one evaluation over the seeds that both sides measured; None without one.
 
     `trunk`, `mine` and `calibration` map a seed to a value; the last are the trunk's runs that its noise is measured on, three
-    at the least. The interval is `engine.judge.fresh.pooled_interval`, 95 %, with s0^2 = 2 sigma^2. Raises nothing.
+    at the least. The interval is `engine.judge.fresh.pooled_interval` with s0^2 = 2 sigma^2. Raises nothing.
     """
     sign = 1 if direction == "max" else -1
     differences = [sign * (mine[seed] - trunk[seed]) for seed in sorted(trunk.keys() & mine.keys())]
@@ -55,5 +56,5 @@ def change(
         sigma = None
     if sigma is None:
         return Change(name, mean, None, None, len(differences))
-    _, lo, hi = pooled_interval(differences, Noise(sigma, math.sqrt(2) * sigma))
+    _, lo, hi = pooled_interval(differences, Noise(sigma, math.sqrt(2) * sigma), level)
     return Change(name, mean, lo, hi, len(differences))

@@ -110,11 +110,12 @@ class _Writer:
         return Past(" | ".join(parts), self._output(name) if data["verdict"] == Verdict.BROKEN else "")
 
     def _cost(self, name: str) -> list[str]:
-        """Speed and memory beside the trunk's, as far as they were measured."""
-        ran = [row for row in self.state.shards_of(name) if row["outcome"] == Outcome.FINISHED]
-        shards = [row["id"] for row in ran if not row.get("smoke")]
-        arm = self.state.shards_of(str(self.state.experiments[name]["baseline"]))
-        trunk = [row["id"] for row in arm if not row.get("smoke")]
+        """Speed and memory beside the trunk's, as far as they were measured, at the rung of the verdict."""
+        row = self.state.experiments[name]
+        rung = row["verdict"]["rung"] if row["verdict"] else row["rung"]
+        ran = [each for each in self.state.shards_of(name) if each["outcome"] == Outcome.FINISHED]
+        shards = [each["id"] for each in ran if each["rung"] == rung]
+        trunk = [each["id"] for each in self.state.shards_of(str(row["baseline"])) if each["rung"] == rung]
         out = []
         for what, found, form in (
             ("tokens/s", self.speeds, "{:.0f}"),

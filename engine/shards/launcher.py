@@ -318,7 +318,7 @@ class Launcher:
         try:
             with contextlib.suppress(OSError):
                 os.fchmod(each.directory, 0o700)
-            for name in spec.reserved:
+            for name in spec.reserved if spec.fresh else ():
                 process.clear(each.directory, name)
             if not os.path.isdir(spec.run_dir):  # the shard removed or moved it
                 os.mkdir(spec.run_dir, 0o700)

@@ -36,7 +36,7 @@ class ShardSpec:
 
     A shard's training is launched with `fresh=True`: its `run_dir` is created exclusively, which is what makes a launch
     happen at most once. A later step in the same directory (scoring) says `fresh=False` and names its own `output` and
-    `record`. `reserved` are names that it must not leave behind, so that it cannot forge a later step's results.
+    `record`. `reserved` are names that training must not leave behind, so that it cannot forge a later step's results.
     """
 
     id: str
@@ -52,7 +52,7 @@ class ShardSpec:
     output: str = "output.log"  # file name in run_dir: standard output and error, appended
     record: str = "exit.json"  # file name in run_dir: the exit record
     fresh: bool = True
-    reserved: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ("score-exit.json", "score.log", "score.json")
     cores: tuple[int, ...] = ()  # CPUs it is pinned to; none: not pinned
     gpus: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES says
     threads: int = 1
