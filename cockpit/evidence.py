@@ -4,8 +4,8 @@ say the same things with these."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from engine.judge.further import Change
 from engine.judge.words import ratio
 from engine.types import ExperimentRow, PairRow, ShardRow, VerdictRow
 
@@ -13,6 +13,9 @@ from . import format as f
 from .model import ReadModel
 from .sources import further
 from .weight import short_weight as short_weight
+
+if TYPE_CHECKING:
+    from engine.judge.further import Change
 
 _RISING = "20:1 evidence on the same seeds, three seeds at least; the bar rises while nothing works."
 MODES = {

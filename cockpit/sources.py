@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.judge.further import Change, change
+if TYPE_CHECKING:
+    from engine.judge.further import Change
 
 
 def changes(
@@ -32,6 +33,10 @@ def further(
 ) -> list[Change]:
     """What a change does to each further evaluation that the lab declares (`directions`, by name), over the pairs of its
     verdict: in the very runs that their figures are of. Its noise is that of the trunk's runs at that rung."""
+    if not directions:
+        return []
+    from engine.judge.further import change  # after the first paint, and only in a lab that declares any
+
     wanted = list(pairs)
     own = _evaluated(mine, rung, {(each["seed"], each["candidate"]) for each in wanted})
     all_of_trunk = list(theirs)

@@ -3,7 +3,8 @@ each figure comes from."""
 
 from __future__ import annotations
 
-from engine.judge.further import Change
+from typing import TYPE_CHECKING
+
 from engine.types import ExperimentRow
 
 from .. import format as f
@@ -13,6 +14,9 @@ from ..summary import glyph, word_of
 from .forest import Mark, forest
 from .lines import BLANK, Line, Lines, Span, rule
 from .retuned import retuned
+
+if TYPE_CHECKING:
+    from engine.judge.further import Change
 
 WIDEST = 110
 """Columns that a paragraph takes at most, and a plot."""
