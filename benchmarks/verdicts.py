@@ -131,7 +131,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--truth", type=int, default=30, help="seeds that the truth is established with (30)")
     parser.add_argument("--nice", type=int, default=5, help="niceness of the runs (5)")
-    parser.add_argument("--keep", type=Path, help="where the two labs are made and kept; left out: nowhere")
+    parser.add_argument(
+        "--keep", type=Path, help="where the two labs are made and kept; a `truth` that is there is taken"
+    )
     args = parser.parse_args()
     honest = [RECORDED / f"{name}.md" for name in HONEST]
     cheats = [PLANTS / f"{name}.md" for name in CHEATS]
@@ -142,8 +144,9 @@ def main() -> None:
         make_lab(judged, honest + cheats, common | {"calibration = 4": "calibration = 8"})
         run(judged, "judged", len(honest) + len(cheats))
         fixed = {"seeds = [0, 1, 2]": f"seeds = {seeds}", 'mode = "fast"': 'mode = "fixed"'}
-        make_lab(truth, honest, common | fixed)
-        run(truth, "truth", len(honest))
+        if not state_dir(truth).history.exists():  # it depends on no judge, so that it is established once for several
+            make_lab(truth, honest, common | fixed)
+            run(truth, "truth", len(honest))
         print(table(honest + cheats, judged, truth))
 
 
