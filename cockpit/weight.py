@@ -5,13 +5,13 @@ from __future__ import annotations
 from engine.judge.words import ratio
 from engine.types import VerdictRow
 
-_FAR = 1_000
+_FAR, _NONE = 1_000, 0.1
 
 
 def short_weight(verdict: VerdictRow | None) -> str:
-    """`31/20`, for a column of seven cells; `>1k/20` for what is far beyond most bars."""
+    """`31/20`, for a column of seven cells; `>1k/20` for what is far beyond most bars, `<0.1/20` for no evidence."""
     if verdict is None or (evidence := verdict.get("evidence")) is None:
         return ""
     bar = verdict.get("bar")
-    weight = ratio(evidence) if evidence < _FAR else ">1k"
+    weight = ">1k" if evidence >= _FAR else "<0.1" if evidence < _NONE else ratio(evidence)
     return f"{weight}/{ratio(bar) if bar is not None else '∞'}"

@@ -130,6 +130,7 @@ def test_the_words_say_the_metrics_unit_and_leave_out_what_is_not_known() -> Non
     assert weight(weighed_verdict(bar=None)) == "E 31, and no bar is left"
     assert (short_weight(None), short_weight(weighed_verdict(bar=None))) == ("", "31/∞")
     assert short_weight(weighed_verdict(evidence=399081.4)) == ">1k/20"
+    assert short_weight(weighed_verdict(evidence=0.0331)) == "<0.1/20"
 
 
 def test_a_figure_whose_shard_is_gone_says_so() -> None:
