@@ -145,7 +145,7 @@ def test_an_edited_evaluation_is_not_even_run(boxed: tuple[Any, dict[str, Any]])
 def test_every_detector_works_in_the_sample_lab(boxed: tuple[Any, dict[str, Any]]) -> None:
     session, _ = boxed
     known = rows(session, "lab")["lab"]["detectors"]
-    assert (len(known["active"]), known["asleep"]) == (30, [])
+    assert (len(known["active"]), known["asleep"]) == (31, [])
     assert not [each for each in rows(session, "finding").values() if each["about"].startswith("trunk")]
 
 
