@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from engine.rpc import RpcError
-from engine.text import clean, clean_all
+from engine.text import clean
 from engine.types import ExperimentRow, ExperimentState
 
-from ..follow import OFFLINE
 from ..widgets.prompt import Question
 from .signing import SigningScreen
 
@@ -32,14 +29,8 @@ class RetuningScreen(SigningScreen):
 
     async def _offer_to_retune(self, row: ExperimentRow) -> None:
         """Say what it would run; the second stroke starts it."""
-        try:
-            cost = cast(dict[str, Any], clean_all(await self.cockpit.link.call("retune_cost", experiment=row["id"])))
-        except RpcError as error:
-            self.say(clean(error.message), "bad")
-            return
-        except OFFLINE:
-            return
-        if not self.is_current or self.prompt.is_open:
+        cost = await self._offered("retune_cost", experiment=row["id"])
+        if cost is None:
             return
         self.ask(
             Question(

@@ -56,17 +56,23 @@ class SigningScreen(WeighingScreen):
         assert row is not None
         self._start(self._offer_to_sign(row))
 
+    async def _offered(self, method: str, **params: Any) -> dict[str, Any] | None:
+        """What a first stroke would set going, as the engine says it; None where it is refused, which is said, and where nobody
+        is there any more to be asked for the second."""
+        try:
+            told = cast(dict[str, Any], clean_all(await self.cockpit.link.call(method, **params)))
+        except RpcError as error:
+            self.say(clean(error.message), "bad")
+            return None
+        except OFFLINE:
+            return None
+        return told if self.is_current and not self.prompt.is_open else None
+
     async def _offer_together(self, rows: list[ExperimentRow]) -> None:
         """Say what one signature on all of them would do; the second stroke gives it."""
         names = [row["id"] for row in rows]
-        try:
-            price = cast(dict[str, Any], clean_all(await self.cockpit.link.call("bundle_price", experiments=names)))
-        except RpcError as error:
-            self.say(clean(error.message), "bad")
-            return
-        except OFFLINE:
-            return
-        if not self.is_current or self.prompt.is_open:
+        price = await self._offered("bundle_price", experiments=names)
+        if price is None:
             return
         proposals = [self.model.proposals[str(row["proposal"])] for row in rows]
         shown = [each["diff_hash"] or "" for each in proposals]
@@ -97,14 +103,8 @@ class SigningScreen(WeighingScreen):
 
     async def _offer_to_sign(self, row: ExperimentRow) -> None:
         """Say what the signature would do; the second stroke gives it."""
-        try:
-            price = cast(dict[str, Any], clean_all(await self.cockpit.link.call("price", experiment=row["id"])))
-        except RpcError as error:
-            self.say(clean(error.message), "bad")
-            return
-        except OFFLINE:
-            return
-        if not self.is_current or self.prompt.is_open:
+        price = await self._offered("price", experiment=row["id"])
+        if price is None:
             return
         proposal, verdict = self.model.proposals[str(row["proposal"])], row["verdict"]
         assert verdict is not None
