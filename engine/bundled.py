@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from engine import events as e
 from engine.decided import add_decision
-from engine.types import Action, BundleRow, ExperimentRow, ExperimentState, SignOffRow
+from engine.signed import begun
+from engine.types import Action, BundleRow, ExperimentRow, ExperimentState
 
 if TYPE_CHECKING:
     from engine.state import State
@@ -52,16 +53,7 @@ def intended(s: State, n: int, t: float, ev: e.BundleIntended) -> None:
         pairs=[],
         why=None,
         created=t,
-        signoff=SignOffRow(
-            state="confirming",
-            sentence="no fresh pair yet",
-            by=ev.who["name"],
-            mean=None,
-            lo=None,
-            hi=None,
-            n=0,
-            pairs=[],
-        ),
+        signoff=begun(ev.who),
         bundle=BundleRow(parts=list(ev.parts), shrunk=list(ev.shrunk), promised=sum(ev.shrunk)),
     )
     s.experiments[ev.experiment] = row

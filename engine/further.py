@@ -2,8 +2,7 @@
 
 Each is a command of the lab, its scripts protected, which writes one number for a checkpoint. They run one after the other in
 the slot of their shard, in the box of a scoring command, where the run directory is there to read; a shard is scored once all
-have ended. One that fails leaves its
-number out and costs the shard nothing else.
+have ended. One that fails leaves its number out and costs the shard nothing else.
 """
 
 from __future__ import annotations

@@ -22,11 +22,16 @@ def sign_intended(s: State, n: int, t: float, ev: e.SignIntended) -> None:
         if shard.get("fresh") and shard["outcome"] in (None, Outcome.LOST, Outcome.KILLED, Outcome.ENDED_EARLY):
             s.stopped_by_person.discard(shard["id"])
             s.forgiven.add(shard["id"])
-    off = SignOffRow(
-        state="confirming", sentence="no fresh pair yet", by=ev.who["name"], mean=None, lo=None, hi=None, n=0, pairs=[]
-    )
-    s.change(s.experiments, n, ev.experiment, {"state": ExperimentState.SIGNED, "signoff": off, "why": None})
+    changes = {"state": ExperimentState.SIGNED, "signoff": begun(ev.who), "why": None}
+    s.change(s.experiments, n, ev.experiment, changes)
     s.requests[ev.request] = {"state": "confirming", "experiment": ev.experiment, "seeds": ev.seeds[:3]}
+
+
+def begun(who: e.Json) -> SignOffRow:
+    """A signature that no fresh pair has said anything of yet."""
+    return SignOffRow(
+        state="confirming", sentence="no fresh pair yet", by=who["name"], mean=None, lo=None, hi=None, n=0, pairs=[]
+    )
 
 
 def headline_reached(s: State, n: int, t: float, ev: e.HeadlineReached) -> None:
