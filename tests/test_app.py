@@ -155,6 +155,19 @@ async def test_points_of_a_running_shard_arrive_and_nothing_is_painted_when_noth
         assert painted == []
 
 
+async def test_a_tick_that_comes_while_the_screen_is_taken_down_paints_nothing() -> None:
+    async with sitting() as desk:
+        for name in ("2", "1"):
+            await desk.press(name)
+            screen = desk.app.screen
+            await screen.query("#header").remove()
+            desk.app.paint_soon()
+            desk.app.tick()
+            screen.sync_soon()
+            await desk.pilot.pause()
+            assert screen.is_mounted
+
+
 async def test_only_lines_that_changed_are_painted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with sitting() as desk:
         await desk.settle()

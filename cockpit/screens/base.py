@@ -27,7 +27,7 @@ TOO_SOON = "that key came before this could be read: press it again"
 
 
 class CockpitScreen(Screen[None], inherit_bindings=False):
-    """A screen that shows the read model. Subclasses fill `body`, `sync` and one `do_<action>` for each key."""
+    """A screen that shows the read model. Subclasses fill `body`, `sync_body` and one `do_<action>` for each key."""
 
     scope: ClassVar[str] = "all"
     CSS_PATH = "base.tcss"
@@ -61,14 +61,24 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         raise NotImplementedError
 
     def sync(self) -> None:
-        """Show what the model says now; called once a tick when something changed, and after every key."""
+        """Show what the model says now; called once a tick when something changed, and after every key.
+
+        Nothing happens while the screen is not yet put up, or being taken down: a tick, or an answer of the engine, may come
+        at any time."""
+        if not self.query("#header"):
+            return
         width = self.size.width
         self.query_one("#header", Lines).show([header(self.model, self.scope, width)])
         self.show_status()
+        self.sync_body()
+
+    def sync_body(self) -> None:
+        """Show the model between the two fixed lines."""
+        raise NotImplementedError
 
     def sync_soon(self) -> None:
-        """`sync` once what changed is laid out; not at all when by then the screen is being taken down, or not yet put up."""
-        self.call_after_refresh(lambda: self.sync() if self.query("#header") else None)
+        """`sync` once what changed is laid out."""
+        self.call_after_refresh(self.sync)
 
     async def proposer(self) -> dict[str, Any] | None:
         """Who would be asked, with the key and the budget that there are; None when the engine cannot say."""
@@ -82,7 +92,9 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         return who
 
     def show_status(self) -> None:
-        """The bottom line alone."""
+        """The bottom line alone, where it is there."""
+        if not self.query("#status"):
+            return
         app = self.cockpit
         made = status(self.model, app.link.state, app.troubles(), app.message, self.size.width)
         self.query_one("#status", Lines).show([made])

@@ -149,8 +149,7 @@ class ReadingScreen(CockpitScreen):
             model, focused = self.model.model_of(stream.name), self.pane == "asking"
             self.asking_pane.redraw(stream, self.model.rounds.get(stream.name), model, focused=focused)
 
-    def sync(self) -> None:
-        super().sync()
+    def sync_body(self) -> None:
         self._sync_stream()
         queue = self.queue
         rows = [row for row in reviews(self.model, self.keep) if self._matches(row)]

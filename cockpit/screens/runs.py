@@ -91,8 +91,7 @@ class RunsScreen(RetuningScreen):
         self.log_view.styles.height = max(height // 4, 5)
         super().on_resize()
 
-    def sync(self) -> None:
-        super().sync()
+    def sync_body(self) -> None:
         table, model = self.table, self.model
         state = (model.version, self.sort, self.terms, frozenset(self.unfolded))
         if state != self._keys_for:
