@@ -15,9 +15,11 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,27 @@ class Control:
     disk: Path
 
 
+@dataclass(frozen=True)
+class Late:
+    """An answer that took too long: when it was asked for, how long it took, and what that time went into, in seconds."""
+
+    began: float
+    took: float
+    stood_still: float  # of which the machine kept others waiting too, or the engine was waiting for the disk
+    ran: float  # the engine's main thread was on a core
+    queued: float  # it was ready, and had none
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the kernel says of the engine's main thread at a moment: its state, and its seconds on a core and ready for one."""
+
+    at: float
+    state: str
+    ran: float
+    queued: float
+
+
 @dataclass
 class Pings:
     """How long the engine took to answer, measured from beside it for as long as the scene lasts."""
@@ -121,13 +144,14 @@ class Pings:
     writes: bool = False  # whether a shard writes all it can
     worst: float = 0.0
     count: int = 0
-    late: list[tuple[float, float, float]] = field(
-        default_factory=list
-    )  # began, took, of which the machine kept others waiting too
+    late: list[Late] = field(default_factory=list)
     failure: str = ""
+    _looks: deque[Look] = field(default_factory=lambda: deque(maxlen=10_000))
     _end: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> threading.Thread:
+        assert self.lab.engine is not None
+        threading.Thread(target=self._look, args=(self.lab.engine.pid,), daemon=True, name="looks").start()
         thread = threading.Thread(target=self._run, daemon=True, name="pings")
         thread.start()
         return thread
@@ -145,20 +169,32 @@ class Pings:
         except (EngineDown, RpcError, OSError, AssertionError) as error:
             self.failure = "" if self._end.is_set() else f"the engine did not answer at all: {error!r}"
 
+    def _look(self, pid: int) -> None:
+        place = Path(f"/proc/{pid}/task/{pid}")
+        with suppress(OSError):
+            while not self._end.wait(LOOK_S / 2):
+                state = (place / "stat").read_text().rpartition(")")[2].split()[0]
+                ran, queued, _ = ((place / "schedstat").read_text() + " 0 0 0").split()[:3]
+                self._looks.append(Look(time.monotonic(), state, int(ran) / 1e9, int(queued) / 1e9))
+
     def _note(self, began: float, ended: float) -> None:
         self.count += 1
         self.worst = max(self.worst, ended - began)
         if ended - began > ANSWER_S:
             time.sleep(0.1)  # for the control to write down what it saw in the same moments
-            self.late.append((began, ended - began, stood_still(self.control, began, ended, writes=self.writes)))
+            looks = [each for each in list(self._looks) if began <= each.at <= ended]
+            spans = [] if self.writes else [(a.at, b.at) for a, b in pairwise(looks) if a.state == b.state == "D"]
+            lost = stood_still(self.control, began, ended, spans, writes=self.writes)
+            first, last = (looks[0], looks[-1]) if looks else (Look(0, "", 0, 0),) * 2
+            self.late.append(Late(began, ended - began, lost, last.ran - first.ran, last.queued - first.queued))
 
 
-def stood_still(control: Control, began: float, ended: float, *, writes: bool = False) -> float:
-    """For how many seconds of that time a core woke nobody or the disk wrote nothing for a process that is in no lab.
-
-    Where a shard `writes` all it can, a disk that is slow is its doing and no excuse.
-    """
-    spans = []
+def stood_still(
+    control: Control, began: float, ended: float, more: Iterable[tuple[float, float]] = (), *, writes: bool = False
+) -> float:
+    """For how many seconds of that time a core woke nobody or the disk wrote nothing for a process that is in no lab, or one
+    of the spans `more` lasted. Where a shard `writes` all it can, a disk that is slow is its doing and no excuse."""
+    spans = list(more)
     for place in (control.cores, *(() if writes else (control.disk,))):
         for line in place.read_text().splitlines():
             with suppress(ValueError):
@@ -226,8 +262,8 @@ class Scene:
         assert self.lab.engine.poll() is None, "the engine is gone"
         assert not self.pings.failure, self.pings.failure
         assert self.pings.count > 0
-        slow = [each for each in self.pings.late if each[1] - each[2] > ANSWER_S]
-        assert not slow, f"the engine was slow to answer (moment, seconds, of them the machine's): {slow}"
+        slow = [each for each in self.pings.late if each.took - each.stood_still > ANSWER_S]
+        assert not slow, f"the engine was slow to answer: {slow}"
         assert "stalled" not in self.session.call("status")["phase"]
 
 
