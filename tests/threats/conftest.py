@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.files import remove_tree
-from tests.threats.scene import Bits, Control, Scene, Stage, controls, needs, why_not
+from tests.threats.scene import Bits, Scene, Stage, needs, sleeper, why_not
 from tests.tinylab import TinyLab
 
 
@@ -27,16 +28,14 @@ def _level(item: Any) -> int | None:
 
 
 @pytest.fixture(scope="session")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
-    """What processes in no lab write down when the machine keeps them waiting."""
-    with controls(tmp_path_factory.mktemp("control")) as found:
-        yield found
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What a process that only sleeps writes down when the machine wakes it late."""
+    with sleeper(tmp_path_factory.mktemp("control") / "late") as path:
+        yield path
 
 
 @pytest.fixture(scope="session", params=[3, 2], ids=["box3", "box2"])
-def stage(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, control: Control
-) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, control: Path) -> Iterator[Stage]:
     """Each box in turn; skipped by name where this machine has none."""
     needs(request.param)
     place = tmp_path_factory.mktemp(f"box{request.param}")

@@ -15,11 +15,9 @@ import sys
 import textwrap
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,52 +104,21 @@ class Bits:
     files: Mapping[str, bytes]
 
 
-@dataclass(frozen=True)
-class Control:
-    """What the machine itself costs, as processes see it that are in no lab: lines of two moments, due and come."""
-
-    cores: Path
-    disk: Path
-
-
-@dataclass(frozen=True)
-class Late:
-    """An answer that took too long: when it was asked for, how long it took, and what that time went into, in seconds."""
-
-    began: float
-    took: float
-    stood_still: float  # of which the machine kept others waiting too, or the engine was waiting for the disk
-    ran: float  # the engine's main thread was on a core
-    queued: float  # it was ready, and had none
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the kernel says of the engine's main thread at a moment: its state, and its seconds on a core and ready for one."""
-
-    at: float
-    state: str
-    ran: float
-    queued: float
-
-
 @dataclass
 class Pings:
     """How long the engine took to answer, measured from beside it for as long as the scene lasts."""
 
     lab: TinyLab
-    control: Control
-    writes: bool = False  # whether a shard writes all it can
+    control: Path
     worst: float = 0.0
     count: int = 0
-    late: list[Late] = field(default_factory=list)
+    late: list[tuple[float, float, float]] = field(
+        default_factory=list
+    )  # began, took, of which the machine stood still
     failure: str = ""
-    _looks: deque[Look] = field(default_factory=lambda: deque(maxlen=10_000))
     _end: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> threading.Thread:
-        assert self.lab.engine is not None
-        threading.Thread(target=self._look, args=(self.lab.engine.pid,), daemon=True, name="looks").start()
         thread = threading.Thread(target=self._run, daemon=True, name="pings")
         thread.start()
         return thread
@@ -169,41 +136,21 @@ class Pings:
         except (EngineDown, RpcError, OSError, AssertionError) as error:
             self.failure = "" if self._end.is_set() else f"the engine did not answer at all: {error!r}"
 
-    def _look(self, pid: int) -> None:
-        place = Path(f"/proc/{pid}/task/{pid}")
-        with suppress(OSError):
-            while not self._end.wait(LOOK_S / 2):
-                state = (place / "stat").read_text().rpartition(")")[2].split()[0]
-                ran, queued, _ = ((place / "schedstat").read_text() + " 0 0 0").split()[:3]
-                self._looks.append(Look(time.monotonic(), state, int(ran) / 1e9, int(queued) / 1e9))
-
     def _note(self, began: float, ended: float) -> None:
         self.count += 1
         self.worst = max(self.worst, ended - began)
         if ended - began > ANSWER_S:
             time.sleep(0.1)  # for the control to write down what it saw in the same moments
-            looks = [each for each in list(self._looks) if began <= each.at <= ended]
-            spans = [] if self.writes else [(a.at, b.at) for a, b in pairwise(looks) if a.state == b.state == "D"]
-            lost = stood_still(self.control, began, ended, spans, writes=self.writes)
-            first, last = (looks[0], looks[-1]) if looks else (Look(0, "", 0, 0),) * 2
-            self.late.append(Late(began, ended - began, lost, last.ran - first.ran, last.queued - first.queued))
+            self.late.append((began, ended - began, stood_still(self.control, began, ended)))
 
 
-def stood_still(
-    control: Control, began: float, ended: float, more: Iterable[tuple[float, float]] = (), *, writes: bool = False
-) -> float:
-    """For how many seconds of that time a core woke nobody or the disk wrote nothing for a process that is in no lab, or one
-    of the spans `more` lasted. Where a shard `writes` all it can, a disk that is slow is its doing and no excuse."""
-    spans = list(more)
-    for place in (control.cores, *(() if writes else (control.disk,))):
-        for line in place.read_text().splitlines():
-            with suppress(ValueError):
-                due, came = map(float, line.split())
-                spans.append((max(due, began), min(came, ended)))
-    lost, upto = 0.0, began
-    for start, end in sorted(spans):
-        lost += max(0.0, end - max(start, upto))
-        upto = max(upto, end)
+def stood_still(control: Path, began: float, ended: float) -> float:
+    """For how many seconds of that time a process that only sleeps was not woken either."""
+    lost = 0.0
+    for line in control.read_text().splitlines():
+        with suppress(ValueError):
+            due, woke = map(float, line.split())
+            lost += max(0.0, min(woke, ended) - max(due, began))
     return lost
 
 
@@ -262,8 +209,8 @@ class Scene:
         assert self.lab.engine.poll() is None, "the engine is gone"
         assert not self.pings.failure, self.pings.failure
         assert self.pings.count > 0
-        slow = [each for each in self.pings.late if each.took - each.stood_still > ANSWER_S]
-        assert not slow, f"the engine was slow to answer: {slow}"
+        slow = [each for each in self.pings.late if each[1] - each[2] > ANSWER_S]
+        assert not slow, f"the engine took {max(took for _, took, _ in slow):.2f} s to answer"
         assert "stalled" not in self.session.call("status")["phase"]
 
 
@@ -278,11 +225,11 @@ def bits(lab: TinyLab, session: Session) -> Bits:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where scenes are set up: a directory, the box, and what the machine costs meanwhile."""
+    """Where scenes are set up: a directory, the box, and the control that only sleeps."""
 
     place: Path
     level: int
-    control: Control
+    control: Path
 
     @contextmanager
     def open(
@@ -313,15 +260,12 @@ class Stage:
         deeds: Mapping[str, str],
         alone: Bits | None,
         facts: Callable[[TinyLab, int], Mapping[str, Any]] | None = None,
-        *,
-        writes: bool = False,
         **options: Any,
     ) -> Iterator[Scene]:
         """Run an honest experiment, and beside it those of `deeds` (name to reply), all at once; yield when all have ended.
 
         The honest one stands at its first step until every hostile one has done its deed. `facts` are what their code is told,
-        of the lab and the level; the honest shard's processes are told in a file of their own, once they are known. `writes` is
-        of deeds that write all they can.
+        of the lab and the level; the honest shard's processes are told in a file of their own, once they are known.
         """
         with self.open([HONEST, *deeds.values()], **options) as lab, lab.session() as session:
             unhurried(int(session.hello["pid"]))
@@ -331,7 +275,7 @@ class Stage:
             lab.hold.touch()
             told = {"level": self.level} | dict(facts(lab, self.level) if facts else {})
             (lab.hold.parent / "facts.json").write_text(json.dumps(told))
-            pings = Pings(lab, self.control, writes)
+            pings = Pings(lab, self.control)
             thread = pings.start()
             for row in sorted(waiting(session), key=lambda row: row["id"]):
                 decide(session, row)
@@ -423,10 +367,8 @@ def _without_bubblewrap(place: Path) -> dict[str, str]:
     return {"PATH": str(path), "PYTHONPATH": os.pathsep.join([str(wheel), *rest])}
 
 
-# One a core: a core that the host has taken away wakes nobody, while the others go on.
 SLEEPER = """
 import os, sys, time
-os.sched_setaffinity(0, {int(sys.argv[1])})
 parent = os.getppid()
 while os.getppid() == parent:
     due = time.monotonic() + 0.02
@@ -436,34 +378,16 @@ while os.getppid() == parent:
         print(due, woke, flush=True)
 """
 
-# Like the ledger it waits for the disk, for a few bytes at a time.
-WRITER = """
-import os, sys, time
-parent = os.getppid()
-file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-while os.getppid() == parent:
-    time.sleep(0.1)
-    due = time.monotonic()
-    os.write(file, b"x")
-    os.fsync(file)
-    came = time.monotonic()
-    if came - due > 0.1:
-        print(due, came, flush=True)
-"""
-
 
 @contextmanager
-def controls(place: Path) -> Iterator[Control]:
-    """One process a core that only sleeps, and one that only waits for the disk; each writes down when it was kept waiting."""
-    found = Control(place / "cores", place / "disk")
-    with ExitStack() as stack:
-        cores, disk = (stack.enter_context(each.open("ab")) for each in (found.cores, found.disk))
-        calls = [(SLEEPER, str(core), cores) for core in sorted(os.sched_getaffinity(0))]
-        for code, argument, file in (*calls, (WRITER, str(place / "written"), disk)):
-            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", code, argument], stdout=file))
-            stack.callback(process.kill)
-            unhurried(process.pid)
-        yield found
+def sleeper(path: Path) -> Iterator[Path]:
+    """A process that only sleeps, and writes down when it was woken late: what the machine itself costs."""
+    with path.open("wb") as file, subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=file) as process:
+        unhurried(process.pid)
+        try:
+            yield path
+        finally:
+            process.kill()
 
 
 def needs(level: int) -> None:

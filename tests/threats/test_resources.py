@@ -98,7 +98,7 @@ DEEDS = {
 
 @pytest.fixture(scope="module")
 def limited(stage: Stage, alone: Bits) -> Iterator[Scene]:
-    with stage.play(DEEDS, alone, writes=True, extra=LIMITS, prepare=True) as scene:
+    with stage.play(DEEDS, alone, extra=LIMITS, prepare=True) as scene:
         yield scene
 
 
