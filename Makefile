@@ -2,6 +2,7 @@
 #
 #   make demo          install into .venv and open the cockpit on a sample lab that is really training
 #   make test          install what the tests need and run them
+#   make test-slurm    run the tests of the Slurm executor on a real Slurm on loopback (installs Debian's, which needs root)
 #   make check         ruff, mypy --strict, import-linter
 #   make detectors     plant failures in the sample lab and see which detector catches each (minutes)
 #   make bench         run the benchmarks, one after the other
@@ -40,7 +41,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) $(if
 # pip compiles what it copies, which an editable install is not; where PYTHONDONTWRITEBYTECODE is set every start would compile anew
 COMPILE := $(PY) -m compileall -q cockpit engine
 
-.PHONY: help demo test check detectors bench proposers clean clean-demo
+.PHONY: help demo test test-slurm check detectors bench proposers clean clean-demo
 
 help:
 	@sed -n 's/^#   make /  make /p' Makefile
@@ -52,12 +53,25 @@ demo: .venv/.installed-lab
 test: .venv/.installed-dev
 ifeq ($(strip $(TEST_ARGS)),)
 	@status=0; \
-	$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile --ignore tests/threats || status=1; \
+	$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile --ignore tests/threats --ignore tests/slurm || status=1; \
 	$(PY) -m pytest tests/threats || status=1; \
 	exit $$status
 else
 	@$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 endif
+
+# A controller and two node daemons of a cluster of its own, on loopback: nothing of it is left behind but the packages.
+test-slurm: .venv/.installed-dev
+	@for each in slurmctld slurmd munged; do command -v $$each >/dev/null 2>&1 || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
+	    echo "the tests of the Slurm executor need slurmctld, slurmd and munged, and root to start them:" >&2; \
+	    echo "on Debian and Ubuntu: sudo apt-get install -y --no-install-recommends slurm-wlm munge" >&2; exit 1; fi; \
+	  echo "installing slurm-wlm and munge"; \
+	  install="apt-get install -y -qq --no-install-recommends slurm-wlm munge"; \
+	  DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
+	  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || exit 1; fi; \
+	$(PY) -m pytest tests/slurm $(TEST_ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ GLYPHS: dict[str, tuple[str, str]] = {
     "signed": ("◈", "run"), "vetoed": ("✗", "bad"), "moved": ("→", "dim"), "conflicted": ("✗", "warn"),
     "stopped": ("■", "warn"), "failed": ("✗", "bad"), "merged": ("◆", "good"), "trunk": ("◇", "accent"),
     "smoke": ("◌", "run"), "finished": ("✓", "text"), "killed": ("■", "warn"), "lost": ("✗", "warn"), "judged": ("–", "dim"),
-    "ended-early": ("■", "dim"),
+    "ended-early": ("■", "dim"), "preempted": ("■", "warn"), "node-lost": ("✗", "warn"),
 }  # fmt: skip
 """Glyph and colour of a state, verdict or outcome; every one of them is also written as a word."""
 

@@ -10,6 +10,9 @@
         data/open data/held    what `prepare` made: for shards, and for the referee alone
         history.duckdb         the index; can be rebuilt
         engine.lock engine.log launcher.lock launcher.log launcher.key
+        steps/ clients/ pilot.json   on a cluster: orders to its nodes, the clients of its steps, its allocation
+
+On a cluster `[slurm] shared` may name another directory for runs, further, trees, caches, data and steps.
 
 Sockets and the attach token lie in a private runtime directory, since a Unix socket's path may hold 108 bytes only.
 """
@@ -31,6 +34,12 @@ class StateDir:
     """The state directory of one lab, `root`, and the runtime directory that belongs to it."""
 
     root: Path
+    shared: Path | None = None  # on a cluster: where runs, run trees, caches and data lie, for its nodes to see
+
+    @property
+    def shared_root(self) -> Path:
+        """The directory of what shards read and write."""
+        return self.shared or self.root
 
     @property
     def ledger(self) -> Path:
@@ -42,23 +51,23 @@ class StateDir:
 
     @property
     def runs(self) -> Path:
-        return self.root / "runs"
+        return self.shared_root / "runs"
 
     @property
     def further(self) -> Path:
-        return self.root / "further"
+        return self.shared_root / "further"
 
     @property
     def trees(self) -> Path:
-        return self.root / "trees"
+        return self.shared_root / "trees"
 
     @property
     def caches(self) -> Path:
-        return self.root / "caches"
+        return self.shared_root / "caches"
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return self.shared_root / "data"
 
     @property
     def history(self) -> Path:
@@ -104,7 +113,7 @@ class StateDir:
 
     def make(self) -> None:
         """Create the directories that the engine writes into, private to their owner."""
-        for path in (self.root, self.blobs, self.runs, self.further, self.trees, self.caches):
+        for path in (self.root, self.shared_root, self.blobs, self.runs, self.further, self.trees, self.caches):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         private_directory(self.runtime)
 

@@ -40,7 +40,7 @@ VERDICTS: Mapping[Action, Verdict] = {
 HALF_SEEDS = 3
 """Seeds of the trunk's shorter runs, which say what a longer run is worth."""
 
-RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2}
+RETRIES = {Outcome.LOST: 1, Outcome.KILLED: 2, Outcome.PREEMPTED: 20, Outcome.NODE_LOST: 4}
 """How often a seed is run again when its shard ended through no fault of its own. A person's stop is never undone."""
 
 

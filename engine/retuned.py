@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine import events as e
 from engine.decided import add_decision
-from engine.types import Action, Outcome, RetuneRow
+from engine.types import UNLUCKY, Action, RetuneRow
 
 if TYPE_CHECKING:
     from engine.state import State
@@ -16,7 +16,7 @@ def intended(s: State, n: int, t: float, ev: e.RetuneIntended) -> None:
     """A person asked for it. What an earlier one lost to bad luck may run again."""
     add_decision(s, n, t, ev.decision, ev.experiment, Action.RETUNE, None, ev.who, ev.why)
     for shard in [*s.shards_of(ev.experiment), *s.shards_of(ev.baseline)]:
-        if shard.get("retune") and shard["outcome"] in (None, Outcome.LOST, Outcome.KILLED):
+        if shard.get("retune") and shard["outcome"] in (None, *UNLUCKY):
             s.stopped_by_person.discard(shard["id"])
             s.forgiven.add(shard["id"])
     row = RetuneRow(

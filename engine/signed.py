@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine import events as e
 from engine.decided import add_decision
-from engine.types import Action, ExperimentState, Outcome, SignOffRow
+from engine.types import UNLUCKY, Action, ExperimentState, Outcome, SignOffRow
 
 if TYPE_CHECKING:
     from engine.state import State
@@ -19,7 +19,7 @@ def sign_intended(s: State, n: int, t: float, ev: e.SignIntended) -> None:
     row = s.experiments[ev.experiment]
     for shard in [*s.shards_of(ev.experiment), *s.shards_of(str(row["baseline"]))]:
         # one without an outcome may be ending just now, and the trunk's side ends early when the other one is stopped
-        if shard.get("fresh") and shard["outcome"] in (None, Outcome.LOST, Outcome.KILLED, Outcome.ENDED_EARLY):
+        if shard.get("fresh") and shard["outcome"] in (None, Outcome.ENDED_EARLY, *UNLUCKY):
             s.stopped_by_person.discard(shard["id"])
             s.forgiven.add(shard["id"])
     changes = {"state": ExperimentState.SIGNED, "signoff": begun(ev.who), "why": None}

@@ -97,6 +97,8 @@ class Outcome(StrEnum):
         "ended-early"  # by the policy: its experiment was decided while it ran, as when it was far behind half-way
     )
     LOST = "lost"  # it vanished without an exit record (reboot, launcher gone)
+    PREEMPTED = "preempted"  # the cluster took its allocation back, or its walltime ended
+    NODE_LOST = "node-lost"  # the node that it ran on is down, or silent
 
     @property
     def own_fault(self) -> bool:
@@ -107,6 +109,9 @@ class Outcome(StrEnum):
 _OWN_FAULT = frozenset(
     {Outcome.NONFINITE, Outcome.DIVERGED, Outcome.OOM, Outcome.TIMEOUT, Outcome.CRASHED, Outcome.WRONG_TREE}
 )
+
+UNLUCKY = frozenset({Outcome.LOST, Outcome.KILLED, Outcome.PREEMPTED, Outcome.NODE_LOST})
+"""Outcomes that say nothing of the code under test: its seed runs again."""
 
 
 class Verdict(StrEnum):
@@ -459,6 +464,8 @@ class ShardRow(TypedDict):
     canary: NotRequired[bool]  # the trunk's first seed once more, beside its runs; false for one that took their place
     said: NotRequired[str]  # what a smoke that failed printed last, a few lines
     retune: NotRequired[str]  # the retuning that it was run for: in no verdict, baseline or headline
+    resumes: NotRequired[str]  # the attempt before it, which was cut off, and from whose checkpoint it goes on
+    node: NotRequired[str]  # of a cluster, that it runs or ran on
     scale: NotRequired[float]  # of such a one: what its learning rate was multiplied by
 
 

@@ -13,7 +13,7 @@ from engine.shards import outcome
 from engine.shards.guard import sitecustomize as guard
 from engine.shards.outcome import Facts, classify
 from engine.shards.slots import cpus_here, detect, gpus_here, parse_list, slots_here
-from engine.shards.spec import ExitRecord
+from engine.shards.spec import ExitRecord, How
 from engine.types import Outcome
 
 GIB = 2**30
@@ -205,3 +205,12 @@ def test_a_partitioned_gpu_is_used_in_its_parts() -> None:
 def test_this_machine_has_slots() -> None:
     assert len(cpus_here()) >= 1
     assert len(slots_here("auto", 1)) >= 1
+
+
+@pytest.mark.parametrize(("how", "outcome"), [("preempted", Outcome.PREEMPTED), ("node-lost", Outcome.NODE_LOST)])
+def test_what_the_cluster_took_is_no_fault_of_the_code(how: How, outcome: Outcome) -> None:
+    taken = ExitRecord("s", how, None, None, 10.0, 40.0, None, error="its node n1 is down")
+    found, detail = classify(taken, "Traceback (most recent call last):\nKeyError: 1\n", Facts(last_step=12))
+    assert (found, detail) == (outcome, "its node n1 is down, after 30 s, last step 12")
+    assert not found.own_fault
+    assert classify(taken, "", Facts(nonfinite=True))[0] is Outcome.NONFINITE  # that would come again

@@ -24,7 +24,7 @@ from engine.judge.noise import Noise, Pairing, Pool, noise
 from engine.judge.shrinking import shrunk
 from engine.judge.stopping import abort_at_half
 from engine.judge.words import Words, how_many, ratio, which
-from engine.types import Outcome
+from engine.types import UNLUCKY, Outcome
 
 Mode = Literal["fast", "careful", "strict"]
 Action = Literal["continue", "solid", "not-solid", "harmful", "broken"]
@@ -163,7 +163,7 @@ def weigh(pairs: Sequence[Pair], context: Context) -> Weighed:
     void = tuple(pair.seed for pair in pairs if not _sound(pair.trunk))
     usable = [pair for pair in pairs if _sound(pair.trunk)]
     lost = tuple((pair.seed, fault) for pair in usable if (fault := _fault(pair)) is not None)
-    again = tuple(pair.seed for pair in usable if pair.outcome in (Outcome.KILLED, Outcome.LOST))
+    again = tuple(pair.seed for pair in usable if pair.outcome in UNLUCKY)
     counted = [pair for pair in usable if pair.outcome is Outcome.FINISHED and _sound(pair.candidate)]
     found = sample([_worth(pair, context) for pair in counted])
     against = _noise(context)

@@ -10,6 +10,7 @@ from pathlib import Path
 DEV = Path("/dev")
 PROC = Path("/proc/driver/nvidia/gpus")
 _CONTROL = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+MOST = 16  # GPUs of one machine
 _CAPS = "nvidia-caps"  # directory of the nodes that stand for parts of a partitioned GPU (MIG)
 _PARENT = re.compile(r"MIG-(GPU-[^/]+)/")  # older drivers name a part by its GPU
 
@@ -69,6 +70,11 @@ def gpu_devices(gpus: Iterable[str], dev: Path = DEV, proc: Path = PROC) -> tupl
         nodes = [dev / f"nvidia{minor}" for minor in dict.fromkeys(minors)]
     caps = [dev / _CAPS] if any(name.startswith("MIG-") for name in names) else []
     return (*nodes, *(dev / name for name in _CONTROL), *caps)
+
+
+def any_gpu(dev: Path = DEV) -> tuple[Path, ...]:
+    """Device nodes of whatever GPU another machine may give: those that are not there are left out when the box is made."""
+    return (*(dev / f"nvidia{n}" for n in range(MOST)), *(dev / name for name in _CONTROL), dev / _CAPS)
 
 
 def _minor(name: str, known: Sequence[Card]) -> int | None:

@@ -6,10 +6,11 @@ says, and whether it runs again is the engine's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from engine.shards.sandbox import Probe
 from engine.shards.spec import ExitRecord, ShardSpec
 
 
@@ -23,13 +24,15 @@ class Handle:
 
     `known`: it had been launched before and nothing was started now. `state`: "running"; "ended" (its record can be
     read; also when it could not be started at all); "lost" (its directory exists, but it neither runs nor left a
-    record: a launch was cut short). `where` is the executor's own name for it, for people.
+    record: a launch was cut short). `where` is the executor's own name for it, for people; `node` the machine that it runs on,
+    empty for this one.
     """
 
     id: str
     state: Literal["running", "ended", "lost"]
     known: bool
     where: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,64 @@ class Vanished:
 Event = Ended | Vanished
 
 
+class Allocation(Protocol):
+    """What an executor has to ask for before it can start anything, and a person has to confirm. Methods raise
+    ExecutorError."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is one, or one is on its way."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """How large it is and what it costs, as a person is asked about it."""
+        ...
+
+    @property
+    def sentence(self) -> str:
+        """How it stands: not there, waiting and why, or running and for how long."""
+        ...
+
+    async def confirm(self) -> None:
+        """Ask for it, as a person confirmed it."""
+        ...
+
+    async def release(self, why: str) -> None:
+        """Give it back; what runs in it ends."""
+        ...
+
+
 class Executor(Protocol):
     """Where shards run. All methods may raise ExecutorError."""
+
+    changed: Callable[[], None]
+    """Called when more, or fewer, shards can be started than before. The engine sets it."""
+
+    @property
+    def shortage(self) -> str | None:
+        """Why it can start no shard now, in a sentence; None where it can."""
+        ...
+
+    @property
+    def capacity(self) -> int | None:
+        """How many shards it can run at once now; None: as many as there are slots."""
+        ...
+
+    @property
+    def probe(self) -> Probe | None:
+        """What boxes can be made where shards run; None: not known yet, or on this machine."""
+        ...
+
+    @property
+    def program(self) -> str | None:
+        """The bubblewrap that works where shards run; None: this machine's."""
+        ...
+
+    @property
+    def allocation(self) -> Allocation | None:
+        """What has to be asked for first; None where nothing has."""
+        ...
 
     @property
     def isolation(self) -> str:
@@ -78,6 +137,10 @@ class Executor(Protocol):
 
     async def reattach(self) -> frozenset[str]:
         """Take up the shards that run already, and name them. Call it first; their endings become events."""
+        ...
+
+    async def retire(self) -> None:
+        """End what only serves shards, where none runs; the next engine starts it again."""
         ...
 
     async def close(self) -> None:

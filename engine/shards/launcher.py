@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.paths import StateDir
-from engine.shards import process
+from engine.shards import process, resuming
 from engine.shards.alone import detach, take_lock
 from engine.shards.limits import Watch
 from engine.shards.output import Output, Outputs
@@ -178,6 +178,8 @@ class Launcher:
         try:
             if spec.fresh:
                 os.mkdir("tmp", 0o700, dir_fd=directory)
+                if spec.resume_from is not None:
+                    resuming.begin(directory, spec.resume_from, spec.attempt)
             output, end = self.outputs.begin(process.open_log(directory, spec.output), spec.log_bytes)
             try:
                 popen = self._begin(spec, directory, end)

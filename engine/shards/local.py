@@ -14,13 +14,14 @@ import os
 import py_compile
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 from engine.paths import StateDir
-from engine.shards.executor import Ended, Event, ExecutorError, Handle, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Vanished
 from engine.shards.records import read_exit
+from engine.shards.sandbox import Probe
 from engine.shards.spec import GUARD, ShardSpec
 
 CONNECT_S = 10.0
@@ -140,6 +141,27 @@ class LocalExecutor:
         self._attached = asyncio.Event()
         self._failure: str | None = None
         self._stocktakings = 0
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def shortage(self) -> str | None:
+        return None
+
+    @property
+    def capacity(self) -> int | None:
+        return None
+
+    @property
+    def probe(self) -> Probe | None:
+        return None
+
+    @property
+    def program(self) -> str | None:
+        return None
+
+    @property
+    def allocation(self) -> Allocation | None:
+        return None
 
     @property
     def isolation(self) -> str:

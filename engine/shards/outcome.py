@@ -22,6 +22,7 @@ _OOM = re.compile(
 )
 _NEAR_MEMORY = 0.8
 _TOO_MUCH = {"memory": Outcome.OOM, "disk": Outcome.CRASHED, "processes": Outcome.CRASHED}
+_CLUSTER = {"preempted": Outcome.PREEMPTED, "node-lost": Outcome.NODE_LOST}
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit|Fault|Failure)(?::.*)?")
 _ANY_EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?::.*)?")
 _TRACEBACK = "Traceback (most recent call last):"
@@ -43,8 +44,9 @@ class Facts:
 def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, str]:
     """The outcome of a shard, and why in one line (empty when it finished).
 
-    In this order: the wrong code ran, a loss was non-finite (whoever ended it then), it was stopped, ran out of time or
-    took more than it is allowed, it ended well, it ran out of memory, it was killed, it crashed.
+    In this order: the wrong code ran, a loss was non-finite (whoever ended it then), it was stopped, ran out of time,
+    lost its node or allocation, or took more than it is allowed, it ended well, it ran out of memory, it was killed, it
+    crashed.
     """
     log = _plain(log_tail)
     if record.how == "start-failed":  # the machine's or the lab file's fault, never that of the code under test
@@ -59,6 +61,8 @@ def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, 
         return Outcome.KILLED, f"stopped after {ran:.0f} s{_reached(facts)}"
     if record.how == "timeout":
         return Outcome.TIMEOUT, f"did not end within its time; ended after {ran:.0f} s{_reached(facts)}"
+    if record.how in _CLUSTER:
+        return _CLUSTER[record.how], _line(f"{record.error or record.how}, after {ran:.0f} s{_reached(facts)}")
     if record.how in _TOO_MUCH:
         return _TOO_MUCH[record.how], _line(f"ended because it {record.error or 'took more than it is allowed'}")
     if record.code == 0:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-How = Literal["exited", "timeout", "stopped", "memory", "disk", "processes", "start-failed"]
+How = Literal["exited", "timeout", "stopped", "memory", "disk", "processes", "start-failed", "preempted", "node-lost"]
 
 GUARD = Path(__file__).resolve().parent / "guard"
 """Directory of the import guard's `sitecustomize.py`; see there."""
@@ -63,7 +63,7 @@ class ShardSpec:
         None  # where ranks on several nodes meet, "host:port"; none: on the loopback of the one node
     )
     walltime_s: float | None = None
-    resume_from: str | None = None
+    resume_from: str | None = None  # run directory of the attempt that it goes on from; empty: of none; None: it cannot
     warm: tuple[str, ...] = ()  # modules that a warm parent has imported when it forks it; none: a process of its own
     isolation: Literal["limits", "box-2", "box-3"] = "limits"  # how argv is boxed: engine.shards.sandbox
     inner: tuple[str, ...] = ()  # what `argv` comes to run once it is in its box; none: `argv` itself
@@ -133,7 +133,7 @@ def _check_spec(spec: ShardSpec) -> None:
         need(_text(getattr(spec, name)), name, "a text")
     need(spec.walltime_s is None or (_number(spec.walltime_s) and spec.walltime_s > 0), "walltime_s", "seconds or none")
     need(spec.rendezvous is None or _text(spec.rendezvous), "rendezvous", "host:port or none")
-    need(spec.resume_from is None or _text(spec.resume_from), "resume_from", "a path or none")
+    need(spec.resume_from is None or _text(spec.resume_from), "resume_from", "a path, empty or none")
     need(_texts(spec.warm) and all(_MODULE.fullmatch(each) for each in spec.warm), "warm", "names of modules")
     need(_texts(spec.inner), "inner", "a list of words")
     need(_texts(spec.walls), "walls", "a list of words")
@@ -145,7 +145,8 @@ class ExitRecord:
     """How a process ended, as the launcher saw it. Times are seconds since the epoch, `max_rss` bytes, `cpu_s` seconds.
 
     Exactly one of `code` and `signal` is set, unless it never started. `error` says why it did not ("start-failed"), or what it
-    took too much of ("memory", "disk", "processes").
+    took too much of ("memory", "disk", "processes"), or what became of its node or allocation ("node-lost", "preempted": then
+    neither `code` nor `signal` is set).
     """
 
     id: str

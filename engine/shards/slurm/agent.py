@@ -1,0 +1,271 @@
+"""The program inside a step: takes the shard, runs it in its box, writes its exit record, and says all the while that it lives.
+
+    agent.main([PLACE])       runs the shard whose order lies there
+    agent.main(["--probe"])   says how well shards can be boxed on this node, as one line of JSON
+
+It is what the launcher is on one machine: it makes the run directory exclusively, hands over a complete environment (its own
+has nothing but what Slurm set), keeps the log and the limits, and sweeps up what the shard left behind. URG says that the shard
+is to be stopped: a signal to a step reaches all its processes, and that one the others do not notice. TERM comes from Slurm,
+which sends it to the shard too: the allocation is taken back. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.shards import process, resuming
+from engine.shards.output import Output, Outputs
+from engine.shards.slurm.order import BEAT_S, GPUS, Order, claim, put, read, record_end, stands
+from engine.shards.slurm.step import CLAIMED, RECORDED
+from engine.shards.spec import ExitRecord, How, ShardSpec
+
+if TYPE_CHECKING:
+    from engine.shards.limits import Watch
+
+KILL_AFTER_S = 10.0  # between TERM and KILL
+TICK_S = 2.0
+MOMENT_S = 0.5
+
+
+def on_node(spec: ShardSpec, gpus: str) -> ShardSpec:
+    """The spec with the GPUs that Slurm gave this step (as CUDA_VISIBLE_DEVICES names them) wherever they are meant."""
+
+    def put(text: str) -> str:
+        return text.replace(GPUS, gpus)
+
+    return replace(
+        spec,
+        argv=tuple(map(put, spec.argv)),
+        inner=tuple(map(put, spec.inner)),
+        walls=tuple(map(put, spec.walls)),
+        env={name: put(value) for name, value in spec.env.items()},
+        gpus=tuple(filter(None, gpus.split(","))) if spec.gpus else (),
+    )
+
+
+class Agent:
+    """Runs one shard from its claim to its record."""
+
+    def __init__(self, place: Path, order: Order) -> None:
+        self.place = place
+        self.order = order
+        self.gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        self.spec = on_node(order.spec, self.gpus)
+        self.selector = selectors.DefaultSelector()
+        self.outputs = Outputs(self.selector)
+        self.watching: Watch | None = None
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.how: How = "exited"
+        self.error: str | None = None
+        self.asked: How | None = None  # to end, and why
+        self.deadline = 0.0
+        self.next_beat = 0.0
+        self.beats = 0
+        self.fenced = False  # its order was taken away
+        self.started = 0.0
+
+    def run(self) -> int:
+        """Run the shard; it is 0 where a record was written."""
+        wake_r, wake_w = os.pipe()
+        for each in (wake_r, wake_w):
+            os.set_blocking(each, False)
+        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+        self.selector.register(wake_r, selectors.EVENT_READ, lambda mask: _drain(wake_r))
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGURG, lambda *_: self._ask("stopped"))
+        signal.signal(signal.SIGTERM, lambda *_: self._ask("preempted"))
+        if not claim(self.place, self._self() | {"at": time.time()}):
+            return CLAIMED
+        self._beat()
+        process.adopt_orphans()
+        self.started = time.time()
+        try:
+            directory = self._directory()
+            output = self._start(directory)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            return self._record(None, 0, 0.0, how="start-failed", error=f"on {self.order.node}: {error}"[:2000])
+        return self._until_it_ends(directory, output)
+
+    def _self(self) -> dict[str, str]:
+        job, step = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_STEP_ID", "")
+        node = os.environ.get("SLURMD_NODENAME", "")
+        return {"nonce": self.order.nonce, "node": node, "step": f"{job}.{step}", "gpus": self.gpus}
+
+    def _ask(self, how: How) -> None:
+        self.asked = self.asked or how
+
+    def _directory(self) -> int:
+        spec = self.spec
+        if spec.fresh:
+            os.mkdir(spec.run_dir, 0o700)
+            os.mkdir(os.path.join(spec.run_dir, "tmp"), 0o700)
+        directory = process.open_directory(spec.run_dir)
+        if spec.fresh and spec.resume_from is not None:
+            resuming.begin(directory, spec.resume_from, spec.attempt)
+        return directory
+
+    def _start(self, directory: int) -> Output:
+        spec = self.spec
+        name = spec.record.replace("exit", "spec") if "exit" in spec.record else f"spec-{spec.record}"
+        process.write_durably(directory, name, json.dumps(spec.to_json(), indent=1).encode())
+        output, end = self.outputs.begin(process.open_log(directory, spec.output), spec.log_bytes)
+        try:
+            self.popen = process.start(spec, end)
+        except BaseException:
+            self.outputs.finish(output)
+            raise
+        finally:
+            os.close(end)
+        self.deadline = time.monotonic() + spec.timeout_s
+        return output
+
+    # --- while it runs
+
+    def _until_it_ends(self, directory: int, output: Output) -> int:
+        assert self.popen is not None
+        from engine.shards.limits import Watch  # once it runs, and not before
+
+        alive, watching = [(self.spec, self.popen.pid)], Watch()
+        self.watching = watching
+        while True:
+            now = time.monotonic()
+            due = min(self.deadline - now, self.next_beat - now, self.outputs.wait_s(), watching.wait_s(alive))
+            for key, mask in self.selector.select(max(0.0, min(TICK_S, due))):
+                key.data(mask)
+            self.outputs.wake()
+            ended = self._reap()
+            if ended is not None:
+                break
+            self._signal_due()
+            for breach in watching.look(alive):
+                if self.how == "exited":
+                    self.how, self.error = breach.how, breach.why
+                self._kill()
+            if time.monotonic() >= self.next_beat:
+                self._beat()
+        self.outputs.finish(output)
+        if self.how == "exited" and self.asked is None and -ended[0] in (signal.SIGTERM, signal.SIGKILL):
+            self.selector.select(MOMENT_S)  # Slurm's own signal to us may come a moment after that to the shard
+        if self.how == "exited" and self.asked is not None:
+            self.how = self.asked
+        if self.how == "preempted":
+            self.error = "Slurm took its allocation back"
+        with contextlib.suppress(OSError):
+            for name in self.spec.reserved if self.spec.fresh else ():
+                process.clear(directory, name)
+        os.close(directory)
+        return self._record(*ended)
+
+    def _signal_due(self) -> None:
+        now = time.monotonic()
+        if self.asked and self.how == "exited":
+            self._begin_stop(self.asked)
+        elif now >= self.deadline:
+            if self.how == "exited":
+                self._begin_stop("timeout")
+            else:
+                self._kill()
+
+    def _begin_stop(self, how: How) -> None:
+        assert self.popen is not None
+        self.how, self.deadline = how, time.monotonic() + KILL_AFTER_S
+        process.signal_group(self.popen.pid, signal.SIGTERM)
+
+    def _kill(self) -> None:
+        assert self.popen is not None
+        known = self.watching.processes_of(self.spec.id) if self.watching else None
+        process.kill_rest(self.popen.pid, process.marker(self.spec), known)
+        self.deadline = time.monotonic() + TICK_S
+
+    def _beat(self) -> None:
+        """Say that it lives, and look whether it still may."""
+        self.next_beat = time.monotonic() + BEAT_S
+        if self.beats and not stands(self.place, self.order.nonce):
+            self.fenced = True
+            if self.popen is not None:
+                self._kill()
+            return
+        self.beats += 1
+        body = self._self() | {"beat": self.beats, "at": time.time()}
+        with contextlib.suppress(OSError):  # a full disk is no reason to end a shard
+            put(self.place, "beat", body)
+
+    def _reap(self) -> tuple[int, int, float] | None:
+        """Take in every child that ended; (status, bytes of memory, CPU seconds) of the shard once it has."""
+        assert self.popen is not None
+        found = None
+        with contextlib.suppress(ChildProcessError):
+            while (seen := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if seen.si_pid == self.popen.pid:
+                    self._kill()  # what it left behind
+                _, status, usage = os.wait4(seen.si_pid, 0)
+                if seen.si_pid == self.popen.pid:
+                    self.popen.returncode = os.waitstatus_to_exitcode(status)
+                    found = self.popen.returncode, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
+        return found
+
+    def _record(
+        self, status: int | None, memory: int, cpu_s: float, how: How | None = None, error: str | None = None
+    ) -> int:
+        if self.fenced or not stands(self.place, self.order.nonce):
+            print("cockpit: the order was taken away: nothing is written", flush=True)
+            return CLAIMED
+        record = ExitRecord(
+            id=self.spec.id,
+            how=how or self.how,
+            code=status if status is not None and status >= 0 else None,
+            signal=-status if status is not None and status < 0 else None,
+            started=self.started,
+            ended=time.time(),
+            pid=None if self.popen is None else self.popen.pid,
+            max_rss=memory,
+            cpu_s=round(cpu_s, 3),
+            error=error or self.error,
+        )
+        key = Path(self.order.key).read_bytes()
+        while True:
+            try:
+                record_end(Path(self.spec.run_dir), record, self.spec.record, key)
+                print(RECORDED, flush=True)
+                return 0
+            except OSError as trouble:  # the disk is full, perhaps
+                print(f"cockpit: the exit record cannot be written yet: {trouble}", flush=True)
+                self._beat()
+                time.sleep(TICK_S)
+
+
+def _drain(wake: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while os.read(wake, 4096):
+            pass
+
+
+def probed() -> str:
+    """How well this node can box shards, as JSON."""
+    from engine.shards.sandbox import bwrap, probe
+
+    found = probe()
+    node = os.environ.get("SLURMD_NODENAME", "")
+    program = bwrap() if found.level == 3 else None
+    return json.dumps({"node": node, "level": found.level, "reasons": found.reasons, "program": program})
+
+
+def main(argv: list[str]) -> int:
+    """Do what `argv` says; see the module's text."""
+    os.umask(0o077)
+    if argv == ["--probe"]:
+        os.environ.setdefault("PATH", os.defpath + ":/usr/bin:/usr/local/bin")
+        print(probed(), flush=True)
+        return 0
+    place = Path(argv[0])
+    return Agent(place, read(place)).run()

@@ -1,0 +1,176 @@
+"""Slurm's commands: their command lines, built pure, and the one place that runs them.
+
+Absolute paths and an explicit environment: by default srun would export the engine's whole one, keys included, to the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.shards.sandbox import entering_python
+from engine.shards.slurm.settings import Settings
+
+NEEDED = ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol")
+FORMAT = "%i|%T|%r|%L|%N"  # of squeue: job, state, reason, time left, nodes
+ANSWER_S = 20.0
+APART_S = 1.0  # between two questions to the controller: it serves everybody
+_ROOT = str(Path(__file__).resolve().parents[3])
+_PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "KRB5CCNAME")
+
+
+class SlurmError(RuntimeError):
+    """A command of Slurm failed; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Absolute paths of Slurm's commands, and the environment that they get."""
+
+    paths: Mapping[str, str]
+    env: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.paths[name]
+
+
+def find(environ: Mapping[str, str] | None = None) -> Programs:
+    """The commands of this machine. Raises SlurmError that names what is missing."""
+    source = os.environ if environ is None else environ
+    found = {name: shutil.which(name, path=source.get("PATH")) for name in NEEDED}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise SlurmError(f"{', '.join(missing)} not on PATH: is this a login node of the cluster?")
+    env = {name: source[name] for name in _PASSED if name in source}
+    return Programs({name: os.path.realpath(path) for name, path in found.items() if path}, env)
+
+
+def own(module: str, *words: str, installed: bool = False) -> list[str]:
+    """The command line that runs `main` of a module of this package: not as a script, which would be compiled each time. With
+    `installed` it finds the packages beside the engine too, and starts slower."""
+    code = (
+        f"import sys; sys.path.insert(0, {_ROOT!r}); from engine.shards.slurm.{module} import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    return [*([sys.executable, "-I"] if installed else [entering_python(), "-I", "-S"]), "-c", code, *words]
+
+
+def salloc(programs: Programs, settings: Settings, name: str, ranks: int, threads: int) -> list[str]:
+    """The pilot: one job for all shards, which outlives a lost node and whoever asked for it."""
+    return [
+        programs["salloc"],
+        "--no-shell",
+        "--no-kill",
+        f"--job-name={name}",
+        f"--nodes={settings.nodes}",
+        f"--ntasks-per-node={settings.per_node(ranks)}",
+        f"--cpus-per-task={threads * ranks}",
+        *_gres(settings.gpus),
+        f"--time={_minutes(settings.walltime_s)}",
+        *_where(settings),
+        *settings.args,
+    ]
+
+
+def step(programs: Programs, job: str, node: str, gpus: int, cores: int, argv: Sequence[str]) -> list[str]:
+    """One shard's step on one node of the pilot. `--gres` is always said: a step that says nothing gets every GPU of the job.
+    With `--immediate` a refused step fails, rather than waiting in a queue that nobody sees."""
+    return [
+        *_srun(programs, job, gpus),
+        "--nodes=1",
+        "--ntasks=1",
+        f"--cpus-per-task={cores}",
+        f"--nodelist={node}",
+        *argv,
+    ]
+
+
+def job(
+    programs: Programs, settings: Settings, gpus: int, cores: int, seconds: float, argv: Sequence[str]
+) -> list[str]:
+    """One shard in a job of its own, for which srun waits in the queue."""
+    size = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", *(_gres(gpus) or ["--gres=none"])]
+    asked = [f"--job-name={settings.name}", f"--time={_minutes(seconds)}", *_where(settings)]
+    plain = ["--mpi=none", "--unbuffered", "--export=NIL", "--kill-on-bad-exit=1", "--input=none", "--chdir=/"]
+    return [programs["srun"], *size, *asked, *plain, *settings.args, *argv]
+
+
+def _where(settings: Settings) -> list[str]:
+    return [
+        *([f"--partition={settings.partition}"] if settings.partition else []),
+        *([f"--account={settings.account}"] if settings.account else []),
+    ]
+
+
+def on_each_node(programs: Programs, job: str, nodes: Sequence[str], argv: Sequence[str]) -> list[str]:
+    """A step with one task on each of these nodes, beside the shards that run there."""
+    size = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1", "--overlap"]
+    return [*_srun(programs, job, 0), *size, f"--nodelist={','.join(nodes)}", *argv]
+
+
+def _srun(programs: Programs, job: str, gpus: int) -> list[str]:
+    own = ["--exact", "--mem=0", "--mpi=none", "--unbuffered", "--export=NIL", "--immediate=10", "--kill-on-bad-exit=1"]
+    return [programs["srun"], f"--jobid={job}", *own, *(_gres(gpus) or ["--gres=none"]), "--input=none", "--chdir=/"]
+
+
+def _gres(gpus: int) -> list[str]:
+    return [f"--gres=gpu:{gpus}"] if gpus else []
+
+
+def _minutes(seconds: float) -> int:
+    return max(1, math.ceil(seconds / 60))
+
+
+class Controller:
+    """Asks Slurm, never two questions within a second. Raises SlurmError when it does not answer."""
+
+    def __init__(self, programs: Programs) -> None:
+        self.programs = programs
+        self._lock = asyncio.Lock()
+        self._last = -math.inf
+
+    async def ask(self, name: str, *words: str) -> str:
+        """What the command `name` says."""
+        async with self._lock:
+            await asyncio.sleep(max(0.0, self._last + APART_S - time.monotonic()))
+            try:
+                return await run([self.programs[name], *words], self.programs.env, ANSWER_S)
+            finally:
+                self._last = time.monotonic()
+
+
+async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float) -> str:
+    """Standard output of a command. Raises SlurmError with what it said when it fails or takes too long."""
+    name = Path(argv[0]).name
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(env),
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SlurmError(f"{name}: {error}") from error
+    try:
+        async with asyncio.timeout(seconds):
+            out, err = await process.communicate()
+    except TimeoutError:
+        raise SlurmError(f"{name} does not answer within {seconds:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        said = " ".join(err.decode(errors="replace").split())[:300]
+        raise SlurmError(f"{name}: {said or f'exit code {process.returncode}'}")
+    return out.decode(errors="replace")

@@ -1,0 +1,442 @@
+"""The executor of a Slurm cluster: every shard is a step of the pilot, started on this machine by the launcher.
+
+The launcher's children are the clients of the steps (`engine.shards.slurm.step`), so that a new engine finds them again as it
+finds local shards. Whether a shard runs is what its agent says, by heartbeat and exit record; the queue is only asked what
+became of one that left none. What belongs to no shard (preparing the data) runs on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from engine.files import last_line, read_tail
+from engine.paths import StateDir
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Vanished
+from engine.shards.local import LocalExecutor
+from engine.shards.records import make_key, read_exit
+from engine.shards.sandbox import SHOWN, Probe
+from engine.shards.slurm import ends, order, step
+from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
+from engine.shards.slurm.commands import job as own_job
+from engine.shards.slurm.commands import step as step_words
+from engine.shards.slurm.order import Order, OrderError
+from engine.shards.slurm.parsing import usable
+from engine.shards.slurm.pilot import Pilot
+from engine.shards.slurm.settings import Settings
+from engine.shards.spec import ExitRecord, ShardSpec
+
+log = logging.getLogger(__name__)
+OFTEN_S, SELDOM_S = 2.0, 30.0  # between two looks at the queue: while something is expected, and otherwise
+VISIBLE_S = (
+    65.0  # until a file that was written on a node is seen here, at the worst (NFS keeps what it knows for a minute)
+)
+YEARS_S = 366 * 86400.0
+OWN_JOB_S = 300.0  # that a job of its own may last longer than its shard
+DOUBT_S = 60.0  # for which nothing is placed on a node whose heartbeat stopped, unless Slurm says that it is well
+
+
+@dataclass(slots=True)
+class Placed:
+    """A step that is running, as far as is known."""
+
+    order: Order
+    gone: bool = False  # its client has ended; how is being found out
+
+
+class SlurmExecutor:
+    """See `engine.shards.executor.Executor` for what its methods promise. `changed` is called when the pilot has."""
+
+    def __init__(self, state: StateDir, settings: Settings, programs: Programs, ranks: int, threads: int) -> None:
+        self._state = state
+        self._settings = settings
+        self._ranks = ranks
+        self._cores = ranks * threads
+        self._local = LocalExecutor(state)
+        self._controller = Controller(programs)
+        self.pilot = Pilot(settings, self._controller, state.root, ranks, threads)
+        self.changed: Callable[[], None] = lambda: None
+        self._placed: dict[str, Placed] = {}
+        self._elsewhere: set[str] = set()  # what runs on this machine
+        self._doubted: dict[str, float] = {}  # node -> when its heartbeat stopped (monotonic)
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._given_up: set[str] = set()  # whose clients were ended since their allocation is gone
+        self._looking = asyncio.Lock()
+        self._looked = 0.0  # when the last look at the queue began (monotonic)
+        self._kick = asyncio.Event()
+        self._used = time.monotonic()
+        self._attached: asyncio.Future[None] | None = None
+
+    # --- what the engine asks of it
+
+    @property
+    def isolation(self) -> str:
+        found = self.probe
+        return SHOWN[found.level] if found else "limits only"
+
+    @property
+    def probe(self) -> Probe | None:
+        """What boxes the pilot's nodes can make; None while there are none."""
+        return self.pilot.seen.probe
+
+    @property
+    def program(self) -> str | None:
+        """The bubblewrap of the pilot's nodes."""
+        return self.pilot.seen.program
+
+    @property
+    def shortage(self) -> str | None:
+        """Why no further shard can be started now, in a sentence."""
+        if not self.pilot.ready:
+            return self.pilot.sentence
+        return None if self._nodes() else f"no node of {self.pilot.sentence} is well"
+
+    @property
+    def capacity(self) -> int:
+        """How many shards may run at once now: lost nodes have room for none."""
+        return len(self._nodes()) * self._settings.per_node(self._ranks)
+
+    @property
+    def allocation(self) -> Allocation:
+        return self
+
+    @property
+    def asked(self) -> bool:
+        return self.pilot.asked
+
+    @property
+    def words(self) -> str:
+        return self._settings.words(self._ranks)
+
+    @property
+    def sentence(self) -> str:
+        return self.pilot.sentence
+
+    async def launch(self, spec: ShardSpec) -> Handle:
+        await self.reattach()
+        if not spec.rung:
+            self._elsewhere.add(spec.id)
+            return await self._local.launch(spec)
+        if spec.id in self._placed:
+            return Handle(spec.id, "running", True, where=self._placed[spec.id].order.node)
+        if (found := await asyncio.to_thread(_left_by, spec)) is not None:
+            return Handle(spec.id, found, True)
+        if self.shortage is not None:
+            raise ExecutorError(self.shortage)
+        own = spec.fresh and spec.rung in self._settings.own
+        made = await asyncio.to_thread(self._order, spec, "" if own else self._choose())
+        self._placed[spec.id] = Placed(made)
+        try:
+            handle = await self._local.launch(self._client_spec(spec.id, made))
+        except ExecutorError:
+            self._placed.pop(spec.id, None)
+            raise
+        if handle.state != "running" and spec.id in self._placed:
+            await self._settle(spec.id)
+            return Handle(spec.id, "ended", handle.known)
+        self._used = time.monotonic()
+        where = "a job of its own" if own else f"{made.node} (job {made.job})"
+        return Handle(spec.id, "running", handle.known, where=where, node=made.node)
+
+    async def events(self) -> AsyncIterator[Event]:
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    async def stop(self, id: str, grace_s: float) -> bool:
+        return await self._local.stop(id, grace_s)
+
+    async def kill(self, id: str) -> bool:
+        return await self._local.kill(id)
+
+    async def reattach(self) -> frozenset[str]:
+        if self._attached is None:
+            self._attached = asyncio.get_running_loop().create_future()
+            try:
+                await self._attach()
+            except BaseException as error:
+                waiting, self._attached = self._attached, None
+                waiting.set_exception(error if isinstance(error, ExecutorError) else ExecutorError(str(error)))
+                waiting.exception()
+                raise
+            self._attached.set_result(None)
+        await asyncio.shield(self._attached)
+        local = await self._local.reattach()
+        return frozenset(id for id in (*local, *self._placed) if id not in self._placed or not self._placed[id].gone)
+
+    async def retire(self) -> None:
+        """Let the launcher end when nothing runs."""
+        await self._local.retire()
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._local.close()
+        self._events.put_nowait(None)
+
+    # --- what a person asks of it
+
+    async def confirm(self) -> None:
+        try:
+            self.pilot.confirm(self._settings.name)
+        except SlurmError as error:
+            raise ExecutorError(str(error)) from error
+        self._look_now()
+
+    async def release(self, why: str) -> None:
+        try:
+            await self.pilot.release(why)
+        except SlurmError as error:
+            raise ExecutorError(str(error)) from error
+        self.changed()
+
+    # --- attaching
+
+    async def _attach(self) -> None:
+        """Take up what runs; settle what ended while no engine was there; then follow the rest."""
+        running = await self._local.reattach()
+        await asyncio.to_thread(self._share_key)
+        ended = []
+        for place in await asyncio.to_thread(lambda: sorted(self._steps.glob("*"))):
+            try:
+                found = order.read(place)
+            except OrderError as error:
+                log.warning("%s", error)
+                continue
+            self._placed[place.name] = Placed(found)
+            if place.name not in running:
+                ended.append(place.name)
+        self._elsewhere |= running - self._placed.keys()
+        await self.pilot.look()
+        for id in ended:
+            if self._client(id).exists():
+                await self._settle(id)
+            else:  # it was never asked for
+                self._placed.pop(id, None)
+                await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
+        for part in (self._pump, self._follow_pilot):
+            self._run(part(), part.__name__)
+
+    def _share_key(self) -> None:
+        """Put the launcher's key where the agents find it: whoever writes a record, it is read with the same one."""
+        body, shared = make_key(self._state.launcher_key), self._runs_key
+        if shared == self._state.launcher_key or (shared.exists() and shared.read_bytes() == body):
+            return
+        temporary = shared.with_suffix(".new")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+            file.write(body)
+        os.replace(temporary, shared)
+
+    def _run(self, call: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(call, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def _pump(self) -> None:
+        async for event in self._local.events():
+            if event.id in self._placed:
+                self._run(self._settle(event.id), f"end of {event.id}")
+            elif event.id in self._elsewhere:
+                self._events.put_nowait(event)
+
+    # --- orders
+
+    @property
+    def _steps(self) -> Path:
+        return self._state.shared_root / "steps"
+
+    @property
+    def _runs_key(self) -> Path:
+        return self._state.shared_root / self._state.launcher_key.name
+
+    def _client(self, id: str) -> Path:
+        return self._state.root / "clients" / id
+
+    def _order(self, spec: ShardSpec, node: str) -> Order:
+        """Write the order of a shard that is to run on that node of the pilot, or (an empty one) in a job of its own."""
+        job = self.pilot.seen.job
+        assert job is not None
+        place = self._steps / spec.id
+        shutil.rmtree(place, ignore_errors=True)
+        words = own("agent", str(place))
+        gpus = self._settings.gpus_of_shard(self._ranks)
+        if node:
+            srun = step_words(self._controller.programs, job.id, node, gpus, self._cores, words)
+        else:
+            most_s = spec.timeout_s + OWN_JOB_S
+            srun = own_job(self._controller.programs, self._settings, gpus, self._cores, most_s, words)
+        nonce = secrets.token_hex(16)
+        programs = self._controller.programs
+        key = str(self._runs_key)
+        made = Order(spec, tuple(srun), programs["scancel"], programs.env, job.id if node else "", node, key, nonce)
+        made.write(place)
+        self._client(spec.id).parent.mkdir(mode=0o700, exist_ok=True)
+        return made
+
+    def _client_spec(self, id: str, made: Order) -> ShardSpec:
+        words = own("step", str(self._steps / id))
+        place = str(self._client(id))
+        return ShardSpec(id=id, argv=tuple(words), cwd="/", env={"PATH": os.defpath}, run_dir=place, timeout_s=YEARS_S)
+
+    def _nodes(self) -> list[str]:
+        """The nodes on which steps may be placed now."""
+        seen, now = self.pilot.seen, time.monotonic()
+        if not self.pilot.ready:
+            return []
+        well = [node for node in seen.nodes if usable(seen.states.get(node, "idle"))]
+        return [node for node in well if now - self._doubted.get(node, -DOUBT_S) >= DOUBT_S]
+
+    def _choose(self) -> str:
+        """The node with the fewest steps. Raises ExecutorError when there is no node."""
+        busy = [placed.order.node for placed in self._placed.values()]
+        nodes = sorted(self._nodes(), key=busy.count)
+        if not nodes:
+            raise ExecutorError(f"no node of {self.pilot.sentence} is well")
+        return nodes[0]
+
+    # --- ends
+
+    async def _settle(self, id: str) -> None:
+        """A step's client has ended: find out how the shard did, write that down where its agent has not, and say so once."""
+        placed = self._placed.get(id)
+        if placed is None or placed.gone:
+            return
+        placed.gone = True
+        spec, run_dir = placed.order.spec, Path(placed.order.spec.run_dir)
+        client = await asyncio.to_thread(read_exit, self._client(id))
+        record = await self._record_of(placed.order, client)
+        event: Event
+        if record is not None:
+            event = Ended(id, spec.record, record)
+            if record.how == "preempted":  # nothing more is to be started in what may be gone
+                await self._look()
+        else:
+            event = await self._lost(id, placed.order, client)
+        await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
+        await asyncio.to_thread(shutil.rmtree, self._client(id), True)
+        self._placed.pop(id, None)
+        self._given_up.discard(id)
+        self._used = time.monotonic()
+        self._events.put_nowait(event)
+        log.debug("%s in %s", event, run_dir)
+
+    async def _record_of(self, made: Order, client: ExitRecord | None) -> ExitRecord | None:
+        """The record that the agent wrote; waited for where it says that it did, since another machine wrote it."""
+        run_dir, name = Path(made.spec.run_dir), made.spec.record
+        found = await asyncio.to_thread(read_exit, run_dir, name)
+        if found is not None or client is None:
+            return found
+        said = await asyncio.to_thread(read_tail, self._client(made.spec.id) / "output.log")
+        until = time.monotonic() + (VISIBLE_S if step.RECORDED in said else 0.0)
+        while found is None and time.monotonic() < until:
+            await asyncio.sleep(0.2)
+            found = await asyncio.to_thread(read_exit, run_dir, name)
+        return found
+
+    async def _lost(self, id: str, made: Order, client: ExitRecord | None) -> Event:
+        """What is to be said of a shard whose agent left no record."""
+        place, spec = self._steps / id, made.spec
+        claim = await asyncio.to_thread(order.claimed, place)
+        said = await asyncio.to_thread(read_tail, self._client(id) / "output.log")
+        side = ends.Side(
+            how="exited" if client is None or id in self._given_up else client.how,
+            code=None if client is None else client.code,
+            claimed=claim is not None,
+            node=made.node or str((claim or {}).get("node", "")),
+            said=last_line(said),
+            own=not made.job,
+        )
+        if side.code == step.SILENT:
+            self._doubted[side.node] = time.monotonic()
+        if side.how != "stopped":
+            await self._look()
+        seen = self.pilot.seen
+        job = seen.job if self.pilot.job_id == made.job else None
+        found = ends.lost(side, job, seen.states, not seen.trouble)
+        if found.how == "node-lost":
+            self._doubted[side.node] = time.monotonic()
+        self.changed()
+        if found.how == "vanished" or not (spec.fresh or found.how == "stopped"):
+            return Vanished(id, found.why)
+        now = time.time()
+        started = float(claim["at"]) if claim and isinstance(claim.get("at"), int | float) else now
+        record = ExitRecord(spec.id, found.how, None, None, started, now, None, error=found.why[:2000] or None)
+        key = await asyncio.to_thread(self._runs_key.read_bytes)
+        try:
+            stands = await asyncio.to_thread(order.record_end, Path(spec.run_dir), record, spec.record, key)
+        except OSError as error:
+            return Vanished(id, f"{found.why}; its record cannot be written: {error}")
+        return Ended(id, spec.record, stands)
+
+    # --- the pilot
+
+    def _look_now(self) -> None:
+        self._kick.set()
+
+    async def _look(self) -> None:
+        """Look at the pilot, once however many shards ask for it at a time."""
+        asked = time.monotonic()
+        async with self._looking:
+            if self._looked < asked:
+                self._looked = time.monotonic()
+                await self.pilot.look()
+                await self._give_up()
+
+    async def _give_up(self) -> None:
+        """End the clients that still try to start a step in an allocation that is gone."""
+        for id, placed in list(self._placed.items()):
+            stale = placed.order.job not in ("", self.pilot.job_id) and not placed.gone and id not in self._given_up
+            if stale and await asyncio.to_thread(order.claimed, self._steps / id) is None:
+                self._given_up.add(id)
+                await self._local.kill(id)
+
+    async def _follow_pilot(self) -> None:
+        """Look at the pilot, seldom while nothing is expected; release it when nothing has run for long."""
+        wait_s = OFTEN_S
+        while True:
+            before, was_ready = (self.pilot.sentence, self.capacity), self.pilot.ready
+            try:
+                await self._look()
+                if self.pilot.ready and not was_ready:
+                    self._used = time.monotonic()
+                if self.pilot.ready and self._idle():
+                    await self.pilot.release(f"released after {self._settings.idle_s / 60:.0f} idle minutes")
+            except (SlurmError, ExecutorError, OSError) as error:
+                log.warning("the pilot: %s", error)
+            expecting = self.pilot.asked and not (
+                self.pilot.ready and not self.pilot.seen.trouble and not self._doubted
+            )
+            wait_s = min(SELDOM_S, wait_s * 1.5) if (self.pilot.sentence, self.capacity) == before else OFTEN_S
+            self._doubted = {node: at for node, at in self._doubted.items() if time.monotonic() - at < DOUBT_S}
+            self.changed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_s, 5.0) if expecting else wait_s):
+                    await self._kick.wait()
+                    wait_s = OFTEN_S
+            self._kick.clear()
+
+    def _idle(self) -> bool:
+        piloted = any(placed.order.job for placed in self._placed.values())
+        return not piloted and time.monotonic() - self._used > self._settings.idle_s
+
+
+def _left_by(spec: ShardSpec) -> Literal["ended", "lost"] | None:
+    """What an earlier launch of it left: its record, or at least the directory that is made once."""
+    if os.path.lexists(os.path.join(spec.run_dir, spec.record)):
+        return "ended"
+    return "lost" if spec.fresh and os.path.lexists(spec.run_dir) else None

@@ -1,0 +1,124 @@
+"""What the login node and a step's node tell one another, by files of the shared file system. Standard library only.
+
+    steps/<id>/order.json   the shard's spec, srun's command line, where the key for the record lies
+    steps/<id>/claim        written once, by the agent that runs the shard: which node, step and GPUs
+    steps/<id>/beat         written anew every 5 s while it runs
+
+The directory is out of reach of every box. An order's nonce is its own: an agent whose order was replaced or taken away ends
+its shard and writes nothing, so that one which was cut off and comes back changes nothing any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.shards import process
+from engine.shards.spec import ExitRecord, ShardSpec
+
+GPUS = "gpus-of-the-step"
+"""Stands for the GPUs of a shard until its step runs: Slurm chooses them then, and the agent writes them in here."""
+
+BEAT_S = 5.0  # from one heartbeat to the next
+
+
+class OrderError(ValueError):
+    """An order that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One step: `srun` is its command line with `env` as environment, in `job` on `node` (both empty in a job of its own, whose
+    number and node only its claim says); `scancel` the program that signals it; `key`
+    the file that seals its record."""
+
+    spec: ShardSpec
+    srun: tuple[str, ...]
+    scancel: str
+    env: Mapping[str, str]
+    job: str
+    node: str
+    key: str
+    nonce: str
+
+    def write(self, place: Path) -> None:
+        """Write it as `place`/order.json, whole. Raises OSError."""
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        body = {"spec": self.spec.to_json(), "srun": list(self.srun), "scancel": self.scancel, "env": dict(self.env)}
+        body |= {"job": self.job, "node": self.node, "key": self.key, "nonce": self.nonce}
+        put(place, "order.json", body)
+
+
+def put(place: Path, name: str, body: Mapping[str, Any]) -> None:
+    """Write a file there, whole; after a power cut it may be gone, as is then what it is about. Raises OSError."""
+    temporary = place / f".{name}.{os.getpid()}"
+    temporary.write_text(json.dumps(body))
+    os.replace(temporary, place / name)
+
+
+def read(place: Path) -> Order:
+    """The order in that directory. Raises OrderError."""
+    try:
+        raw = json.loads((place / "order.json").read_bytes())
+        spec = ShardSpec.from_json(raw["spec"])
+        srun, job = tuple(raw["srun"]), raw["job"]
+        return Order(spec, srun, raw["scancel"], raw["env"], job, raw["node"], raw["key"], raw["nonce"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OrderError(f"the order in {place} cannot be read: {error}") from None
+
+
+def stands(place: Path, nonce: str) -> bool:
+    """Whether the order is still the one of that nonce."""
+    with contextlib.suppress(OrderError):
+        return read(place).nonce == nonce
+    return False
+
+
+def claim(place: Path, body: Mapping[str, Any]) -> bool:
+    """Take the shard for this agent; False when another has. Raises OSError."""
+    try:
+        found = os.open(place / "claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with open(found, "wb") as file:
+        file.write(json.dumps(body).encode())
+    return True
+
+
+def claimed(place: Path) -> dict[str, Any] | None:
+    """Who claimed it; None when nobody has. Empty while the file is being written."""
+    try:
+        body = (place / "claim").read_bytes()
+    except OSError:
+        return None
+    with contextlib.suppress(ValueError):
+        found = json.loads(body)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def record_end(run_dir: Path, record: ExitRecord, name: str, key: bytes) -> ExitRecord:
+    """Write an exit record unless there is one already: the first word stands. Returns the one that does. Raises OSError."""
+    from engine.shards.records import (  # not before a shard has been started: that is what is waited for
+        read_exit,
+        sealed,
+    )
+
+    found = read_exit(run_dir, name)
+    if found is not None:
+        return found
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory = process.open_directory(str(run_dir))
+    try:
+        with contextlib.suppress(OSError):
+            os.fchmod(directory, 0o700)
+        process.write_durably(directory, name, sealed(record, key))
+    finally:
+        os.close(directory)
+    return record
