@@ -41,6 +41,11 @@ def build() -> argparse.ArgumentParser:
     init = add("init", "make this repository a lab: write a commented cockpit.toml")
     init.add_argument("--yes", action="store_true", help="ask nothing, take the defaults")
     _demo_arguments(add("demo", "set up the sample lab and open it (or run its loop without a terminal)"))
+    pilot = add(
+        "pilot", "the allocation of a cluster that shards run in: how it stands; asks Slurm for it when confirmed"
+    )
+    pilot.add_argument("--confirm", action="store_true", help="ask for it, as it is shown")
+    pilot.add_argument("--release", action="store_true", help="give it back; what runs in it runs again in the next")
     add("up", "start the engine, if it is not running")
     add("down", "stop the engine; runs go on")
     add("status", "the engine at a glance")

@@ -423,9 +423,16 @@ def _demo(args: argparse.Namespace) -> int:
     return demo(args)
 
 
+def _pilot(args: argparse.Namespace) -> int:
+    from cockpit.piloting import pilot
+
+    return pilot(args)
+
+
 COMMANDS: dict[str, Command] = {
     "init": _init,
     "demo": _demo,
+    "pilot": _pilot,
     "up": _up,
     "down": _down,
     "status": _status,

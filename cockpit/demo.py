@@ -39,6 +39,8 @@ def demo(args: argparse.Namespace) -> int:
 
         return open_lab(root)
     with attached(root) as session:
+        if session.call("pilot")["words"]:  # the sample lab was pointed at a cluster
+            session.call("pilot", action="confirm", policy=POLICY)
         done, rows = _drive(session, args.until or 4)
         session.call("shutdown")
     wait_down(root)

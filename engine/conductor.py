@@ -62,6 +62,7 @@ class Conductor:
         self.reader = Reader(core, self.asking)
         self._stalled: str | None = None
         self._config_seen = (0, 0)
+        runs.executor.changed = core.wake.set
 
     async def run(self) -> None:
         """Open the campaign, pick up what a crash left, then go on until cancelled. A read-only ledger is only looked at."""
@@ -166,7 +167,7 @@ class Conductor:
         busy = await self._replay() or busy
         await self._look_for_room()
         ready = await self.preparation.look() and self.runs.specs.refusal is None and self.runs.shortage is None
-        slots = len(self.runs.specs.slots)
+        slots = self.runs.room
         for each in campaign.plan(core.state, core.lab, slots, setup=self.runs.setup, launching=ready):
             busy = await self._carry_out(each) or busy
         busy = ask_for_one(core, self.asking, self.intake.proposer) or busy
@@ -185,6 +186,10 @@ class Conductor:
     async def _look_for_room(self) -> None:
         """Start nothing while the machine has no room for it; go on where that was stopped short once there is."""
         before = self.runs.shortage
+        if self.runs.specs.learn(self.runs.executor.probe, self.runs.executor.program):
+            await open_campaign(
+                self.core, self.runs
+            )  # the boxes of the nodes belong to what the ledger knows of the lab
         self.runs.look_for_room()
         if self.runs.shortage is None and before is not None:
             log.info("there is room again")
@@ -289,7 +294,8 @@ class Conductor:
         if trunk:
             return f"the trunk itself fails: {trunk} (`cockpit resume` tries again)"
         if core.state.live:
-            return "running"
+            held = self.runs.executor.allocation
+            return "running" if held is None else f"running on {held.sentence}"
         strangers = [row["id"] for row in campaign.stranded(core.state, core.lab)]
         if strangers:
             return (

@@ -25,6 +25,7 @@ from engine.conductor import Conductor
 from engine.core import Core
 from engine.detecting import Detecting
 from engine.exclude import exclude
+from engine.executors import make_executor
 from engine.history.console import Console
 from engine.history.database import StoreError
 from engine.history.store import Store
@@ -42,9 +43,7 @@ from engine.repo import Repo, RepoError
 from engine.runs import Runs
 from engine.server import Server
 from engine.shards.executor import ExecutorError
-from engine.shards.local import LocalExecutor
 from engine.shards.sandbox import probe
-from engine.shards.slots import slots_here
 from engine.watch.tail import Tailer
 
 log = logging.getLogger("engine")
@@ -126,9 +125,8 @@ class Engine:
         self.core = Core(lab, repo, store)
         looking.join()
         self.live = Live(lab.metric.loss)
-        self.executor = LocalExecutor(state)
+        self.executor, self.slots = make_executor(lab, state)
         self.tailer = Tailer(state.runs)
-        self.slots = slots_here(lab.slots or "auto", lab.threads, lab.ranks)
         self.runs = Runs(self.core, self.executor, self.tailer, self.live, self.slots)
         proposer = make(lab.proposer.kind, lab.root, str(lab.proposer.path), lab.proposer.settings())
         self.conductor = Conductor(self.core, self.runs, Intake(self.core, proposer))

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from engine.doctor_cluster import cluster
 from engine.doctor_machine import Check, answer, machine
 from engine.globs import Globs
 from engine.lab import Lab, LabError, load
@@ -44,7 +45,7 @@ def checks(root: Path | None, env: Mapping[str, str]) -> list[Check]:
         out += [Check("lab", "fail", str(each), each.fix) for each in error.problems]
         return out
     out.append(Check("lab", "ok", f"{lab.name}: {len(lab.rungs)} rungs, metric {lab.metric.name}"))
-    for look in (_repository, _code, _interpreter, _seeds, _scoring, _mounts, _slots, _box, _detectors):
+    for look in (_repository, _code, _interpreter, _seeds, _scoring, _mounts, _slots, _box, cluster, _detectors):
         out += look(lab, env)
     out += state_checks(lab.state)
     return out
@@ -67,6 +68,9 @@ def _repository(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
 
 def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     """Whether this machine boxes shards as well as the lab asks for."""
+    if lab.slurm is not None:
+        yield Check("box", "ok", "what boxes the nodes can make is found out there, once there is a pilot")
+        return
     level, refusal = choose(lab.isolation, probe())
     if refusal is not None:
         yield Check("box", "fail", refusal, 'get what is missing, or set isolation = "auto" under [run]')
@@ -202,6 +206,8 @@ def _mounts(lab: Lab, _: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _slots(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
+    if lab.slurm is not None:
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     code, said = answer(["nvidia-smi", "-L"], env)
     gpus = sum(line.startswith("GPU ") for line in said.splitlines()) if code == 0 else 0

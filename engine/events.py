@@ -183,13 +183,15 @@ class ShardIntended(msgspec.Struct, frozen=True):
     fresh: bool = False  # of a pair that a signature asked for: never in the verdict
     canary: bool = False  # the trunk's first seed once more, to see whether the machine has changed: never evidence
     retune: str = ""  # at a scaled learning rate, for this retuning; its rung says which: never evidence
+    resumes: str = ""  # the attempt before it, which was cut off, and from whose checkpoint it goes on
 
 
 class ShardStarted(msgspec.Struct, frozen=True):
-    """`where` is the executor's own name for the process: a pid, later a job step."""
+    """`where` is the executor's own name for the process: a pid, a node with its job; `node` is empty for this machine."""
 
     shard: str
     where: str = ""
+    node: str = ""
 
 
 class ShardEnded(msgspec.Struct, frozen=True):
@@ -553,6 +555,20 @@ class ReadingOpened(msgspec.Struct, frozen=True):
     p_solid: float | None
 
 
+class AllocationConfirmed(msgspec.Struct, frozen=True):
+    """Somebody confirmed that the cluster is asked for an allocation; `words` is what they saw."""
+
+    words: str
+    who: Json
+
+
+class AllocationReleased(msgspec.Struct, frozen=True):
+    """Somebody gave the allocation back."""
+
+    who: Json
+    why: str = ""
+
+
 class BundleIntended(msgspec.Struct, frozen=True):
     """A person signed several experiments together: their patches, one after the other, become the branch of the experiment
     `experiment`, and fresh pairs have to bear that out before it is merged. Everything that its commit depends on is here.
@@ -663,6 +679,8 @@ TYPES: dict[str, type] = {
     "reading.opened": ReadingOpened,
     "engine.paused": Paused,
     "engine.resumed": Resumed,
+    "allocation.confirmed": AllocationConfirmed,
+    "allocation.released": AllocationReleased,
     "bundle.intended": BundleIntended,
     "audit.intended": AuditIntended,
     "audit.ended": AuditEnded,

@@ -19,6 +19,8 @@ from engine.money import Budget
 from engine.paths import CONFIG, StateDir
 from engine.proposers.base import Settings
 from engine.scales import PLACEHOLDER, scale_of, shown, unscaled
+from engine.shards.resuming import DIRECTORY as RESUME
+from engine.shards.slurm.settings import Settings as SlurmSettings
 from engine.templates import fill, names
 from engine.types import HALF, Ask, Compare, Direction, Review
 
@@ -233,11 +235,12 @@ class Lab:
     )  # as written; engine.watch.detectors.settings reads it
     judge: Judging = Judging()
     evaluations: tuple[Evaluation, ...] = ()
+    slurm: SlurmSettings | None = None  # the cluster that shards run on; None: this machine
 
     @property
     def state(self) -> StateDir:
         """The names of everything that lies in the lab's state directory."""
-        return StateDir(self.state_dir)
+        return StateDir(self.state_dir, None if self.slurm is None else self.slurm.shared)
 
     @cached_property
     def _editable(self) -> Globs:
@@ -270,6 +273,11 @@ class Lab:
         """The rung at which experiments start, with half its budget."""
         first = self.rung(self.climb[0])
         return replace(first, name=HALF, budget=max(1, first.budget // 2))
+
+    @cached_property
+    def resumable(self) -> bool:
+        """Whether its runs save what a further attempt goes on from."""
+        return any(RESUME in names(text) for text in (*self.command, *self.env.values()))
 
     def interpreter(self) -> str:
         """Absolute path of the lab's Python; symbolic links are kept, since a venv is found through its own link.
@@ -306,6 +314,7 @@ class Lab:
             "rung": self.climb[0] if at.name == HALF else unscaled(at.name),
             PLACEHOLDER: shown(scale_of(at.name) or 1.0),
             "run_dir": str(run_dir),
+            "resume": str(run_dir / RESUME),
             "metrics": str(metrics or run_dir / "metrics.jsonl"),
             "scores": str(scores or run_dir / "score.json"),
             **self.prepare_values(data=data, held=held),

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from engine.lab import ALWAYS_PROTECTED
 from engine.lab_parse import PREPARE_NAMES, SCORE_NAMES, SHARD_NAMES, TEXT_NAMES
 from engine.lab_schema import ConfigFile
+from engine.shards.slurm.settings import shown
 from engine.sizes import sized
 
 _PLACEHOLDERS = {
@@ -23,6 +24,7 @@ _PLACEHOLDERS = {
     "budget": "the rung's budget",
     "rung": "the rung's name",
     "run_dir": "the shard's own directory, the only one it may write into",
+    "resume": "a directory of the run: what is saved there, the next attempt starts with where this one is cut off",
     "metrics": "the file that metrics are appended to, as JSON lines",
     "python": "the lab's interpreter",
     "data": "what `[prepare]` made for shards",
@@ -107,6 +109,8 @@ def _default(field: FieldInfo, name: str) -> str:
         return "left out"
     if name == "timeout":
         return f'`"{int(field.default // 60)}m"`'
+    if name in ("walltime", "idle"):
+        return f'`"{shown(field.default).replace(" ", "")}"`'
     if name in ("slots", "memory"):
         return '`"auto"`'
     if name in ("disk", "log"):

@@ -38,13 +38,14 @@ from engine.lab import (
 from engine.lab_schema import ConfigFile
 from engine.money import Budget
 from engine.scales import PLACEHOLDER
+from engine.shards.slurm.settings import Settings
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
 from engine.types import HALF, SMOKE
 from engine.watch.detectors import settings as detectors
 
-SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "metrics", "python", "data", PLACEHOLDER)
+SHARD_NAMES = ("seed", "budget", "rung", "run_dir", "resume", "metrics", "python", "data", PLACEHOLDER)
 PREPARE_NAMES = ("python", "data", "held")
 TEXT_NAMES = ("held",)
 SCORE_NAMES = (*SHARD_NAMES, "held", "scores")
@@ -211,6 +212,7 @@ def _models() -> dict[str, type[BaseModel]]:
         "prepare": schema.PrepareTable,
         "score": schema.ScoreTable,
         "run": schema.RunTable,
+        "slurm": schema.SlurmTable,
         "judge": schema.JudgeTable,
         "judge.retune": schema.RetuneTable,
         "limits": schema.LimitsTable,
@@ -245,6 +247,7 @@ def _across(config: ConfigFile) -> Iterator[Found]:
     yield from _score_problems(config)
     yield from _retune_problems(config)
     yield from _evaluation_problems(config)
+    yield from _slurm_problems(config)
     for path, wrong, fix in detectors.problems(config.detectors.model_dump()):
         yield ("detectors", *path), wrong, fix
     seeds = config.run.seeds
@@ -284,6 +287,26 @@ def _retune_problems(config: ConfigFile) -> Iterator[Found]:
             "multiply its learning rate by it"
         )
         yield ("judge", "retune"), f"scales learning rates, and no command takes {{{PLACEHOLDER}}}", fix
+
+
+def _slurm_problems(config: ConfigFile) -> Iterator[Found]:
+    table, ranks = config.slurm, config.run.ranks
+    if config.run.executor != "slurm":
+        return
+    if not table.gpus and table.tasks is None:
+        yield (
+            ("slurm",),
+            "says neither how many GPUs a node has nor how many shards run on one",
+            "gpus = 8, or tasks = 16",
+        )
+    if 0 < table.gpus < ranks:
+        wrong = f"is {table.gpus}, and one shard takes {ranks} by run.ranks"
+        yield ("slurm", "gpus"), wrong, f"gpus = {ranks}, or fewer ranks: a shard runs on one node"
+    for at, name in enumerate(table.own):
+        if name not in config.rungs:
+            yield ("slurm", "own", at), f"there is no rung {toml_text(name)}", f"there are {', '.join(config.rungs)}"
+    if config.run.slots:
+        yield ("run", "slots"), "is for this machine; on a cluster the pilot says how many run", "take it out"
 
 
 def _evaluation_problems(config: ConfigFile) -> Iterator[Found]:
@@ -431,6 +454,7 @@ def _lab(config: ConfigFile, text: str, root: Path) -> Lab:
         isolation=run.isolation,
         limits=Limits(config.limits.memory, config.limits.disk, config.limits.processes, config.limits.log),
         network=run.network,
+        slurm=_slurm(config, root),
         ask=config.gates.ask,
         review=config.gates.review,
         most_lines=config.gates.lines,
@@ -455,6 +479,27 @@ def _judging(config: ConfigFile) -> Judging:
     if (bracket := table.retune) is not None:
         retune = Retuning(tuple(sorted(bracket.factors)), bracket.seeds, bracket.pairs, bracket.before_sign)
     return Judging(table.mode, table.calibration, sequential if table.fresh is None else table.fresh, audit, retune)
+
+
+def _slurm(config: ConfigFile, root: Path) -> Settings | None:
+    """The cluster that shards run on; None for this machine."""
+    if config.run.executor != "slurm":
+        return None
+    table = config.slurm
+    key = hashlib.sha256(str(_below(root, config.store.state_dir)).encode()).hexdigest()[:8]
+    return Settings(
+        partition=table.partition or "",
+        account=table.account or "",
+        walltime_s=table.walltime,
+        nodes=table.nodes,
+        gpus=table.gpus,
+        tasks=table.tasks or 0,
+        idle_s=table.idle,
+        args=tuple(table.args),
+        own=tuple(table.own),
+        shared=None if table.shared is None else _below(root, table.shared),
+        name=f"cockpit-{key}",
+    )
 
 
 def _smoke(config: ConfigFile) -> Rung | None:

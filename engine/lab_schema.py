@@ -295,6 +295,9 @@ class SmokeTable(BaseModel):
 
 
 class RunTable(_Table):
+    executor: Literal["local", "slurm"] = Field(
+        "local", description="where shards run: on this machine, or as steps of a pilot allocation (docs/clusters.md)"
+    )
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
         [0, 1, 2], min_length=1, max_length=1000, description="each arm runs these, paired with the trunk's"
     )
@@ -323,6 +326,29 @@ class RunTable(_Table):
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"
     )
+
+
+class SlurmTable(_Table):
+    partition: Line | None = Field(None, description="left out: the cluster's default")
+    account: Line | None = Field(None, description="who pays; left out: your default")
+    walltime: Duration = Field(
+        4 * 3600.0, description="of the pilot allocation; a shard that it cuts off goes on, or runs again, in the next"
+    )
+    nodes: int = Field(1, ge=1, le=1024, description="of the pilot")
+    gpus: int = Field(0, ge=0, le=64, description="of one node; one shard takes one for each of its `run.ranks`")
+    tasks: int | None = Field(
+        None, ge=1, le=1024, description="shards at once on a node; left out: as many as its GPUs suffice for"
+    )
+    idle: Duration = Field(600.0, description="the pilot is given back when no shard has run in it for so long")
+    shared: FilePath | None = Field(
+        None,
+        description="directory on a file system that the nodes see, for runs, run trees, caches and data; left out: the "
+        "state directory lies on one",
+    )
+    own: list[str] = Field(
+        [], description="rungs whose shards are large: each gets a job of its own, and waits for it in the queue"
+    )
+    args: list[Line] = Field([], description="further options of salloc, and of such jobs, e.g. `--qos=short`")
 
 
 class RetuneTable(_Table):
@@ -468,6 +494,7 @@ class ConfigFile(_Table):
     )
     rungs: dict[str, RungTable] = Field(min_length=1, description="budget levels; the first is where experiments start")
     run: RunTable = Field(RunTable(), description="how shards run")  # type: ignore[call-arg]
+    slurm: SlurmTable = Field(SlurmTable(), description='the pilot allocation, for executor = "slurm"')  # type: ignore[call-arg]
     judge: JudgeTable = Field(JudgeTable(), description="when an experiment is decided")  # type: ignore[call-arg]
     limits: LimitsTable = Field(LimitsTable(), description="what a shard may take before it is ended")  # type: ignore[call-arg]
     gates: GatesTable = Field(GatesTable(), description="what needs a person")  # type: ignore[call-arg]

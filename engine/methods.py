@@ -18,6 +18,7 @@ from engine import events as e
 from engine import rpc
 from engine.acknowledging import acknowledge
 from engine.advice_methods import ADVISED, AdviceMethods
+from engine.allocation_methods import ALLOCATED, AllocationMethods
 from engine.asking_methods import ASKED, AskingMethods
 from engine.asking_retune import cost, find, retune
 from engine.audit_methods import AUDITED, AuditMethods
@@ -45,7 +46,7 @@ from engine.runs import Runs
 from engine.shortlist import shortlist
 from engine.signing import sign
 from engine.text import clean
-from engine.types import PROTOCOL, ExperimentState, ProposalState
+from engine.types import PROTOCOL, ExperimentState, ProposalState, Who
 from engine.upkeep import gc, trunk, verify
 
 PAGE_BYTES = 900_000
@@ -70,6 +71,7 @@ class Methods:
         self.advising = AdviceMethods(core, conductor)
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
+        self.allocating = AllocationMethods(core, runs, self._who)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -82,8 +84,16 @@ class Methods:
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
         audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
+        allocated = {name: getattr(self.allocating, f"do_{name}") for name in ALLOCATED}
         bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
-        return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        return (
+            own
+            | asked
+            | audited
+            | bundled
+            | allocated
+            | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        )
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
@@ -209,18 +219,22 @@ class Methods:
 
     # --- deciding ---
 
-    async def do_decide(
-        self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = "", policy: str = ""
-    ) -> dict[str, Any]:
-        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab and a self-test's copy alone."""
+    def _who(self, policy: str) -> Who:
+        """Who decides: the person at this machine, or a policy that this lab was made for."""
         if policy and (policy not in POLICIES or not (self.core.dir.root / POLICIES[policy]).is_file()):
             raise RpcError(
                 rpc.NOT_NOW, "a policy decides by the lab file's [gates] alone; --approve-all is the sample lab's"
             )
+        return by_policy(policy) if policy else person(self.core.identity)
+
+    async def do_decide(
+        self, proposal: str, diff_hash: str | None, action: str, request_id: str, why: str = "", policy: str = ""
+    ) -> dict[str, Any]:
+        """Approve or decline a proposal, by its diff's hash. `policy` is for the sample lab and a self-test's copy alone."""
+        who = self._who(policy)
         row = self.core.state.proposals.get(proposal)
         if policy and row is not None and row.get("repairs"):
             raise RpcError(rpc.NOT_NOW, f"{proposal} repairs what broke: a person has to read the difference first")
-        who = by_policy(policy) if policy else person(self.core.identity)
         return decide(self.core, proposal, diff_hash or "", action, why, who, request_id)
 
     async def do_stop(self, id: str, request_id: str, why: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
 from engine.specs import Specs
 from engine.text import clean
-from engine.types import HALF, ExperimentRow, ExperimentState, Outcome, Severity, ShardRow, ShardState, Verdict
+from engine.types import HALF, UNLUCKY, ExperimentRow, ExperimentState, Outcome, Severity, ShardRow, ShardState, Verdict
 from engine.watch.parse import Parsed, Parser, make_parser
 from engine.watch.tail import Tailer
 
@@ -72,16 +73,27 @@ class Runs:
         self.detecting: Detecting | None = None
         self.measuring: Measuring | None = None
         self._cancelled: set[str] = set()
+        self._unscored: set[str] = set()  # what is to be scored once the executor has room
 
     def look_for_room(self) -> None:
         """Find out whether the machine has room for a further shard."""
-        root = self.core.dir.root
-        self.shortage = shortage(memory_here(), disk_of(root), root)
+        root = self.core.dir.shared_root
+        self.shortage = self.executor.shortage or shortage(memory_here(), disk_of(root), root)
+
+    @property
+    def room(self) -> int:
+        """How many shards may run at once now."""
+        slots, capacity = len(self.specs.slots), self.executor.capacity
+        return slots if capacity is None else min(slots, capacity)
 
     async def start_intended(self) -> None:
         """Start what was intended and is not known to have started."""
         for shard in list(self.core.state.unlaunched):
             await self.start(shard)
+        unscored, self._unscored = self._unscored, set()
+        for shard in unscored:
+            if self.core.state.shards[shard]["state"] == ShardState.SCORING:
+                await self.score(shard)
 
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
@@ -112,10 +124,22 @@ class Runs:
                 fresh=step.fresh,
                 canary=step.canary,
                 retune=step.retune,
+                resumes=self._cut_off(step),
             )
         )
         faults.point("launch.intent")
         await self.start(step.shard)
+
+    def _cut_off(self, step: campaign.Launch) -> str:
+        """The attempt before it that it goes on from: one that ended by no fault of its own, in a lab whose runs can resume."""
+        if not self.core.lab.resumable or step.attempt < 2:
+            return ""
+        before = replace(step, attempt=step.attempt - 1).shard
+        row = self.core.state.shards.get(before)
+        same = row is not None and bool(row.get("fresh")) == step.fresh and not row.get("canary") and not step.canary
+        if row is None or not same or self.core.state.setups[before] != setup_for(self.setup, step.rung, self.core.lab):
+            return ""
+        return before if row["outcome"] in UNLUCKY else ""
 
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""
@@ -134,7 +158,7 @@ class Runs:
         cache = await self._cache(intent)
         handle = await self.executor.launch(self.specs.training(intent, path, cache))
         faults.point("launch.effect")
-        core.record(e.ShardStarted(shard, handle.where))
+        core.record(e.ShardStarted(shard, handle.where, handle.node))
         faults.point("launch.done")
         if handle.state == "running":
             await self.watch(shard)
@@ -335,6 +359,9 @@ class Runs:
             return
         if self.specs.refusal is not None:
             return  # as for `start`
+        if self.executor.shortage is not None:
+            self._unscored.add(shard)
+            return
         faults.point("score.intent")
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code

@@ -17,9 +17,10 @@ from engine.lab import Lab, LabError
 from engine.paths import StateDir
 from engine.scoring import Place
 from engine.shards import network
+from engine.shards.devices import any_gpu
 from engine.shards.imports import warm_imports
 from engine.shards.room import memory_here
-from engine.shards.sandbox import SHOWN, BoxError, choose, lab_box, probe, with_ranks, wrap
+from engine.shards.sandbox import SHOWN, BoxError, Probe, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ShardSpec, shard_env
 from engine.text import clean
@@ -35,7 +36,21 @@ class Specs:
         self.slots = slots
         self.data: Mapping[str, Path] = {}
         self.level, self.refusal = choose(lab.isolation, probe())  # `refusal`: why nothing is started
+        self.program: str | None = None  # the bubblewrap of the nodes that shards run on; None: this machine's
+        self._probed: Probe | None = None
+        if lab.slurm is None:
+            self._try_box()
+        else:
+            self.refusal = None  # what its nodes can do is not known yet
+
+    def learn(self, found: Probe | None, program: str | None) -> bool:
+        """Take note of what boxes can be made where shards run. True when that is news."""
+        if found is None or found == self._probed:
+            return False
+        self._probed, self.program = found, program
+        self.level, self.refusal = choose(self.lab.isolation, found)
         self._try_box()
+        return True
 
     def _try_box(self) -> None:
         """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
@@ -82,9 +97,15 @@ class Specs:
             rung=intent.rung,
             attempt=intent.attempt,
             ranks=lab.ranks,
+            resume_from=self._resume_from(intent),
             warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
         )
         return self._boxed(self._limited(spec), tree, held=False, cache=cache)
+
+    def _resume_from(self, intent: e.ShardIntended) -> str | None:
+        if not self.lab.resumable:
+            return None
+        return str(self.state.runs / intent.resumes) if intent.resumes else ""
 
     def scoring(self, row: ShardRow, tree_hash: str, tree: Path, cache: Path | None, step: str = SCORE) -> ShardSpec:
         """The process that scores a finished shard, or that of a further evaluation (`step`); `cache` is for a command of the
@@ -119,6 +140,8 @@ class Specs:
         """The spec within the lab's limits."""
         limits = self.lab.limits
         memory = limits.memory_of(memory_here().total, len(self.slots))
+        if self.lab.slurm is not None:  # the nodes' memory is Slurm's to share out
+            memory = limits.memory
         return replace(spec, memory=memory, disk=limits.disk, processes=limits.processes, log_bytes=limits.log)
 
     def _boxed(
@@ -135,12 +158,16 @@ class Specs:
             data=[path for name, path in self.data.items() if held or name != "held"] + list(seen),
             mounts=lab.mounts,
             gpus=spec.gpus,
-            private=(self.state.root, self.state.runtime.parent),
+            private=(self.state.root, self.state.shared_root, self.state.runtime.parent),
             lab_root=lab.root,
             network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks),
             cache=cache,
         )
-        return wrap(spec, box)
+        if (
+            lab.slurm is not None and spec.gpus
+        ):  # which of them is Slurm's choice, and its cgroup keeps shards to theirs
+            box = replace(box, devices=any_gpu())
+        return wrap(spec, box, self.program)
 
     def environment(
         self, tree: Path, run_dir: Path, slot: Slot, filled: dict[str, str], cache: Path | None = None

@@ -21,6 +21,7 @@ from engine.halfway import Measures
 from engine.scales import scale_of
 from engine.types import (
     FULL,
+    UNLUCKY,
     Action,
     AuditRow,
     BriefRow,
@@ -431,6 +432,8 @@ def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     if ev.canary:
         s.shards[ev.shard]["canary"] = True
         s.set_aside.add(ev.shard)
+    if ev.resumes:
+        s.shards[ev.shard]["resumes"] = ev.resumes
     if ev.retune:
         s.shards[ev.shard]["retune"] = ev.retune
         s.shards[ev.shard]["scale"] = scale_of(ev.rung) or 1.0
@@ -458,7 +461,8 @@ def _rest_trunk(s: State, n: int, arm: str) -> None:
 
 def _shard_started(s: State, n: int, t: float, ev: e.ShardStarted) -> None:
     s.unlaunched.pop(ev.shard, None)
-    _update_shard(s, n, ev.shard, state=ShardState.RUNNING, started=t)
+    node = {"node": ev.node} if ev.node else {}
+    _update_shard(s, n, ev.shard, state=ShardState.RUNNING, started=t, **node)
 
 
 def _shard_ended(s: State, n: int, t: float, ev: e.ShardEnded) -> None:
@@ -528,7 +532,7 @@ def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
     for row in s.shards.values():
         outcome = row["outcome"]
         lab_at_fault = row.get("smoke") and s.experiments[row["experiment"]]["role"] == "trunk"
-        if outcome in (Outcome.LOST, Outcome.KILLED) or (lab_at_fault and outcome not in (None, Outcome.FINISHED)):
+        if outcome in UNLUCKY or (lab_at_fault and outcome not in (None, Outcome.FINISHED)):
             s.forgiven.add(row["id"])
 
 

@@ -234,3 +234,19 @@ class TestTheTerminal:
         assert doctor_machine.tmux("tmux 3.3a", "off").state == "warn"
         assert doctor_machine.tmux("tmux 2.9", "on").state == "warn"
         assert doctor_machine.tmux("No such file", "").state == "warn"
+
+
+def test_a_cluster_is_looked_at_where_shards_run_on_one(tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "cockpit.toml").write_text(LAB + '[run]\nexecutor = "slurm"\n[slurm]\ngpus = 4\npartition = "gpu"\n')
+    found = {each.name: each for each in checks(tmp_path, {**env, "PATH": "/nonexistent"})}
+    assert found["slurm"].state == "fail"
+    assert "login node" in found["slurm"].fix
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol"):
+        (tools / name).write_text("#!/bin/sh\necho 'gpu up 1-00:00:00 16'\n")
+        (tools / name).chmod(0o755)
+    found = {each.name: each for each in checks(tmp_path, {**env, "PATH": f"{tools}:{env['PATH']}"})}
+    assert found["slurm"].state == "ok"
+    assert "1 node with 4 GPUs each for 4 h on partition gpu" in found["slurm"].detail
+    assert found["shared files"].state == "warn"

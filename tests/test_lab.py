@@ -493,3 +493,35 @@ class TestDependencies:
         written = dict(re.findall(r"(?m)^\| ([\w-]+) \| (\d\S+) \|", (DOCS / "dependencies.md").read_text()))
         assert pinned.keys() == wanted
         assert written == pinned
+
+
+def test_a_lab_is_pointed_at_a_cluster_by_two_lines() -> None:
+    assert lab().slurm is None
+    found = lab(SMALL + '[run]\nexecutor = "slurm"\nranks = 2\n[slurm]\ngpus = 4\nnodes = 2\nshared = "/scratch/ada"\n')
+    assert found.slurm is not None
+    assert (found.slurm.nodes, found.slurm.per_node(found.ranks), found.slurm.gpus_of_shard(found.ranks)) == (2, 2, 2)
+    assert found.state.runs == Path("/scratch/ada/runs")
+    assert found.state.ledger == ROOT / ".cockpit" / "ledger.jsonl"
+    assert lab(SMALL + "[slurm]\ngpus = 4\n").slurm is None  # said beforehand, it changes nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[run]\nexecutor = "slurm"\n', "says neither how many GPUs a node has"),
+        ('[run]\nexecutor = "slurm"\nranks = 4\n[slurm]\ngpus = 2\n', "one shard takes 4"),
+        ('[run]\nexecutor = "slurm"\nslots = 3\n[slurm]\ngpus = 2\n', "on a cluster the pilot says"),
+        ('[run]\nexecutor = "slrum"\n', 'executor = "slurm"'),
+        ('[slurm]\nwalltime = "long"\n', "must be a duration"),
+        ('[slurm]\npartitoin = "gpu"\n', "partition"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_told(text: str, says: str) -> None:
+    assert any(says in each for each in problems(SMALL + text))
+
+
+def test_runs_can_resume_where_the_command_takes_the_directory() -> None:
+    assert not lab().resumable
+    found = lab(SMALL.replace('"{seed}"]', '"{seed}", "--resume", "{resume}"]'))
+    assert found.resumable
+    assert found.values("screen", 0, Path("/r/a1"))["resume"] == "/r/a1/resume"

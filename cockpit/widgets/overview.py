@@ -210,6 +210,8 @@ def _shard(model: ReadModel, row: ShardRow, width: int) -> list[Line]:
         lines += [Line(((each, "dim"),)) for each in f.wrap(text, width, 2)]
     took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
     tail = f"rung {row['rung']} · attempt {row['attempt']}"
+    tail += f", goes on from {row['resumes'].rpartition('.')[2]}" if row.get("resumes") else ""
+    tail += f" · node {row['node']}" if row.get("node") else ""
     tail += f" · slot {row['slot']}" if row["slot"] is not None else ""
     tail += f" · took {f.duration(took)}" if took is not None else ""
     return [*lines, Line(((tail, "faint"),))]

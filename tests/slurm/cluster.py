@@ -8,6 +8,7 @@ controller, as a power cut would. Everything lies in one directory and goes with
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -187,7 +188,14 @@ class Cluster:
     def _spawn(self, name: str, argv: Sequence[str]) -> None:
         with open(self.place / f"{name}.out", "ab") as out:
             self._daemons[name] = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.env, start_new_session=True, cwd="/"
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=self.env,
+                start_new_session=True,
+                cwd="/",
+                preexec_fn=_die_with_parent,
             )
 
     def _end(self, name: str, number: signal.Signals) -> None:
@@ -223,6 +231,11 @@ class Cluster:
         names = [f"{name}.{kind}" for name in (gone or ("slurmctld",)) for kind in ("out", "log")]
         texts = [path.read_text(errors="replace")[-600:] for path in map(self.place.joinpath, names) if path.exists()]
         return "\n".join(texts)
+
+
+def _die_with_parent() -> None:
+    """Tests that are killed leave no daemons behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 def _free_ports(count: int) -> list[int]:

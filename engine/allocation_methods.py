@@ -1,0 +1,57 @@
+"""What clients may ask of the allocation that shards run in: to see it, to confirm it, to give it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine import events as e
+from engine import rpc
+from engine.core import Core
+from engine.rpc import RpcError
+from engine.runs import Runs
+from engine.shards.executor import Allocation, ExecutorError
+from engine.types import Who
+
+ALLOCATED = ("pilot",)
+
+
+class AllocationMethods:
+    """The methods, bound to one engine. `who_of` is who decides: a person, or a policy by its name."""
+
+    def __init__(self, core: Core, runs: Runs, who_of: Callable[[str], Who]) -> None:
+        self.core = core
+        self.runs = runs
+        self.who_of = who_of
+
+    async def do_pilot(self, action: str = "show", why: str = "", policy: str = "") -> dict[str, Any]:
+        """Show the allocation, confirm that it is asked for, or release it. `{asked, words, sentence}`; `words` is empty where
+        the lab needs none."""
+        held = self.runs.executor.allocation
+        if held is None:
+            if action != "show":
+                said = 'shards run on this machine: executor = "slurm" under [run] takes a cluster'
+                raise RpcError(rpc.NOT_NOW, said)
+            return {"asked": False, "words": "", "sentence": "shards run on this machine"}
+        if action not in ("show", "confirm", "release"):
+            raise RpcError(rpc.NOT_NOW, f"{action!r} is neither show, confirm nor release")
+        if action != "show":
+            self.core.check_writable()
+            await self._carry_out(held, action, why.strip(), policy)
+        return {"asked": held.asked, "words": held.words, "sentence": held.sentence}
+
+    async def _carry_out(self, held: Allocation, action: str, why: str, policy: str) -> None:
+        who = self.who_of(policy).to_json()
+        try:
+            if action == "confirm":
+                if held.asked:
+                    raise RpcError(rpc.NOT_NOW, f"there is one already: {held.sentence}")
+                self.core.record(e.AllocationConfirmed(held.words, who))
+                await held.confirm()
+            else:
+                if not held.asked:
+                    raise RpcError(rpc.NOT_NOW, "there is none")
+                self.core.record(e.AllocationReleased(who, why))
+                await held.release(why or "you gave it back")
+        except ExecutorError as error:
+            raise RpcError(rpc.NOT_NOW, str(error)) from error

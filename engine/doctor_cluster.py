@@ -1,0 +1,46 @@
+"""What `cockpit doctor` looks at where shards run on a cluster: Slurm's commands, the partition, and where the files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from engine.doctor_machine import Check, answer
+from engine.lab import Lab
+from engine.shards.slurm.commands import SlurmError, find
+from engine.shards.slurm.settings import shown
+from engine.text import clean
+
+
+def cluster(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
+    """Nothing where shards run on this machine."""
+    settings = lab.slurm
+    if settings is None:
+        return
+    try:
+        programs = find(env)
+    except SlurmError as error:
+        yield Check("slurm", "fail", str(error), "run the cockpit on a login node, or load its Slurm module first")
+        return
+    where = [f"--partition={settings.partition}"] if settings.partition else []
+    code, said = answer([programs["sinfo"], "--noheader", *where, "--format=%P %a %l %D"], programs.env)
+    lines = [line for line in said.splitlines() if line.strip()]
+    name = f"partition {settings.partition}" if settings.partition else "the default partition"
+    if code:
+        yield Check("slurm", "fail", f"the controller does not answer: {clean(said)[:200]}", "ask who runs the cluster")
+    elif not lines:
+        yield Check("slurm", "fail", f"there is no {name}", "`sinfo` lists them; correct slurm.partition")
+    else:
+        yield Check("slurm", "ok", f"{settings.words(lab.ranks)}; {clean(lines[0])}")
+    long = [rung.name for rung in lab.rungs if rung.timeout_s > settings.walltime_s]
+    if long and not lab.resumable:
+        detail = f"a pilot of {shown(settings.walltime_s)} may end before a run at {', '.join(long)} does"
+        yield Check("walltime", "warn", detail, "raise slurm.walltime, or let runs go on: {resume} in lab.command")
+    if settings.shared is None:
+        detail = f"the nodes must see {lab.state.root}, where runs, run trees and the index lie"
+        fix = "set shared under [slurm] to a directory that they see, and state_dir under [store] to a local disk"
+        yield Check("shared files", "warn", detail, fix)
+    elif not settings.shared.is_dir():
+        detail = f"{settings.shared} is not a directory yet; the first engine makes it"
+        yield Check("shared files", "ok", detail)
+    else:
+        yield Check("shared files", "ok", f"runs, run trees, caches and data in {settings.shared}")

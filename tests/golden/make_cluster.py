@@ -1,0 +1,46 @@
+"""Makes the golden ledger of a lab on a cluster: a pilot that is confirmed, preempted, confirmed again and given back.
+
+    python tests/golden/make_cluster.py [--force]
+
+See make.py beside it: the same promise holds for these files. Needs a Slurm (`make test-slurm` installs one).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent))
+
+from tests.golden.make import anonymous, make  # noqa: E402
+from tests.slurm.cluster import cluster  # noqa: E402
+from tests.slurm.test_campaign import preempt, resuming, running  # noqa: E402
+from tests.tinylab import rows, wait_for  # noqa: E402
+
+
+def main() -> int:
+    """Make both files. Exit code 2 when they exist and `--force` was not given."""
+    return make("v1-cluster", "--force" in sys.argv, _live_through)
+
+
+def _live_through(root: Path) -> bytes:
+    with cluster(gpus=4) as slurm:
+        lab = resuming(root, slurm)
+        try:
+            with lab.session() as session:
+                session.call("pilot", action="confirm")
+                wait_for(lambda: len(running(session)) == 3)
+                preempt(lab, slurm, session)
+                lab.hold.unlink()
+                session.call("pilot", action="confirm")
+                wait_for(lambda: [row for row in rows(session, "shard").values() if row["metric"] is not None][2:])
+                session.call("pilot", action="release", why="done for today")
+            lab.stop()
+            return anonymous(lab)
+        finally:
+            lab.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
