@@ -26,13 +26,13 @@ from ..widgets.log_view import LogView
 from ..widgets.overview import overview
 from ..widgets.prompt import Question
 from ..widgets.runs_table import RunsTable
-from .retuning import RetuningScreen
+from .piloting import PilotingScreen
 
 NARROW = 120
 STOP_REASONS = ("no longer needed", "clearly worse already", "wrong change", "frees the slots for something else")
 
 
-class RunsScreen(RetuningScreen):
+class RunsScreen(PilotingScreen):
     """Home. Panes: table, and log, evidence, brief or findings; the side is hidden below 120 columns until one is opened."""
 
     scope = "runs"
