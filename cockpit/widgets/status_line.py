@@ -50,7 +50,7 @@ def best(model: ReadModel) -> Span | None:
 
 
 def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: Span | None, width: int) -> Line:
-    """The bottom line; a message takes the place of the less urgent half until the next key."""
+    """The bottom line; until the next key a message takes the place of the less urgent half, and if it must of the counts."""
     running, queued, waiting = counts(model)
     left: list[Span] = [
         (f" ● {running} running", "run" if running else "faint"),
@@ -64,6 +64,9 @@ def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: S
         right.append(("reconnecting; runs keep going", "bad"))
     if message is not None:
         middle: list[Span] = [message]
+        beside = sum(f.width_of(text) for text, _ in (*left, *right))
+        if f.width_of(message[0]) > width - beside - 7:
+            left = []
     elif trouble:
         middle = [(trouble[0], "bad")]
     else:
