@@ -126,6 +126,7 @@ async def test_noise(ask: Asker) -> None:
         "sd": about(0.1),
         "lowest": 2.0,
         "highest": 2.2,
+        "setup": None,
     }
 
 
