@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine.shortlist import shrunk_gain
@@ -34,7 +33,6 @@ ROW_TABLES: Mapping[str, str] = {
 
 TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
 
-_INT64 = 2**63
 _VERDICT = (
     *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
     *("evidence", "bar", "sigma", "mode", "shrunk", "seconds", "pairing"),
@@ -209,40 +207,6 @@ def storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(storable(each) for each in value)
     return value
-
-
-@dataclass(slots=True)
-class PointColumns:
-    """Points of many batches as columns; `shards` are numbers into `names`. `odd` counts points that no column can hold."""
-
-    names: list[str] = field(default_factory=list)
-    shards: list[int] = field(default_factory=list)
-    metrics: list[str] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
-    times: list[float | None] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def add(self, shard: str, points: Sequence[Point]) -> int:
-        """Append the points of one shard, in order; returns how many were left out since they fit no column."""
-        number, odd = len(self.names), 0
-        self.names.append(storable(shard))
-        for point in points:
-            values = point.values
-            if not -_INT64 <= point.step < _INT64:
-                odd += 1
-                continue
-            width = len(values)
-            self.metrics.extend(values)
-            self.values.extend(values.values())
-            self.steps.extend((point.step,) * width)
-            self.times.extend((point.t,) * width)
-        self.shards.extend((number,) * (len(self.steps) - len(self.shards)))
-        return odd
-
-    def make_storable(self) -> None:
-        """Put names and numbers into a form that a column can hold; see `storable` and `number`."""
-        self.metrics = [storable(name) for name in self.metrics]
-        self.values = [number(value) for value in self.values]
 
 
 def fact_records(shard: str, summary: Mapping[str, float | str]) -> list[Record]:
