@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 import duckdb
 
 from engine.history.database import make_tables, open_database, told
+from engine.history.keys import Keys
 from engine.history.measured import Measured
 from engine.history.tables import (
     TABLES,
@@ -39,9 +40,11 @@ class RankedShard(TypedDict):
 
 
 class Ranked(TypedDict):
-    """One experiment of the ranking; `effect` and `interval` in the metric's unit, > 0 is better than the trunk."""
+    """One experiment of the ranking, on the `board` of those that it can be compared with; `effect` and `interval` in the
+    metric's unit, > 0 is better than the trunk."""
 
     id: str
+    board: str
     hypothesis: str
     verdict: str | None
     effect: float | None
@@ -67,6 +70,7 @@ class Store:
         """Counts the writes since opening: equal numbers mean equal contents."""
         self._con = connection
         self._measured = Measured(connection)
+        self._keys = Keys(connection)
         self._schemas: dict[str, Any] = {}
         self._indexed = 0
 
@@ -100,12 +104,18 @@ class Store:
         if [event["n"] for event in fresh] != list(range(self._indexed + 1, upto + 1)):
             got = f"{fresh[0]['n']} to {fresh[-1]['n']}" if fresh else "none"
             raise ValueError(f"events {self._indexed + 1} to {upto} are wanted and {got} given: index without gaps")
-        verdicts = [verdict_record(event) for event in fresh if event["type"] == "verdict.reached"]
+        arms = {row["id"]: row for row in rows if row["kind"] == "experiment"}
+        reached = [event for event in fresh if event["type"] == "verdict.reached"]
+        tables = records(rows)
         with self._transaction():
-            for table, rows_of in records(rows).items():
+            setups, contended = self._keys.label(tables.get("shards", []), fresh)
+            for table, rows_of in tables.items():
                 self._replace(table, rows_of)
+            if contended:
+                self._con.execute("UPDATE shards SET contended = true WHERE id IN (SELECT unnest(?))", [contended])
+            self._insert("setups", setups)
             self._insert("events", [event_record(event) for event in fresh])
-            self._insert("verdicts", verdicts)
+            self._insert("verdicts", [verdict_record(each, arms.get(each["data"]["experiment"])) for each in reached])
             self._con.execute("UPDATE meta SET number = ? WHERE key = 'indexed'", [max(upto, self._indexed)])
         self._indexed = max(upto, self._indexed)
 
@@ -209,12 +219,13 @@ class Store:
         return curves
 
     def rank(self, limit: int = 20) -> list[Ranked]:
-        """Experiments, best first, each with the latest shard of every seed and rung; see the view `leaderboard`.
+        """Experiments by board, the one that the lab now works on first, best first on each, with the latest shard of every
+        seed and rung; see the view `leaderboard`.
 
         A smoke is listed where it failed, which is then all that there is."""
         best = self._ask(
-            "SELECT experiment, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes "
-            "FROM leaderboard ORDER BY rank LIMIT ?",
+            "SELECT experiment, board, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes "
+            "FROM leaderboard ORDER BY board_place, rank LIMIT ?",
             [limit],
         )
         ids = [row[0] for row in best]
@@ -230,6 +241,7 @@ class Store:
         return [
             {
                 "id": id,
+                "board": board,
                 "hypothesis": hypothesis,
                 "verdict": verdict,
                 "effect": effect,
@@ -243,7 +255,7 @@ class Store:
                 "minutes": minutes,
                 "shards": shards[id],
             }
-            for id, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes in best
+            for id, board, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes in best
         ]
 
     def digest(self) -> dict[str, str]:
@@ -273,6 +285,7 @@ class Store:
         self.version += 1
 
     def _load(self) -> None:
+        self._keys = Keys(self._con)
         with told():
             self._measured.load()
         ((self._indexed,),) = self._ask("SELECT number FROM meta WHERE key = 'indexed'")

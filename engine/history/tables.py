@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from engine.shortlist import shrunk_gain
-from engine.types import Row
+from engine.types import Claim, Row
 
 Record = dict[str, Any]
 
@@ -31,7 +31,7 @@ ROW_TABLES: Mapping[str, str] = {
 }
 """Kind of a read-model row to the table that holds it."""
 
-TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
+TABLES = (*ROW_TABLES.values(), "setups", "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
 
 _VERDICT = (
     *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
@@ -79,7 +79,13 @@ def _experiment(row: Mapping[str, Any]) -> Record:
         "shrunk": gain,
         **_signoff(row),
         **_bundle(row),
+        **claimed(row),
     }
+
+
+def claimed(row: Mapping[str, Any]) -> Record:
+    """What an experiment claims, and whether it is a control."""
+    return {"control": bool(row.get("control")), "claim": row.get("claims") or Claim.GAIN.value}
 
 
 def _signoff(row: Mapping[str, Any]) -> Record:
@@ -190,12 +196,12 @@ def event_record(event: Mapping[str, Any]) -> Record:
     return {"n": event["n"], "t": event["t"], "type": event["type"], "data": storable(data)}
 
 
-def verdict_record(event: Mapping[str, Any]) -> Record:
-    """A `verdict.reached` event for the table `verdicts`."""
+def verdict_record(event: Mapping[str, Any], experiment: Mapping[str, Any] | None = None) -> Record:
+    """A `verdict.reached` event for the table `verdicts`, with what the experiment's row says of it, where that is at hand."""
     data: Record = storable(event["data"])
     flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
     more = {"pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
-    return {**flat, **_bases(data.get("bases")), **more}
+    return {**flat, **_bases(data.get("bases")), **more, **(claimed(experiment) if experiment else {})}
 
 
 def storable(value: Any) -> Any:
