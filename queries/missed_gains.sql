@@ -11,6 +11,7 @@ WITH marked AS (  -- the policy also says so in the verdicts on the way
     FROM experiments e
     LEFT JOIN marked m ON m.experiment = e.id
     WHERE e.role = 'experiment' AND e.verdict IS NOT NULL AND e.verdict != 'undecided'
+        AND e.mode IS DISTINCT FROM 'fixed' AND NOT starts_with(e.sentence, 'not enough after')  -- these ran to the end
         AND (e.verdict = 'not-solid' OR e.control IS TRUE OR m.experiment IS NOT NULL)
 )
 SELECT

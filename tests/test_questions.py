@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine.history import questions_page
 from engine.history.queries import load_all
 from engine.history.store import Store
 from tests import history_recorded, test_queries
@@ -62,3 +63,62 @@ def test_only_questions_about_curves_read_points(store: Store, name: str) -> Non
     scanned = set(re.findall(r"Table:\s+(?:\w+\.)*(\w+)", plan["explain_value"]))
     assert scanned, plan["explain_value"]
     assert ("points" in scanned) == (name in OF_CURVES)
+
+
+def test_the_page_lists_every_question_once() -> None:
+    page = Path(__file__).parents[1] / "docs" / "questions.md"
+    assert page.read_text() == questions_page.page(), "run: python -m engine.history.questions_page > docs/questions.md"
+    listed = [name for names in questions_page.SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted({*SHIPPED, "imported"}), "give the question a place in questions_page.SECTIONS"
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS))
+def test_a_picture_is_of_columns_that_the_answer_has(name: str) -> None:
+    drawn = re.search(r"^-- picture: (\w+) (.+)$", SHIPPED[name].sql, re.MULTILINE)
+    if drawn is not None:
+        assert drawn[1] in ("scatter", "lines", "bars")
+        assert set(drawn[2].split()) <= set(ANSWERS[name].columns.split())
+
+
+def test_where_more_is_better_the_same_gains_come_out(tmp_path: Path) -> None:
+    """The campaign once more with a metric that is to rise: every figure turned round, every gain the same."""
+    store = Store.open(tmp_path / "history.duckdb")
+    history_recorded.fill(store, direction="max")
+    for name, columns in (
+        ("trunk_lineage", ("gain", "pairs")),
+        ("source_tradeoffs", ("best_source", "best_gain", "worst_source", "worst_gain")),
+    ):
+        wanted = ANSWERS[name]
+        places = [wanted.columns.split().index(column) for column in columns]
+        found = store.answer(SHIPPED[name].sql, SHIPPED[name].bind({}))
+        assert len(found) == len(wanted.rows)
+        for got, row in zip(found, wanted.rows, strict=True):
+            for column, place in zip(columns, places, strict=True):
+                value = row[place]
+                assert got[column] == (pytest.approx(value) if isinstance(value, float) else value), (name, column)
+    store.close()
+
+
+def test_a_run_that_wrote_nan_wins_nothing(tmp_path: Path) -> None:
+    """NaN sorts above every number in DuckDB: an effect that is none must not head a ranking or turn a mean into NaN."""
+    rows, events = history_recorded.recorded_history()
+    for row in rows:
+        if row["kind"] == "experiment" and row["id"] == "0008":
+            assert row["verdict"] is not None
+            row["verdict"]["effect"] = float("nan")
+            row["pairs"][0]["difference"] = float("nan")
+        if row["kind"] == "proposal" and row["id"] == "p0008":
+            row["predicted_effect"] = float("nan")
+        if row["kind"] == "shard" and row["id"] == "0008.screen.s0.a1":
+            row["sources"] = {"code": float("nan"), "stories": 2.5}
+    store = Store.open(tmp_path / "history.duckdb")
+    store.index(rows, events, len(events))
+    for name in sorted(SHIPPED):
+        for row in store.answer(SHIPPED[name].sql, SHIPPED[name].bind(given(name))):
+            about = {str(value) for value in row.values()}
+            if "0008" not in about and "0008.screen.s0.a1" not in about:
+                assert not [column for column, value in row.items() if value != value], (name, row)
+    for name in ("leaderboard", "reopen", "predicted"):
+        first = store.answer(SHIPPED[name].sql, SHIPPED[name].bind({}))[0]
+        assert first["experiment"] == {"leaderboard": "0001", "reopen": "0013", "predicted": "0003"}[name]
+    store.close()

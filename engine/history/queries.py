@@ -146,7 +146,7 @@ def parse(text: str, path: Path) -> Query:
                 raise QueryError(f"{where}: parameter {param.name} comes twice: rename one")
             params[param.name] = param
         elif key not in ("title", "description", "picture"):
-            raise QueryError(f"{where}: unknown key {key!r}: a header has title, description, picture and param")
+            raise QueryError(f"{where}: unknown key {key!r}: a header has title, description, param and picture")
         elif key in said or not value:
             raise QueryError(f"{where}: {key} {'comes twice' if key in said else 'is empty'}: give one")
         else:

@@ -381,3 +381,31 @@ ANSWERS["shortlist"] = Answer(
     "signoff findings branch",
     [(1, "0007", "idea 7", "judged", 0.011, 0.015, 180.0, 0.22, None, None, None, None, None, 0, "exp/0007-idea")],
 )
+
+ANSWERS["categories"] = Answer(  # by first arms, so that 0004 is solid and its replay is no second experiment
+    "category proposer judged solid solid_share harmful broken best_effect",
+    [
+        ("data mix", "claude", 1, 1, 1.0, 0, 0, 0.01),
+        ("architecture", "claude", 3, 2, 2 / 3, 0, 1, 0.03),  # 0001, 0006, 0007
+        ("optimizer", "sweep", 2, 1, 0.5, 0, 0, 0.012),  # 0004, 0013
+        ("initialisation", "claude", 1, 0, 0.0, 0, 1, None),
+        ("optimizer", "claude", 1, 0, 0.0, 0, 0, 0.004),
+        ("regularisation", "claude", 1, 0, 0.0, 0, 0, 0.04),
+        ("schedule", "claude", 1, 0, 0.0, 1, 0, -0.05),
+        ("schedule", "sweep", 1, 0, 0.0, 0, 0, -0.001),
+        ("systems", "claude", 1, 0, 0.0, 0, 0, -0.03),
+    ],
+)
+
+# By the arm on the present trunk: 0004 counts as its replay, which is not solid. Effects of claude: -.05 -.03 .004 .01
+# .012 .015 .03 .04; of the sweep: -.005 -.001 .002 .005. Runs of claude (no smokes): 5 3 2 3 0 3 2 3 2 2; of the sweep
+# 3 3 1 3. Dollars of proposing and repairing: .5 + .1 + .3 at most + .2.
+ANSWERS["proposers"] = Answer(
+    "proposer proposals constant_only structural duplicates refused judged solid solid_constant_only not_solid harmful broken "
+    "best_effect best_three median_effect shards shard_minutes usd",
+    [
+        ("claude", 15, 2, 3, 0, 1, 9, 3, 0, 2, 1, 2, 0.03,
+         "+0.0300 [+0.0200, +0.0400], +0.0150 [+0.0030, +0.0270], +0.0100 [+0.0040, +0.0160]", 0.011, 25, 24.7, 1.1),
+        ("sweep", 5, 4, 0, 1, 0, 3, 0, 0, 3, 0, 0, None, None, 0.0005, 10, 10.0, None),
+    ],
+)  # fmt: skip

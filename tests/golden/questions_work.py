@@ -196,7 +196,7 @@ ANSWERS["rounds"] = Answer(
     ],
 )
 
-ANSWERS["claims"] = Answer(
+ANSWERS["self_reported"] = Answer(
     "run experiment hypothesis rung seed reported evaluated metric difference",
     [("0002.screen.s1.a1", "0002", "idea 2", "screen", 1, 2.016, 2.017, 2.016, -0.001)],
 )
