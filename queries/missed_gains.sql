@@ -11,8 +11,10 @@ WITH marked AS (  -- the policy also says so in the verdicts on the way
     FROM experiments e
     LEFT JOIN marked m ON m.experiment = e.id
     WHERE e.role = 'experiment' AND e.verdict IS NOT NULL AND e.verdict != 'undecided'
-        AND e.mode IS DISTINCT FROM 'fixed' AND NOT starts_with(e.sentence, 'not enough after')  -- these ran to the end
-        AND (e.verdict = 'not-solid' OR e.control IS TRUE OR m.experiment IS NOT NULL)
+        AND (e.control IS TRUE OR m.experiment IS NOT NULL OR (
+            e.verdict = 'not-solid' AND e.mode IS DISTINCT FROM 'fixed'
+            AND NOT starts_with(e.sentence, 'not enough after')  -- this one ran to the last pair, and was not dropped
+        ))
 )
 SELECT
     category,

@@ -50,16 +50,18 @@ BASES = {
     "flops": {"ratio": 1.2, "effect": -0.003}, "time": {"ratio": 1.5, "effect": -0.01},
 }  # fmt: skip
 
+SPENT = {"sentence": "not enough after 3 seeds"}  # it ran to the last pair
+
 VERDICTS: dict[str, tuple[str, tuple[float, ...], VerdictRow]] = {
     # experiment: (trunk, differences of its pairs by seed, verdict)
     "0001": ("trunk-1", (0.04, 0.03, 0.02), weighed("solid", 0.03, 0.02, 0.04, evidence=40.0, shrunk=0.025)),
-    "0002": ("trunk-1", (0.006, 0.004, 0.002), weighed("not-solid", 0.004, -0.01, 0.018, se=0.003, evidence=8.0, shrunk=0.002)),
+    "0002": ("trunk-1", (0.006, 0.004, 0.002), weighed("not-solid", 0.004, -0.01, 0.018, se=0.003, evidence=8.0, **SPENT)),
     "0003": ("trunk-1", (-0.04, -0.06), weighed("harmful", -0.05, -0.07, -0.03, n=2, evidence=0.1, shrunk=0.0, seconds=120.0)),
     "0004": ("trunk-1", (0.012, 0.01, 0.014), weighed("solid", 0.012, 0.001, 0.023, evidence=22.0, shrunk=0.008, bases=BASES)),
     "0004.r2": ("trunk-2", (0.002, 0.002, 0.002), weighed("not-solid", 0.002, -0.008, 0.012, evidence=1.0, shrunk=0.001)),
     "0005": ("trunk-2", (0.01, 0.01, 0.01), weighed("solid", 0.01, 0.004, 0.016, se=0.002, evidence=25.0, shrunk=0.009)),
     "0007": ("trunk-3", (0.015, 0.02, 0.01), weighed("solid", 0.015, 0.003, 0.027, evidence=21.0, shrunk=0.011)),
-    "0008": ("trunk-1", (-0.001, -0.001, -0.001), weighed("not-solid", -0.001, -0.011, 0.009, evidence=0.3, shrunk=0.0)),
+    "0008": ("trunk-1", (-0.001,) * 3, weighed("not-solid", -0.001, -0.011, 0.009, evidence=0.3, shrunk=0.0, **SPENT)),
     "0009": ("trunk-1", (-0.03,), weighed("not-solid", -0.03, -0.06, 0.0, se=0.015, n=1, evidence=0.2, seconds=90.0)),
     "0010": ("trunk-3", (0.005,), weighed("undecided", 0.005, -0.02, 0.03, se=0.004, n=1, evidence=5.0, seconds=60.0)),
     "0011": ("trunk-3", (0.04, 0.04, 0.04), weighed("barred", 0.04, 0.03, 0.05, evidence=60.0, shrunk=0.03)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.golden import questions, questions_work
 
 SHIPPED = load_all([Path(__file__).parents[1] / "queries"])
 ANSWERS = {**questions.ANSWERS, **questions_work.ANSWERS}
+GOLDEN = Path(__file__).parent / "golden"
 OF_CURVES = {"curves", "curves_by_tokens"}
 """The only ones that may read points; all others answer from what was summed up, however long runs are."""
 EXAMPLES = {"shard": "0001.screen.s0.a1", "experiment": "0001"}
@@ -47,6 +49,29 @@ def test_the_answer_is_the_one_worked_out_on_paper(store: Store, name: str) -> N
         for column, value in zip(columns, row, strict=True):
             about = pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value
             assert got[column] == about, (column, row)
+
+
+@pytest.mark.parametrize("lived", sorted(each.stem.removeprefix("ledger-") for each in GOLDEN.glob("ledger-v1*.jsonl")))
+def test_every_question_can_be_asked_of_what_engines_have_lived_through(tmp_path: Path, lived: str) -> None:
+    rows = json.loads((GOLDEN / f"rows-{lived}.json").read_text())
+    events = [json.loads(line) for line in (GOLDEN / f"ledger-{lived}.jsonl").read_text().splitlines()]
+    store = Store.open(tmp_path / "history.duckdb")
+    store.index(rows, events, len(events))
+    asked = {name: store.answer(query.sql, query.bind(given(name))) for name, query in SHIPPED.items()}
+    arms = [row["id"] for row in rows if row["kind"] == "experiment" and row["role"] == "trunk"]
+    told = [(event["type"], event["data"]) for event in events]
+    merges = [data["experiment"] for kind, data in told if kind == "merge.done"]
+    canaries = [data["shard"] for kind, data in told if kind == "shard.intended" and data.get("canary")]
+    seconds = [
+        row["ended"] - row["started"] for row in rows if row["kind"] == "shard" and row["started"] and row["ended"]
+    ]
+    assert [row["trunk"] for row in asked["trunk_lineage"]] == sorted(arms)
+    assert [row["merged"] for row in asked["trunk_lineage"] if row["merged"]] == merges
+    assert [row["experiment"] for row in asked["frontier"]] == merges
+    assert sorted(row["run"] for row in asked["canaries"]) == sorted(canaries)
+    assert asked["cost_of_a_finding"][-1]["shard_minutes"] == pytest.approx(sum(seconds) / 60)
+    assert sum(row["decisions"] for row in asked["people"]) == sum(row["kind"] == "decision" for row in rows)
+    store.close()
 
 
 def test_each_shipped_question_has_an_answer_to_be_held_against() -> None:
