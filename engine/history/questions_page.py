@@ -29,7 +29,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Sources and further evaluations": ("sources", "source_tradeoffs", "further"),
     "Runs and machines": ("curves", "curves_by_tokens", "throughput", "by_hour", "queue_wait", "cycle_time"),
     "What went wrong": ("failures", "repairs", "findings", "finding_rules"),
-    "Histories made elsewhere": ("imported",),
+    "Histories made elsewhere": ("imported_sources", "imported", "imported_progress", "imported_noise"),
 }
 """Heading to the questions below it, in the order of the page. What is in none of them comes last."""
 

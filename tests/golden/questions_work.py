@@ -242,3 +242,101 @@ ANSWERS["failures"] = Answer(
         ("nonfinite", 1, 0, 1, 1 / 55, 0.2, "0015.screen.s1.a1", "loss is NaN at step 40"),
     ],
 )
+
+# A history made elsewhere, in two segments: val_bpb is to fall (1.0, a crash, 0.9, 0.95), accuracy to rise (0.5, 0.6).
+ANSWERS["imported"] = Answer(
+    "source segment place metric gain measure outcome status name description commit commit_state seed steps run",
+    [
+        ("results.tsv", 0, 1, 0.9, 0.1, "val_bpb", "finished", "keep", None, "deeper", None, None, None, None, "i1.3"),
+        (
+            "results.tsv",
+            0,
+            2,
+            0.95,
+            0.05,
+            "val_bpb",
+            "finished",
+            "discard",
+            None,
+            "deeper",
+            None,
+            None,
+            None,
+            None,
+            "i1.4",
+        ),
+        (
+            "results.tsv",
+            0,
+            3,
+            1.0,
+            0.0,
+            "val_bpb",
+            "finished",
+            "keep",
+            None,
+            "baseline",
+            None,
+            None,
+            None,
+            None,
+            "i1.1",
+        ),
+        (
+            "results.tsv",
+            0,
+            None,
+            None,
+            None,
+            "val_bpb",
+            "crashed",
+            "crash",
+            None,
+            "wider",
+            None,
+            None,
+            None,
+            None,
+            "i1.2",
+        ),
+        ("results.tsv", 1, 1, 0.6, 0.1, "accuracy", "finished", "keep", None, "longer", None, None, None, None, "i1.6"),
+        (
+            "results.tsv",
+            1,
+            2,
+            0.5,
+            0.0,
+            "accuracy",
+            "finished",
+            "keep",
+            None,
+            "baseline",
+            None,
+            None,
+            None,
+            None,
+            "i1.5",
+        ),
+    ],
+)
+
+ANSWERS["imported_progress"] = Answer(
+    "source segment n metric best_before better_by measure direction status description commit",
+    [
+        ("results.tsv", 0, 1, 1.0, None, None, "val_bpb", "min", "keep", "baseline", None),
+        ("results.tsv", 0, 3, 0.9, 1.0, 0.1, "val_bpb", "min", "keep", "deeper", None),
+        ("results.tsv", 1, 5, 0.5, None, None, "accuracy", "max", "keep", "baseline", None),
+        ("results.tsv", 1, 6, 0.6, 0.5, 0.1, "accuracy", "max", "keep", "longer", None),
+    ],
+)
+
+ANSWERS["imported_noise"] = Answer(  # 0.9 and 0.95, and a crash
+    "source segment configuration measure runs without_metric mean sd lowest highest",
+    [("results.tsv", 0, "cfg-a", "val_bpb", 2, 1, 0.925, 0.05 / sqrt(2), 0.9, 0.95)],
+)
+
+ANSWERS["imported_sources"] = Answer(
+    "source format runs finished failed segments first_measure best_of_first unit total left_out not_understood points who "
+    "imported_utc import",
+    [("results.tsv", "autoresearch", 6, 5, 1, 2, "val_bpb", 0.9, "lines", 9, 0, 1, 0, "ada", utc(300), "i1")],
+)
