@@ -145,8 +145,8 @@ def parse(text: str, path: Path) -> Query:
             if param.name in params:
                 raise QueryError(f"{where}: parameter {param.name} comes twice: rename one")
             params[param.name] = param
-        elif key not in ("title", "description"):
-            raise QueryError(f"{where}: unknown key {key!r}: a header has title, description and param")
+        elif key not in ("title", "description", "picture"):
+            raise QueryError(f"{where}: unknown key {key!r}: a header has title, description, param and picture")
         elif key in said or not value:
             raise QueryError(f"{where}: {key} {'comes twice' if key in said else 'is empty'}: give one")
         else:
