@@ -32,7 +32,7 @@ from tests.tinylab import TRAIN, TinyLab, rows, wait_for
 
 LIVE_BAR_S, SQL_BAR_S, CORE_BAR = 0.5, 1.0, 0.20
 OLD_RUNS = 1_000
-ENDLESS = '''
+ENDLESS = """
 def main(seed, steps, run_dir, metrics, hold):
     fd = os.open(metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     write(fd, {"summary": {"steps": steps, "tokens": steps * 10}})
@@ -41,7 +41,7 @@ def main(seed, steps, run_dir, metrics, hold):
         time.sleep(max(0.0, began + step / RATE_A_SECOND - time.time()))
         row = {"step": step, "loss": 2.0 + 1.0 / (1 + step), "grad_norm": 1.0, "lr": 0.001, "tokens_per_s": 1000.0}
         write(fd, {**row, "t": time.time()})
-'''
+"""
 
 
 def script(rate: float) -> str:

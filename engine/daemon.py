@@ -208,11 +208,14 @@ class Engine:
             self.server.broadcast("head", {"seq": head, "phase": phase})
 
     async def _tick(self) -> None:
+        """Tell of live rows as soon as something was read, but not more often than every `TICK_S`."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await self.indexer.news.wait()
+            self.indexer.news.clear()
             changes = self.indexer.tick()
             if changes:
                 self.server.broadcast("live", {"shards": changes}, live=True)
+            await asyncio.sleep(TICK_S)
 
 
 def main() -> int:

@@ -61,6 +61,7 @@ class Indexer:
         self.make_parser = make_parser
         self.offsets: dict[str, int] = {}
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
+        self.news = asyncio.Event()  # live rows may have changed
         self.watcher: Callable[[Batch], Awaitable[None]] | None = None  # is told of each batch as it comes
         self._wake = asyncio.Event()
         self._indexed = 0
@@ -102,15 +103,18 @@ class Indexer:
 
     async def follow(self) -> None:
         """Take batches from the tailer, for the live rows and for the index, until cancelled."""
-        async for batch in self.tailer.batches():
-            shard = self.live.shards.get(batch.shard)
-            if shard is not None:
-                shard.feed(batch.points, batch.summary, batch.garbage)
+        async for found in self.tailer.rounds():
+            for batch in found:
+                shard = self.live.shards.get(batch.shard)
+                if shard is not None:
+                    shard.feed(batch.points, batch.summary, batch.garbage)
+            self.news.set()
             if self.watcher is not None:
-                await self.watcher(batch)
-            self._pending.append(batch)
-            if not self._due.is_set():
+                for batch in found:
+                    await self.watcher(batch)
+            if not self._pending:
                 asyncio.get_running_loop().call_later(GATHER_S, self._due.set)
+            self._pending += found
 
     async def write(self) -> None:
         """Index what was followed, a second's worth at a time: a transaction costs far more than the points in it."""
@@ -228,6 +232,7 @@ class Indexer:
         if steps:
             live.step, live.value = int(steps[-1]), values[-1]
         live.changed = True
+        self.news.set()
 
     def tick(self) -> dict[str, Any]:
         """Live rows that changed since the last tick."""
