@@ -190,7 +190,9 @@ class Engine:
         await self.executor.close()
         await self.executor.retire()
         await self.console.close()
-        await self.indexer.flush()
+        if not self.core.damaged:  # what was lost is made again by the next engine
+            with suppress(StoreError):
+                await self.indexer.flush()
         self.core.close()
 
     async def _index(self) -> None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.core import Core, now
 from engine.files import read_regular
-from engine.history.database import StoreError
+from engine.history.database import StoreDamaged, StoreError, speaks_of_damage
 from engine.history.store import Store
-from engine.history.tables import Batch
+from engine.history.tables import TABLES, Batch
 from engine.ledger import Event
 from engine.live import Live
 from engine.watch.parse import Parser
@@ -27,6 +29,12 @@ from engine.watch.tail import LIMIT, Tailer
 log = logging.getLogger("engine")
 CHUNK = 1 << 20
 AGAIN_S = 5.0
+CHECK_AFTER_S = 2.0
+"""Seconds after the start at which the whole history is read once, to find damage before somebody's question does."""
+ROWS = 1 << 22
+"""Rows of a table that are checked in one go, a tenth of a second's work, before others may ask."""
+DOUBT_S = 10.0
+"""Seconds within which a second hint at damage is not followed up: anybody can write one into a query."""
 GATHER_S = 1.0
 GROUP = 200
 
@@ -68,6 +76,8 @@ class Indexer:
         self._pending: list[Batch] = []
         self._due = asyncio.Event()
         self._busy = asyncio.Lock()
+        self._mending = asyncio.Lock()
+        self._mended = self._doubted = -math.inf  # of the loop's clock
         core.listeners.append(self._wake.set)
 
     async def start(self) -> None:
@@ -75,7 +85,6 @@ class Indexer:
         try:
             await self._resume()
         except StoreError as error:
-            self.core.damaged = True
             self._complain(error)
         self.ready.set()
 
@@ -89,17 +98,53 @@ class Indexer:
 
     async def run(self) -> None:
         """Index events and rows as they come, until cancelled; an index that was lost is made again."""
-        while True:
-            self._wake.clear()
-            try:
-                if self.core.damaged:
-                    self.core.damaged = False
-                    await self.rebuild()
-                await self.flush()
-            except StoreError as error:
-                self._complain(error)
-                await asyncio.sleep(AGAIN_S)
-            await self._wake.wait()
+        checking = asyncio.create_task(self._check_later())
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    await self.flush()
+                    well = not self.core.damaged
+                except StoreError as error:
+                    self._complain(error)
+                    well = False
+                if not well:
+                    lately = asyncio.get_running_loop().time() < self._mended + AGAIN_S
+                    if lately or not self.core.damaged:  # what was lost for the first time is made again at once
+                        await asyncio.sleep(AGAIN_S)
+                    self._wake.set()
+                await self._wake.wait()
+        finally:
+            checking.cancel()
+
+    async def _check_later(self) -> None:
+        await asyncio.sleep(CHECK_AFTER_S)
+        await self.check()
+
+    async def check(self) -> None:
+        """Read all that the history holds, a piece at a time; what cannot be read is set aside and made again."""
+        try:
+            for table in TABLES:
+                at, rows = 0, 1
+                while rows:
+                    sql = f"SELECT count(*) AS rows, sum(hash(x)::HUGEINT) FROM {table} x WHERE rowid >= $a AND rowid < $b"
+                    piece = partial(Store.answer, sql=sql, params={"a": at, "b": at + ROWS})
+                    rows, at = (await self.core.index(piece))[0]["rows"], at + ROWS
+        except StoreError as error:
+            self._complain(error)
+
+    async def doubt(self, said: str) -> None:
+        """Somebody who reads a copy of the history was told this by the database. Where it speaks of damage, the history
+        itself is read anew from the disk, and mended where that is so."""
+        now = asyncio.get_running_loop().time()
+        if not speaks_of_damage(said) or now < self._doubted + DOUBT_S:
+            return
+        self._doubted = now
+        try:
+            await self.core.reopen_index()
+        except StoreError as error:
+            self._complain(error)
+        await self.check()
 
     async def follow(self) -> None:
         """Take batches from the tailer, for the live rows and for the index, until cancelled."""
@@ -143,10 +188,15 @@ class Indexer:
 
     async def flush(self) -> None:
         """Index everything up to the ledger's head and the last line that was read. Returns when it is committed."""
+        if self.core.damaged:
+            await self._mend()
         await self._write_pending()
+        await self._flush_events()
+
+    async def _flush_events(self) -> None:
         async with self._busy:
             core, base, upto = self.core, self._indexed, self.core.state.head
-            if base == upto:
+            if base == upto or core.damaged:
                 return
             rows = list(core.state.since(base))
             await core.index(
@@ -154,15 +204,27 @@ class Indexer:
             )
             self._indexed = upto
 
+    async def _mend(self) -> None:
+        """Fill the index that took the place of a lost one; whoever comes meanwhile waits for that."""
+        async with self._mending:
+            if self.core.damaged:
+                await self._rebuild()
+
     async def rebuild(self) -> dict[str, int]:
         """Empty the index and fill it again from ledger, blobs and metrics files."""
+        async with self._mending:
+            await self._rebuild()
+        return {"events": self._indexed, "shards": len(self.core.state.shards)}
+
+    async def _rebuild(self) -> None:
         core = self.core
+        self._mended = asyncio.get_running_loop().time()
         async with self._busy:
             await core.index(Store.clear)
-            self._indexed, self.offsets = 0, {}
-        await self.flush()
+            core.damaged, self._indexed, self.offsets = False, 0, {}
+        await self._write_pending()
+        await self._flush_events()
         await self._catch_up_all(list(core.state.shards))
-        return {"events": self._indexed, "shards": len(core.state.shards)}
 
     async def _catch_up_all(self, shards: list[str]) -> None:
         """`catch_up` for many shards, with one transaction for the first pieces of a group of them."""
@@ -215,8 +277,8 @@ class Indexer:
     def _complain(self, error: StoreError) -> None:
         """Losing the index never ends the engine: it is said, and made again."""
         log.warning("the index: %s", error)
-        if str(error) not in self.core.warnings:
-            self.core.warnings.append(str(error))
+        if not isinstance(error, StoreDamaged) and str(error) not in self.core.warnings:
+            self.core.warnings.append(str(error))  # of damage it was said already what became of it
         self._wake.set()
 
     async def seed_live(self, shard: str) -> None:
