@@ -124,6 +124,7 @@ SAID = (
     cut_short,
     cut_by_a_byte,
 )
+RUNNING = (flipped_byte, zeroed_page, zeros, cut_short, something_else, gone)
 UNSAID = (a_log_of_rubbish_beside_it, gone)  # nothing that was there is lost: there is nothing to say
 
 
@@ -170,7 +171,7 @@ def test_a_write_ahead_log_that_is_not_whole_costs_nothing(
     assert measured(lab) == right[1]
 
 
-@pytest.mark.parametrize("damage", [flipped_byte, zeroed_page, zeros, cut_short, something_else, gone])
+@pytest.mark.parametrize("damage", RUNNING)
 def test_what_comes_to_harm_under_a_running_engine_is_made_again_by_it(
     lab: TinyLab, right: tuple[list[object], dict[str, str]], damage: Callable[[Path], None]
 ) -> None:
