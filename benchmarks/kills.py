@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import duckdb
 
-from cockpit.attach import EngineDown, Session, connect
+from cockpit.attach import EngineDown, Session
 from engine.rpc import RpcError
 from tests.test_recovery import RUNNING, SAID, UNSAID, harm, measured, place_of_values
 from tests.tinylab import TRAIN, TinyLab, rows, wait_for
