@@ -23,8 +23,10 @@ from engine.history.store import Store
 from engine.history.tables import TABLES, Batch
 from engine.ledger import Event
 from engine.live import Live
+from engine.text import clean
 from engine.watch.parse import Parser
 from engine.watch.tail import LIMIT, Tailer
+from engine.watch.tail import Batch as Tailed
 
 log = logging.getLogger("engine")
 CHUNK = 1 << 20
@@ -36,6 +38,7 @@ ROWS = 1 << 22
 DOUBT_S = 10.0
 """Seconds within which a second hint at damage is not followed up: anybody can write one into a query."""
 GATHER_S = 1.0
+MOST_WARNINGS = 200
 GROUP = 200
 
 
@@ -68,6 +71,8 @@ class Indexer:
         self.metrics_file = metrics_file
         self.make_parser = make_parser
         self.offsets: dict[str, int] = {}
+        self._over: set[str] = set()  # shards whose file is read no further, whatever is in it now
+        self._left_out = False
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
         self.news = asyncio.Event()  # live rows may have changed
         self.watcher: Callable[[Batch], Awaitable[None]] | None = None  # is told of each batch as it comes
@@ -153,6 +158,8 @@ class Indexer:
                 shard = self.live.shards.get(batch.shard)
                 if shard is not None:
                     shard.feed(batch.points, batch.summary, batch.garbage)
+                if batch.note or batch.ignored:
+                    self._note(batch)
             self.news.set()
             if self.watcher is not None:
                 for batch in found:
@@ -160,6 +167,23 @@ class Indexer:
             if not self._pending:
                 asyncio.get_running_loop().call_later(GATHER_S, self._due.set)
             self._pending += found
+
+    def _note(self, batch: Tailed) -> None:
+        """Say what is not read of a shard's file, and once that values are left out: most runs make the same mistake."""
+        if batch.note:
+            self._over.add(batch.shard)
+            self._warn(clean(f"{batch.shard}: {batch.note}"))
+        if batch.ignored and not self._left_out:
+            self._left_out = True
+            self._warn(
+                f"{batch.shard}: values are left out of its lines that are no numbers, or one name too many; the same may "
+                "be so of other runs (docs/logging.md)"
+            )
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self.core.warnings and len(self.core.warnings) < MOST_WARNINGS:
+            log.warning("%s", sentence)
+            self.core.warnings.append(sentence)
 
     async def write(self) -> None:
         """Index what was followed, a second's worth at a time: a transaction costs far more than the points in it."""
@@ -219,6 +243,7 @@ class Indexer:
     async def _rebuild(self) -> None:
         core = self.core
         self._mended = asyncio.get_running_loop().time()
+        self._over.clear()  # files are the truth, as they are now
         async with self._busy:
             await core.index(Store.clear)
             core.damaged, self._indexed, self.offsets = False, 0, {}
@@ -257,6 +282,8 @@ class Indexer:
     async def _read_on(self, shard: str) -> None:
         """Index what a shard's file holds beyond the stored offset, a piece at a time; never more than is followed of it,
         since a sparse file of a terabyte costs its shard nothing and its reader hours."""
+        if shard in self._over:
+            return
         path = self.metrics_file(shard)
         with suppress(OSError):
             if path.stat().st_size <= self.offsets.get(shard, 0):
@@ -277,8 +304,8 @@ class Indexer:
     def _complain(self, error: StoreError) -> None:
         """Losing the index never ends the engine: it is said, and made again."""
         log.warning("the index: %s", error)
-        if not isinstance(error, StoreDamaged) and str(error) not in self.core.warnings:
-            self.core.warnings.append(str(error))  # of damage it was said already what became of it
+        if not isinstance(error, StoreDamaged):  # of damage it was said already what became of it
+            self._warn(str(error))
         self._wake.set()
 
     async def seed_live(self, shard: str) -> None:
