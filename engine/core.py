@@ -14,12 +14,14 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from engine import events as e
 from engine.blobs import Blobs
-from engine.history.database import StoreDamaged, set_aside
+from engine.history.database import StoreDamaged, StoreError, set_aside
 from engine.history.store import Store
 from engine.lab import Lab
 from engine.ledger import VERSION, Event, Ledger
@@ -47,6 +49,7 @@ class Core:
         self.ledger = Ledger(self.dir.ledger, each=partial(fold_one, self.state))
         self.repo = repo
         self.store = store
+        self._file = file_of(store.path)
         self.wake = asyncio.Event()  # the conductor should look again
         self.warnings: list[str] = []
         self.damaged = False  # the index was lost while running and is to be rebuilt
@@ -62,8 +65,7 @@ class Core:
         for event in self.ledger.append_all([e.dump(entry) for entry in entries]):
             fold_one(self.state, event)
         self.wake.set()
-        for listener in self.listeners:
-            listener()
+        self._tell()
 
     def check_writable(self) -> None:
         """Raise RpcError(READ_ONLY) when a newer version wrote this ledger: nothing here may be changed by this one."""
@@ -77,21 +79,55 @@ class Core:
     async def index(self, ask: Callable[[Store], T]) -> T:
         """Run `ask` with the store on the index's one thread. A damaged file is set aside for an empty one, and `damaged`
         says that this has to be filled again. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask)
+        except StoreError:
+            if self.damaged:
+                self._tell()
+            raise
+
+    async def reopen_index(self) -> None:
+        """Close the index and open it again, so that it is read from the disk and not from memory. Raises StoreError."""
+        await asyncio.get_running_loop().run_in_executor(self._index, self._reopen)
+        if self.damaged:
+            self._tell()
 
     def _ask(self, ask: Callable[[Store], T]) -> T:
+        if self._file is None:  # it could not be opened the last time
+            self._reopen()
         try:
+            if file_of(self.store.path) != self._file:
+                raise StoreDamaged("the history file was removed or replaced while it was open: it has to be rebuilt")
             return ask(self.store)
         except StoreDamaged as error:
-            log.warning("the index is damaged: %s", error)
-            self.store.close()
+            with suppress(Exception):  # what is damaged need not close well
+                self.store.close()
+            self._file, self.damaged = None, True
             aside = set_aside(self.store.path)
-            self.store = Store.open(self.store.path)
-            self.warnings.append(
-                f"the index was damaged; it lies in {aside.name}, and a new one was made from the ledger"
-            )
-            self.damaged = True
+            kept = f"; it lies in {aside.name}" if aside.exists() else ""
+            self._warn(f"the index was damaged ({error}){kept}, and a new one is made from the ledger")
+            self._reopen()
             raise
+
+    def _reopen(self) -> None:
+        before = self.store
+        before.close()
+        self._file = None
+        self.store = Store.open(before.path)
+        self.store.version = before.version + 1  # whoever has a copy of the one before has to take another
+        self._file = file_of(before.path)
+        if self.store.recovered:
+            self.damaged = True
+            self._warn(self.store.recovered)
+
+    def _warn(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+    def _tell(self) -> None:
+        for listener in list(self.listeners):
+            listener()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds; it is asked again after every event."""
@@ -108,8 +144,7 @@ class Core:
         """What the engine is doing, in one short sentence; clients see it on the status line."""
         if phase != self.phase:
             self.phase = phase
-            for listener in self.listeners:
-                listener()
+            self._tell()
 
     def close(self) -> None:
         self._git.shutdown(wait=True)
@@ -117,6 +152,15 @@ class Core:
         self.repo.close()
         self.store.close()
         self.ledger.close()
+
+
+def file_of(path: Path) -> tuple[int, int] | None:
+    """Which file a path names, as device and inode; None when there is none. Opens nothing."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def number_of(branch: str) -> int:

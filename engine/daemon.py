@@ -190,7 +190,9 @@ class Engine:
         await self.executor.close()
         await self.executor.retire()
         await self.console.close()
-        await self.indexer.flush()
+        if not self.core.damaged:  # what was lost is made again by the next engine
+            with suppress(StoreError):
+                await self.indexer.flush()
         self.core.close()
 
     async def _index(self) -> None:
@@ -208,11 +210,14 @@ class Engine:
             self.server.broadcast("head", {"seq": head, "phase": phase})
 
     async def _tick(self) -> None:
+        """Tell of live rows as soon as something was read, but not more often than every `TICK_S`."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await self.indexer.news.wait()
+            self.indexer.news.clear()
             changes = self.indexer.tick()
             if changes:
                 self.server.broadcast("live", {"shards": changes}, live=True)
+            await asyncio.sleep(TICK_S)
 
 
 def main() -> int:

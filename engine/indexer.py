@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.core import Core, now
 from engine.files import read_regular
-from engine.history.database import StoreError
+from engine.history.database import StoreDamaged, StoreError, speaks_of_damage
 from engine.history.store import Store
-from engine.history.tables import Batch
+from engine.history.tables import TABLES, Batch
 from engine.ledger import Event
 from engine.live import Live
+from engine.text import clean
 from engine.watch.parse import Parser
 from engine.watch.tail import LIMIT, Tailer
+from engine.watch.tail import Batch as Tailed
 
 log = logging.getLogger("engine")
 CHUNK = 1 << 20
 AGAIN_S = 5.0
+CHECK_AFTER_S = 2.0
+"""Seconds after the start at which the whole history is read once, to find damage before somebody's question does."""
+ROWS = 1 << 22
+"""Rows of a table that are checked in one go, a tenth of a second's work, before others may ask."""
+DOUBT_S = 10.0
+"""Seconds within which a second hint at damage is not followed up: anybody can write one into a query."""
 GATHER_S = 1.0
+MOST_WARNINGS = 200
 GROUP = 200
 
 
@@ -60,13 +71,18 @@ class Indexer:
         self.metrics_file = metrics_file
         self.make_parser = make_parser
         self.offsets: dict[str, int] = {}
+        self._over: set[str] = set()  # shards whose file is read no further, whatever is in it now
+        self._left_out = False
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
+        self.news = asyncio.Event()  # live rows may have changed
         self.watcher: Callable[[Batch], Awaitable[None]] | None = None  # is told of each batch as it comes
         self._wake = asyncio.Event()
         self._indexed = 0
         self._pending: list[Batch] = []
         self._due = asyncio.Event()
         self._busy = asyncio.Lock()
+        self._mending = asyncio.Lock()
+        self._mended = self._doubted = -math.inf  # of the loop's clock
         core.listeners.append(self._wake.set)
 
     async def start(self) -> None:
@@ -74,7 +90,6 @@ class Indexer:
         try:
             await self._resume()
         except StoreError as error:
-            self.core.damaged = True
             self._complain(error)
         self.ready.set()
 
@@ -88,29 +103,87 @@ class Indexer:
 
     async def run(self) -> None:
         """Index events and rows as they come, until cancelled; an index that was lost is made again."""
-        while True:
-            self._wake.clear()
-            try:
-                if self.core.damaged:
-                    self.core.damaged = False
-                    await self.rebuild()
-                await self.flush()
-            except StoreError as error:
-                self._complain(error)
-                await asyncio.sleep(AGAIN_S)
-            await self._wake.wait()
+        checking = asyncio.create_task(self._check_later())
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    await self.flush()
+                    well = not self.core.damaged
+                except StoreError as error:
+                    self._complain(error)
+                    well = False
+                if not well:
+                    lately = asyncio.get_running_loop().time() < self._mended + AGAIN_S
+                    if lately or not self.core.damaged:  # what was lost for the first time is made again at once
+                        await asyncio.sleep(AGAIN_S)
+                    self._wake.set()
+                await self._wake.wait()
+        finally:
+            checking.cancel()
+
+    async def _check_later(self) -> None:
+        await asyncio.sleep(CHECK_AFTER_S)
+        await self.check()
+
+    async def check(self) -> None:
+        """Read all that the history holds, a piece at a time; what cannot be read is set aside and made again."""
+        try:
+            for table in TABLES:
+                at, rows = 0, 1
+                while rows:
+                    sql = f"SELECT count(*) AS rows, sum(hash(x)::HUGEINT) FROM {table} x WHERE rowid >= $a AND rowid < $b"
+                    piece = partial(Store.answer, sql=sql, params={"a": at, "b": at + ROWS})
+                    rows, at = (await self.core.index(piece))[0]["rows"], at + ROWS
+        except StoreError as error:
+            self._complain(error)
+
+    async def doubt(self, said: str) -> None:
+        """Somebody who reads a copy of the history was told this by the database. Where it speaks of damage, the history
+        itself is read anew from the disk, and mended where that is so."""
+        now = asyncio.get_running_loop().time()
+        if not speaks_of_damage(said) or now < self._doubted + DOUBT_S:
+            return
+        self._doubted = now
+        try:
+            await self.core.reopen_index()
+        except StoreError as error:
+            self._complain(error)
+        await self.check()
 
     async def follow(self) -> None:
         """Take batches from the tailer, for the live rows and for the index, until cancelled."""
-        async for batch in self.tailer.batches():
-            shard = self.live.shards.get(batch.shard)
-            if shard is not None:
-                shard.feed(batch.points, batch.summary, batch.garbage)
+        async for found in self.tailer.rounds():
+            for batch in found:
+                shard = self.live.shards.get(batch.shard)
+                if shard is not None:
+                    shard.feed(batch.points, batch.summary, batch.garbage)
+                if batch.note or batch.ignored:
+                    self._note(batch)
+            self.news.set()
             if self.watcher is not None:
-                await self.watcher(batch)
-            self._pending.append(batch)
-            if not self._due.is_set():
+                for batch in found:
+                    await self.watcher(batch)
+            if not self._pending:
                 asyncio.get_running_loop().call_later(GATHER_S, self._due.set)
+            self._pending += found
+
+    def _note(self, batch: Tailed) -> None:
+        """Say what is not read of a shard's file, and once that values are left out: most runs make the same mistake."""
+        if batch.note:
+            self._over.add(batch.shard)
+            self._warn(clean(f"{batch.shard}: {batch.note}"))
+        if batch.ignored and not self._left_out:
+            self._left_out = True
+            self._warn(
+                f"{batch.shard}: values are left out of its lines that are no numbers, or one name too many; the same may "
+                "be so of other runs (docs/logging.md)"
+            )
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self.core.warnings and len(self.core.warnings) < MOST_WARNINGS:
+            log.warning("%s", sentence)
+            self.core.warnings.append(sentence)
 
     async def write(self) -> None:
         """Index what was followed, a second's worth at a time: a transaction costs far more than the points in it."""
@@ -139,10 +212,15 @@ class Indexer:
 
     async def flush(self) -> None:
         """Index everything up to the ledger's head and the last line that was read. Returns when it is committed."""
+        if self.core.damaged:
+            await self._mend()
         await self._write_pending()
+        await self._flush_events()
+
+    async def _flush_events(self) -> None:
         async with self._busy:
             core, base, upto = self.core, self._indexed, self.core.state.head
-            if base == upto:
+            if base == upto or core.damaged:
                 return
             rows = list(core.state.since(base))
             await core.index(
@@ -150,15 +228,28 @@ class Indexer:
             )
             self._indexed = upto
 
+    async def _mend(self) -> None:
+        """Fill the index that took the place of a lost one; whoever comes meanwhile waits for that."""
+        async with self._mending:
+            if self.core.damaged:
+                await self._rebuild()
+
     async def rebuild(self) -> dict[str, int]:
         """Empty the index and fill it again from ledger, blobs and metrics files."""
+        async with self._mending:
+            await self._rebuild()
+        return {"events": self._indexed, "shards": len(self.core.state.shards)}
+
+    async def _rebuild(self) -> None:
         core = self.core
+        self._mended = asyncio.get_running_loop().time()
+        self._over.clear()  # files are the truth, as they are now
         async with self._busy:
             await core.index(Store.clear)
-            self._indexed, self.offsets = 0, {}
-        await self.flush()
+            core.damaged, self._indexed, self.offsets = False, 0, {}
+        await self._write_pending()
+        await self._flush_events()
         await self._catch_up_all(list(core.state.shards))
-        return {"events": self._indexed, "shards": len(core.state.shards)}
 
     async def _catch_up_all(self, shards: list[str]) -> None:
         """`catch_up` for many shards, with one transaction for the first pieces of a group of them."""
@@ -191,6 +282,8 @@ class Indexer:
     async def _read_on(self, shard: str) -> None:
         """Index what a shard's file holds beyond the stored offset, a piece at a time; never more than is followed of it,
         since a sparse file of a terabyte costs its shard nothing and its reader hours."""
+        if shard in self._over:
+            return
         path = self.metrics_file(shard)
         with suppress(OSError):
             if path.stat().st_size <= self.offsets.get(shard, 0):
@@ -211,8 +304,8 @@ class Indexer:
     def _complain(self, error: StoreError) -> None:
         """Losing the index never ends the engine: it is said, and made again."""
         log.warning("the index: %s", error)
-        if str(error) not in self.core.warnings:
-            self.core.warnings.append(str(error))
+        if not isinstance(error, StoreDamaged):  # of damage it was said already what became of it
+            self._warn(str(error))
         self._wake.set()
 
     async def seed_live(self, shard: str) -> None:
@@ -228,6 +321,7 @@ class Indexer:
         if steps:
             live.step, live.value = int(steps[-1]), values[-1]
         live.changed = True
+        self.news.set()
 
     def tick(self) -> dict[str, Any]:
         """Live rows that changed since the last tick."""

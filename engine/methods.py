@@ -304,6 +304,7 @@ class Methods:
                 text, given = found.sql, found.bind(given)
             answer = await self.console.run(text, given, limit=max(1, min(limit, 100_000)))
         except (SqlRefused, ValueError) as error:
+            await self.indexer.doubt(str(error))
             raise RpcError(rpc.BAD_SQL, str(error)) from None
         return _fit(answer.to_json())
 

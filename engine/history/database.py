@@ -28,6 +28,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 2,  # the cores belong to the shards
     "memory_limit": "1GiB",
 }
+_DAMAGE = ("corrupt", "checksum", "not a valid duckdb", "could not read enough bytes", "could not read all bytes")
 _SIDE_FILES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
 
 
@@ -151,7 +152,12 @@ def _is_damage(error: duckdb.Error) -> bool:
     if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException):
         return True
     about_file = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
-    return about_file and any(word in str(error).lower() for word in ("corrupt", "checksum", "not a valid duckdb"))
+    return about_file and speaks_of_damage(str(error))
+
+
+def speaks_of_damage(text: str) -> bool:
+    """Whether an error of DuckDB, here or in a process that reads a copy, may be about the file's bytes."""
+    return any(words in text.lower() for words in _DAMAGE)
 
 
 def _first_line(error: Exception) -> str:
