@@ -19,6 +19,7 @@ from engine.files import read_regular
 from engine.history.database import StoreError
 from engine.history.store import Store
 from engine.history.tables import Batch
+from engine.importing import index_imports
 from engine.ledger import Event
 from engine.live import Live
 from engine.watch.parse import Parser
@@ -145,6 +146,7 @@ class Indexer:
             if base == upto:
                 return
             rows = list(core.state.since(base))
+            await index_imports(core, base, upto)
             await core.index(
                 lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto)
             )

@@ -55,6 +55,7 @@ def open_database(path: Path) -> tuple[duckdb.DuckDBPyConnection, str | None]:
 def make_tables(con: duckdb.DuckDBPyConnection) -> None:
     """Make the tables and views of schema.sql, and the row of `meta` that says how far the ledger is indexed."""
     con.execute(Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+    con.execute(Path(__file__).with_name("imported.sql").read_text(encoding="utf-8"))
     con.execute(
         "INSERT INTO meta SELECT * FROM (VALUES ('schema', ?), ('indexed', 0)) v(key, number) "
         "WHERE NOT EXISTS (FROM meta)",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.history.imported import IMPORTED
 from engine.shortlist import shrunk_gain
 from engine.types import Row
 
@@ -32,7 +33,17 @@ ROW_TABLES: Mapping[str, str] = {
 }
 """Kind of a read-model row to the table that holds it."""
 
-TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
+TABLES = (
+    *ROW_TABLES.values(),
+    "verdicts",
+    "events",
+    "points",
+    "summaries",
+    "shard_facts",
+    "offsets",
+    "meta",
+    *IMPORTED,
+)
 
 _INT64 = 2**63
 _VERDICT = (
