@@ -27,7 +27,7 @@ def rows(session: Session, sql: str) -> list[Any]:
 
 
 def night(lab: TinyLab) -> Path:
-    """One night of autoresearch in the lab's repository: a keep on a branch, a discard that was reset away, one that is gone."""
+    """One night of autoresearch in the lab: a keep on a branch, a discard that was reset away, one that is gone."""
     commits = []
     train = (lab.root / "train.py").read_text()
     for rate in ("2.0", "3.0"):

@@ -68,8 +68,9 @@ def utc(seconds: float) -> str:
 
 def test_the_shipped_questions_are_all_there_and_whole() -> None:
     assert list(SHIPPED) == [
-        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "findings",
-        "harm", "imported", "leaderboard", "noise", "proposers", "reader_agreement", "reader_calibration", "runs", "shortlist", "sources",
+        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "findings", "harm",
+        "imported", "leaderboard", "noise", "proposers", "reader_agreement", "reader_calibration", "runs", "shortlist",
+        "sources",
     ]  # fmt: skip
     assert [query.problem for query in SHIPPED.values() if query.problem] == []
 
