@@ -22,6 +22,7 @@ from engine.history.importers.wire import (
     masked_crc32c,
     signed,
     text,
+    varint,
 )
 from engine.history.importers.words import begin
 
@@ -112,7 +113,7 @@ class _File:
     def _event(self, number: int, body: bytes) -> None:
         account = self.reading.account
         try:
-            points, kind = self._scalars(body)
+            points, kind = self._one(body) or self._scalars(body)
         except (ValueError, IndexError):
             self.reading.puzzled(number, b"", "no event of TensorBoard")
             return
@@ -123,6 +124,28 @@ class _File:
         else:
             account.left_out += 1
             self.left_out[kind or "empty records"] += 1
+
+    def _one(self, body: bytes) -> tuple[int, str] | None:
+        """An event of one number, as almost all are, without walking its fields; None for any other."""
+        size = len(body)
+        if size < 24 or size > 127 or body[0] != 0x09 or body[9] != 0x10:
+            return None
+        step, at = varint(body, 10)
+        if at + 6 > size or body[at] != 0x2A or body[at + 1] != size - at - 2 or body[at + 2] != 0x0A:
+            return None
+        value = at + 4
+        if body[at + 3] != size - value or body[value] != 0x0A:
+            return None
+        end = value + 2 + body[value + 1]
+        if end + 5 != size or body[end] != 0x15:
+            return None
+        tag = body[value + 2 : end]
+        name = self.names.get(tag)
+        if name is None:
+            return None
+        (t,) = DOUBLE.unpack_from(body, 1)
+        self.curves.add(0, name, signed(step), t, FLOAT.unpack_from(body, end + 1)[0])
+        return 1, ""
 
     def _scalars(self, body: bytes) -> tuple[int, str]:
         """How many points an event had, and what else it was."""

@@ -156,7 +156,8 @@ class _File:
                 points = self._history(data, start, end)
                 account.measured += points > 0
                 account.left_out += points == 0
-                self.left_out["steps without a number"] += points == 0
+                if not points:
+                    self.left_out["steps without a number"] += 1
             elif field == 17:
                 self._run(data, start, end)
                 account.run += 1
@@ -171,7 +172,6 @@ class _File:
             else:
                 account.left_out += 1
                 self.left_out[_KINDS.get(field, "other records")] += 1
-            self.left_out = +self.left_out
             return
         account.left_out += 1
         self.left_out["empty records"] += 1
@@ -266,6 +266,10 @@ class _File:
 def _item(data: bytes, start: int, end: int) -> tuple[bytes, float | None]:
     """(name, number) of one logged value; None for what is no number. Nested names are joined by dots."""
     key, value = b"", None
+    if 3 < end - start < 128 and data[start] in (0x0A, 0x12):  # one short name and its JSON, as almost all are
+        split = start + 2 + data[start + 1]
+        if data[split : split + 2] == b"\x82\x01" and split + 3 + data[split + 2] == end:
+            return data[start + 2 : split], _number(data[split + 3 : end])
     for field, wire, begins, ends in fields(data, start, end):
         if wire == BYTES and field in (1, 2):
             part = data[begins:ends]
