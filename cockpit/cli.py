@@ -51,6 +51,7 @@ def build() -> argparse.ArgumentParser:
     rank = add("rank", "experiments, best first")
     rank.add_argument("--limit", type=_count, default=20, help="most experiments (default: 20)")
     add("shortlist", "solid experiments on the present trunk, by gain after allowing for luck per hour of shards")
+    _import_arguments(add("import", "import runs that other programs made; they are marked unverified"))
     _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
     _propose_arguments(add("propose", "ask for proposals, or submit a diff of your own; submitting approves nothing"))
     brief = add("brief", "what came of the last batch: what held, what did not, what to try next, what worries")
@@ -184,6 +185,16 @@ def _decision_arguments(add: object) -> None:
     retune.add_argument("id")
     retune.add_argument("--yes", action="store_true", help="do not ask once more after saying what it costs")
     retune.add_argument("--why", default="", help="a reason for the record")
+
+
+def _import_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("path", type=Path, help="a file, or a directory with event files, .wandb files, results.tsv …")
+    sub.add_argument("--format", default="", metavar="NAME", help="as what to read it (default: told from the file)")
+    sub.add_argument(
+        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is metric, seed, status …"
+    )
+    sub.add_argument("--repo", default="", metavar="DIR", help="git repository of its commits (default: where it lies)")
+    sub.add_argument("--dry-run", action="store_true", help="only read and report; needs no lab")
 
 
 def _sql_arguments(sub: argparse.ArgumentParser) -> None:

@@ -361,6 +361,12 @@ def _found(args: argparse.Namespace) -> int:
     return int(getattr(acknowledging, args.command)(args))
 
 
+def _import(args: argparse.Namespace) -> int:
+    from cockpit.importing import import_history
+
+    return import_history(args)
+
+
 def _audit(args: argparse.Namespace) -> int:
     from cockpit.auditing import audit
 
@@ -446,6 +452,7 @@ COMMANDS: dict[str, Command] = {
     "audit": _audit,
     "rank": _rank,
     "sql": _sql,
+    "import": _import,
     "propose": _propose,
     "brief": _advice,
     "read": _advice,

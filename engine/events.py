@@ -633,6 +633,23 @@ class AuditEnded(msgspec.Struct, frozen=True):
     pairs: list[Json]
 
 
+class HistoryImported(msgspec.Struct, frozen=True):
+    """A history that another program made was imported: `body` is the source, `links` what a repository said of its commits
+    (both blobs; `links` may be ""). The same `id` again is the same source, read otherwise: it takes the place of the first.
+    `account` says where each of its lines went."""
+
+    id: str
+    name: str
+    body: str
+    size: int
+    format: str
+    mapping: dict[str, str]
+    links: str
+    account: Json
+    who: Json
+    request: str
+
+
 TYPES: dict[str, type] = {
     "engine.started": EngineStarted,
     "config.loaded": ConfigLoaded,
@@ -687,6 +704,7 @@ TYPES: dict[str, type] = {
     "bundle.intended": BundleIntended,
     "audit.intended": AuditIntended,
     "audit.ended": AuditEnded,
+    "history.imported": HistoryImported,
 }
 NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in TYPES.items()}

@@ -21,6 +21,7 @@ from engine.files import read_regular
 from engine.history.database import StoreDamaged, StoreError, speaks_of_damage
 from engine.history.store import Store
 from engine.history.tables import TABLES, Batch
+from engine.importing import index_imports
 from engine.ledger import Event
 from engine.live import Live
 from engine.text import clean
@@ -223,6 +224,7 @@ class Indexer:
             if base == upto or core.damaged:
                 return
             rows = list(core.state.since(base))
+            await index_imports(core, base, upto)
             await core.index(
                 lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto)
             )

@@ -31,6 +31,7 @@ from engine.files import read_regular
 from engine.history.console import Console, SqlRefused
 from engine.history.database import StoreError
 from engine.history.store import Store
+from engine.import_methods import IMPORTING, ImportMethods
 from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.mix import MixRow, composition
@@ -70,6 +71,7 @@ class Methods:
         self.advising = AdviceMethods(core, conductor)
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
+        self.importing = ImportMethods(core, indexer)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -83,6 +85,7 @@ class Methods:
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
         audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
         bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
+        own |= {name: getattr(self.importing, f"do_{name}") for name in IMPORTING}
         return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:

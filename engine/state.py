@@ -124,6 +124,7 @@ class State:
     auditing: str = ""  # the audit that has not ended
     audit_from: int = 0  # how many shards there were when it began
     bundles: dict[str, e.BundleIntended] = field(default_factory=dict)
+    imports: dict[str, e.HistoryImported] = field(default_factory=dict)  # histories made elsewhere, by id
     full_next: bool = False  # the trunk's next arm is to have a full-scale run
     full_runs: dict[str, None] = field(default_factory=dict)  # arms of the trunk that a person wants one of
 
@@ -539,6 +540,12 @@ def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
             s.forgiven.add(row["id"])
 
 
+def _imported(s: State, n: int, t: float, ev: e.HistoryImported) -> None:
+    """An imported history is no part of the lab's own: it is known, and its bodies are kept."""
+    s.imports[ev.id] = ev
+    s.bodies.update(name for name in (ev.body, ev.links) if name)
+
+
 _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ConfigLoaded: _config_loaded,
     e.ConfigBroken: _config_broken,
@@ -591,4 +598,5 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.BundleIntended: bundled.intended,
     e.AuditIntended: merged.audit_intended,
     e.AuditEnded: merged.audit_ended,
+    e.HistoryImported: _imported,
 }

@@ -18,6 +18,8 @@ from typing import Any, TypedDict
 import duckdb
 
 from engine.history.database import make_tables, open_database, told
+from engine.history.imported import Links, put_import
+from engine.history.importers.base import Reading
 from engine.history.keys import Keys
 from engine.history.measured import Measured
 from engine.history.tables import (
@@ -118,6 +120,11 @@ class Store:
             self._insert("verdicts", [verdict_record(each, arms.get(each["data"]["experiment"])) for each in reached])
             self._con.execute("UPDATE meta SET number = ? WHERE key = 'indexed'", [max(upto, self._indexed)])
         self._indexed = max(upto, self._indexed)
+
+    def put_import(self, entry: Mapping[str, Any], reading: Reading, links: Links) -> None:
+        """Put a history that another program made in the place of an earlier reading of it, in one transaction."""
+        with self._transaction():
+            put_import(self._con, entry, reading, links)
 
     def append(self, batches: Sequence[Batch]) -> tuple[str, ...]:
         """Append points, summaries and byte offsets of `batches` in one transaction.

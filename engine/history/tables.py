@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from engine.history.imported import IMPORTED
 from engine.shortlist import shrunk_gain
 from engine.types import Claim, Row
 
@@ -31,7 +32,18 @@ ROW_TABLES: Mapping[str, str] = {
 }
 """Kind of a read-model row to the table that holds it."""
 
-TABLES = (*ROW_TABLES.values(), "setups", "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
+TABLES = (
+    *ROW_TABLES.values(),
+    "setups",
+    "verdicts",
+    "events",
+    "points",
+    "summaries",
+    "shard_facts",
+    "offsets",
+    "meta",
+    *IMPORTED,
+)
 
 _VERDICT = (
     *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
