@@ -17,6 +17,7 @@ from typing import Any
 from engine.core import Core, now
 from engine.files import read_regular
 from engine.history.database import StoreError
+from engine.history.importers import Reading
 from engine.history.store import Store
 from engine.history.tables import Batch
 from engine.importing import index_imports
@@ -63,6 +64,7 @@ class Indexer:
         self.offsets: dict[str, int] = {}
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
         self.watcher: Callable[[Batch], Awaitable[None]] | None = None  # is told of each batch as it comes
+        self.readings: dict[str, Reading] = {}  # imports that were read just now, to be indexed, by id
         self._wake = asyncio.Event()
         self._indexed = 0
         self._pending: list[Batch] = []
@@ -146,7 +148,7 @@ class Indexer:
             if base == upto:
                 return
             rows = list(core.state.since(base))
-            await index_imports(core, base, upto)
+            await index_imports(core, base, upto, self.readings)
             await core.index(
                 lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto)
             )
