@@ -56,15 +56,16 @@ def mapping_of(words: Sequence[str]) -> dict[str, str]:
 def _dry(args: argparse.Namespace, places: Sequence[Path], mapping: Mapping[str, str]) -> Iterator[Report]:
     """Read here, change nothing, ask no engine."""
     from engine.history.imported import report
-    from engine.history.importers import ImportRefused, body_of, read
+    from engine.history.importers import ImportRefused, beside, body_of, called, read
 
     for place in places:
         try:
-            reading = read(place.name, place, body_of(place), args.format, mapping)
+            reading = read(called(place), place, body_of(place), args.format, mapping)
         except ImportRefused as error:
             yield {"source": str(place), "refused": str(error)}
         else:
-            yield {"source": str(place), "dry_run": True, **report(reading)}
+            told = report(reading)
+            yield {"source": str(place), "dry_run": True, **told, "notes": [*told["notes"], *beside(place)]}
 
 
 def _sent(args: argparse.Namespace, places: Sequence[Path], mapping: Mapping[str, str]) -> Iterator[Report]:

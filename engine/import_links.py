@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core import Core
-from engine.history.importers.base import Reading, cut
+from engine.history.importers.base import cut
 from engine.plumbing import Plumbing, RepoError
 from engine.plumbing import text as decoded
 from engine.repo import Repo
@@ -26,9 +26,9 @@ def top_of(path: Path) -> Path | None:
     return next((each for each in path.absolute().parents if (each / ".git").exists()), None)
 
 
-def link(core: Core, path: Path, repo: str, commits: Sequence[str], reading: Reading) -> dict[str, Link]:
+def link(core: Core, path: Path, repo: str, commits: Sequence[str], notes: list[str]) -> dict[str, Link]:
     """`{commit as written: {state, commit, parent, diff}}` of the repository `repo`, or the one that `path` lies in, or the
-    lab's. Diffs are stored as bodies. What stands in the way is a note on the reading; nothing of it is fatal."""
+    lab's. Diffs are stored as bodies. What stands in the way is one of `notes`; nothing of it is fatal."""
     wanted = list(dict.fromkeys(commits))
     if not wanted:
         return {}
@@ -38,10 +38,10 @@ def link(core: Core, path: Path, repo: str, commits: Sequence[str], reading: Rea
         found = _Linked(core, Repo(root, private), Plumbing(root.resolve(), private))
         links = found.links(wanted[:MAX_COMMITS])
     except (RepoError, OSError) as error:
-        reading.note(f"commits are not linked: {cut(str(error))}")
+        notes.append(f"commits are not linked: {cut(str(error))}")
         return {}
     if len(wanted) > MAX_COMMITS:
-        reading.note(f"{len(wanted) - MAX_COMMITS} commits beyond the first {MAX_COMMITS} are not linked")
+        notes.append(f"{len(wanted) - MAX_COMMITS} commits beyond the first {MAX_COMMITS} are not linked")
     return links
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine import events as e
 from engine.core import Core, person
+from engine.history.database import StoreError
 from engine.history.imported import report
 from engine.history.importers import ImportRefused, formats
 from engine.importing import Imports, refused
@@ -24,7 +25,7 @@ class ImportMethods:
     def __init__(self, core: Core, indexer: Indexer) -> None:
         self.core = core
         self.indexer = indexer
-        self.importing = Imports(core)
+        self.importing = Imports(core, indexer.readings)
 
     async def do_import(
         self, path: str, request_id: str, format: str = "", mapping: dict[str, str] | None = None, repo: str = ""
@@ -36,13 +37,24 @@ class ImportMethods:
             raise RpcError(INVALID_PARAMS, f"{path!r} is relative: the engine needs the whole path")
         who = person(self.core.identity)
         try:
-            event, reading, first = await self.importing.take(place, format, mapping or {}, repo, who, request_id)
+            event, reading, notes, first = await self.importing.take(
+                place, format, mapping or {}, repo, who, request_id
+            )
         except ImportRefused as error:
             raise refused(error) from None
-        await self.indexer.ready.wait()
-        await self.indexer.flush()
-        links = await self.indexer.core.index(lambda store: store.answer(_COMMITS, {"import": event.id}))
-        return _fit({"import": event.id, "first": first, **report(reading), "commits": links[0] if links else {}})
+        commits = await self._indexed(event.id)
+        told = report(reading)
+        told["notes"] = [*told["notes"], *notes]
+        return _fit({"import": event.id, "first": first, **told, "commits": commits})
+
+    async def _indexed(self, name: str) -> dict[str, Any]:
+        """Wait until an import is in the index; how many of its commits were found, and where."""
+        try:
+            await self.indexer.ready.wait()
+            await self.indexer.flush()
+            return dict((await self.core.index(lambda store: store.answer(_COMMITS, {"import": name})))[0])
+        except StoreError as error:
+            raise refused(error) from None
 
     async def do_imports(self) -> dict[str, Any]:
         """What was imported, and which formats there are."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
@@ -20,7 +21,7 @@ import orjson
 from engine import events as e
 from engine.core import Core
 from engine.history.database import StoreError
-from engine.history.importers import ImportRefused, Reading, body_of
+from engine.history.importers import ImportRefused, Reading, beside, body_of, called
 from engine.history.importers.base import DEADLINE_S, cut
 from engine.history.importers.child import unpacked
 from engine.rpc import NOT_NOW, RpcError
@@ -84,20 +85,22 @@ def _unpack(out: bytes) -> Apart:
 class Imports:
     """Imports of one engine; one at a time."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, ready: dict[str, Reading]) -> None:
         self.core = core
+        self.ready = ready
         self._busy = asyncio.Lock()
 
     async def take(
         self, path: Path, format: str, mapping: Mapping[str, str], repo: str, who: Who, request: str
-    ) -> tuple[e.HistoryImported, Reading, bool]:
-        """Import a source: (its event, what was read, whether it is new). The same source, read the same way, changes nothing.
+    ) -> tuple[e.HistoryImported, Reading, list[str], bool]:
+        """Import a source: (its event, what was read, notes on what lies around it, whether it is new). The same source,
+        read the same way, changes nothing.
 
         Raises ImportRefused; RpcError when the ledger is read-only.
         """
         async with self._busy:
             self.core.check_writable()
-            name = cut(path.name)
+            name = called(path)
             apart = await read_apart(path, name, format, mapping)
             if not apart.reading.runs:
                 raise ImportRefused(
@@ -107,15 +110,17 @@ class Imports:
             known = self.core.state.imports.get(name_of(apart.hash))
             how = {str(key): str(value) for key, value in mapping.items()}
             if known is not None and (known.format, known.mapping) == (apart.reading.format, how):
-                return known, apart.reading, False
+                return known, apart.reading, [], False
             body = await asyncio.to_thread(self._keep, path, apart.hash)
-            links = await asyncio.to_thread(self._links, path, repo, apart.reading)
+            notes = beside(path)
+            links = await asyncio.to_thread(self._links, path, repo, apart.reading, notes)
             event = e.HistoryImported(
                 id=name_of(apart.hash), name=name, body=body, size=apart.size, format=apart.reading.format, mapping=how,
                 links=links, account=asdict(apart.reading.account), who=asdict(who), request=request,
             )  # fmt: skip
             self.core.record(event)
-            return event, apart.reading, True
+            self.ready[event.id] = apart.reading  # before anybody else has a turn
+            return event, apart.reading, notes, True
 
     def _keep(self, path: Path, wanted: str) -> str:
         """Store the source as a body. Raises ImportRefused when it is not what the child read."""
@@ -124,11 +129,11 @@ class Imports:
             raise ImportRefused(f"{cut(path.name)} was changed while it was read: import it when nothing writes it")
         return body
 
-    def _links(self, path: Path, repo: str, reading: Reading) -> str:
+    def _links(self, path: Path, repo: str, reading: Reading, notes: list[str]) -> str:
         """What a repository says of the runs' commits, as a body; "" where there are none or no repository."""
         from engine.import_links import link
 
-        links = link(self.core, path, repo, [run.commit for run in reading.runs if run.commit], reading)
+        links = link(self.core, path, repo, [run.commit for run in reading.runs if run.commit], notes)
         return self.core.blobs.put(orjson.dumps(links, option=orjson.OPT_SORT_KEYS)) if links else ""
 
 
@@ -137,8 +142,9 @@ def name_of(body: str) -> str:
     return f"i{body[:12]}"
 
 
-async def index_imports(core: Core, base: int, upto: int) -> None:
-    """Index the imports among events `base` + 1 to `upto`. One whose body is gone or cannot be read is said, not fatal."""
+async def index_imports(core: Core, base: int, upto: int, ready: dict[str, Reading]) -> None:
+    """Index the imports among events `base` + 1 to `upto`. One whose body is gone or cannot be read is said, not fatal.
+    `ready` are those that were read just now, by id; each is taken out."""
     if not core.state.imports:
         return
     for event in core.ledger.since(base, upto):
@@ -148,7 +154,9 @@ async def index_imports(core: Core, base: int, upto: int) -> None:
         if not isinstance(found, e.HistoryImported) or core.state.imports.get(found.id) != found:
             continue  # of a newer version, or read anew by a later event
         try:
-            await _index(core, found, event.n, event.t)
+            reading = ready.pop(found.id, None) or await _again(core, found)
+            links = orjson.loads(await asyncio.to_thread(core.blobs.get, found.links)) if found.links else {}
+            await _put(core, {**msgspec.structs.asdict(found), "event": event.n, "t": event.t}, reading, links)
         except (ImportRefused, KeyError, ValueError, OSError) as error:
             warning = f"the import {found.id} ({found.name}) cannot be indexed: {error}"
             log.warning("%s", warning)
@@ -156,13 +164,15 @@ async def index_imports(core: Core, base: int, upto: int) -> None:
                 core.warnings.append(warning)
 
 
-async def _index(core: Core, found: e.HistoryImported, n: int, t: float) -> None:
+async def _again(core: Core, found: e.HistoryImported) -> Reading:
+    """What an import's body holds, read anew."""
     await asyncio.to_thread(core.blobs.get, found.body)  # that it is what its name says
     place = core.blobs.root / found.body[:2] / found.body
-    apart = await read_apart(place, found.name, found.format, found.mapping)
-    links = orjson.loads(await asyncio.to_thread(core.blobs.get, found.links)) if found.links else {}
-    entry = {**msgspec.structs.asdict(found), "event": n, "t": t}
-    await core.index(lambda store: store.put_import(entry, apart.reading, links))
+    return (await read_apart(place, found.name, found.format, found.mapping)).reading
+
+
+async def _put(core: Core, entry: dict[str, Any], reading: Reading, links: dict[str, Any]) -> None:
+    await core.index(lambda store: store.put_import(entry, reading, links))
 
 
 def refused(error: ImportRefused | StoreError) -> RpcError:

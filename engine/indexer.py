@@ -19,6 +19,7 @@ from typing import Any
 from engine.core import Core, now
 from engine.files import read_regular
 from engine.history.database import StoreDamaged, StoreError, speaks_of_damage
+from engine.history.importers import Reading
 from engine.history.store import Store
 from engine.history.tables import TABLES, Batch
 from engine.importing import index_imports
@@ -77,6 +78,7 @@ class Indexer:
         self.ready = asyncio.Event()  # what was written before this engine began is indexed
         self.news = asyncio.Event()  # live rows may have changed
         self.watcher: Callable[[Batch], Awaitable[None]] | None = None  # is told of each batch as it comes
+        self.readings: dict[str, Reading] = {}  # imports that were read just now, to be indexed, by id
         self._wake = asyncio.Event()
         self._indexed = 0
         self._pending: list[Batch] = []
@@ -224,7 +226,7 @@ class Indexer:
             if base == upto or core.damaged:
                 return
             rows = list(core.state.since(base))
-            await index_imports(core, base, upto)
+            await index_imports(core, base, upto, self.readings)
             await core.index(
                 lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto)
             )

@@ -507,3 +507,30 @@ def test_guessing_a_format_is_a_name_or_a_refusal(body: bytes) -> None:
     else:
         with pytest.raises(ImportRefused, match="--format"):
             guess("source", body)
+
+
+def test_what_is_nested_too_deeply_is_cut_not_followed() -> None:
+    deep = "[" * 900 + "]" * 900
+    found = reading_of(f'{{"val_loss": 1.0, "tree": {deep}}}\n{{"step": 1.5, "tree": {deep}}}\n', "r.jsonl")
+    assert found.runs[0].metric == 1.0
+    assert reading_of(f'[1.0, {deep}, {{"val_loss": 2.0, "tree": {deep}}}]', "r.json").account.not_understood == 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "exp_id\tval_loss\tstatus\tdescription",
+        "timestamp\tcommit\tbpb\tnotes",
+        "# commit\tval_bpb\tmemory_gb\tstatus\tdescription",
+    ],
+)
+def test_headers_of_all_kinds_are_headers(header: str) -> None:
+    row = "\t".join(["1.5"] * (header.count("\t") + 1))
+    found = reading_of(f"{header}\n{row}\n", "results.tsv", format="autoresearch")
+    assert (found.account.header, [run.metric for run in found.runs]) == (1, [1.5])
+
+
+def test_a_markdown_table_is_read_too() -> None:
+    text = "| commit | val_bpb | status | description |\n|---|---|---|---|\n| aaaa111 | 0.9 | keep | base |\n"
+    found = reading_of(text, "results.tsv", format="autoresearch")
+    assert ([run.metric for run in found.runs], found.account.comments, found.account.not_understood) == ([0.9], 1, 0)

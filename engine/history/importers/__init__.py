@@ -22,7 +22,7 @@ from engine.history.importers.pi_autoresearch import PiAutoresearch
 from engine.history.importers.tensorboard import TensorBoard
 from engine.history.importers.wandb import Wandb
 
-__all__ = ["IMPORTERS", "ImportRefused", "Reading", "body_of", "guess", "read", "sources"]
+__all__ = ["IMPORTERS", "ImportRefused", "Reading", "beside", "body_of", "called", "guess", "read", "sources"]
 
 IMPORTERS: dict[str, Importer] = {
     each.name: each
@@ -69,6 +69,11 @@ def body_of(path: Path) -> bytes:
     return body
 
 
+def called(path: Path) -> str:
+    """What a source is called: its file name, and for an event file its directory too, which is what names the run."""
+    return cut(f"{path.parent.name}/{path.name}" if "tfevents" in path.name and path.parent.name else path.name)
+
+
 def sources(path: Path) -> list[Path]:
     """The files that an import of `path` reads: itself, or what a directory holds of known formats below it, sorted.
 
@@ -99,18 +104,15 @@ def read(name: str, path: Path, body: bytes, format: str = "", mapping: Mapping[
     if format and format not in IMPORTERS:
         raise ImportRefused(f"there is no format {cut(format)!r}: one of {', '.join(IMPORTERS)}")
     chosen = IMPORTERS[format or guess(name, body[:_HEAD])]
-    reading = chosen.read(Source(name, path, body, mapping, time.monotonic() + DEADLINE_S))
-    warn_of_side_files(reading, path)
-    return reading
+    return chosen.read(Source(name, path, body, mapping, time.monotonic() + DEADLINE_S))
 
 
-def warn_of_side_files(reading: Reading, path: Path) -> None:
-    """Say that a database has changes which its own file does not hold yet."""
+def beside(path: Path) -> list[str]:
+    """What lies beside a source and is not seen by an import of it: changes that a database's own file has not."""
     side = path.with_name(path.name + "-wal")
-    if reading.format == "mlflow" and side.is_file() and side.stat().st_size:
-        reading.note(
-            "the database has a write-ahead log beside it, whose rows are not seen: stop its server, then import"
-        )
+    if side.is_file() and side.stat().st_size:
+        return ["the database has a write-ahead log beside it, whose rows are not seen: stop its server, then import"]
+    return []
 
 
 def formats() -> Sequence[tuple[str, str]]:

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.history.importers.base import MAX_COLUMNS, Reading, Source, cut, real
-from engine.history.importers.columns import Columns, choose, commit_of, explain, run_of
+from engine.history.importers.base import MAX_COLUMNS, Reading, Source, real
+from engine.history.importers.columns import ALIASES, Columns, choose, commit_of, explain, run_of
 from engine.history.importers.lines import lines
-from engine.history.importers.words import BAD, begin, knows_metric, unmask
+from engine.history.importers.words import BAD, begin, direction_said, knows_metric, likeliest_metric, unmask
 
-_HEADER = re.compile(r"^\s*#?\s*(commit|experiment|exp|run|id|name|sha)\b", re.I)
+_NAMES = frozenset(name for aliases in ALIASES.values() for name in aliases)
+_RULE = re.compile(r"[|\s:+=-]+")
 _DEFAULT = ("commit", "val_bpb", "memory_gb", "status", "description")
 _STATUSES = frozenset(("keep", "kept", "discard", "discarded", "baseline", *BAD))
 _SAID_METRIC = re.compile(r"\bmetric\s*(?:name)?\s*[:=]\s*[`\"']?([A-Za-z][\w./-]*)", re.I)
@@ -62,7 +63,7 @@ class _Table:
         if _is_header(line):
             self.begin(number, _cells(line.lstrip("# "), 0))
             self.reading.account.header += 1
-        elif line.lstrip().startswith(("#", "//", "```", "<!--")):
+        elif line.lstrip().startswith(("#", "//", "```", "<!--")) or _RULE.fullmatch(line):
             self._comment(line)
             self.reading.account.comments += 1
         else:
@@ -129,8 +130,6 @@ class _Table:
     def end(self) -> None:
         """What was said of the metric after the header holds too, unless a person said otherwise."""
         if self.way and "direction" not in self.mapping and len(self.reading.segments) == 1:
-            from engine.history.importers.words import direction_said
-
             said = direction_said(self.way)
             if said is not None and said != self.reading.segments[0].direction:
                 self.reading.note(
@@ -139,11 +138,14 @@ class _Table:
 
 
 def _is_header(line: str) -> bool:
-    cells = _cells(line.lstrip("# "), 0)
-    if len(cells) < 2 or not _HEADER.match(line):
+    """Whether a line names columns: at least two known names, and no number, status or commit among its cells."""
+    cells = [each.lower() for each in _cells(line.strip().lstrip("# "), 0)]
+    if len(cells) < 2 or any(real(each) is not None or len(each) > 60 for each in cells):
         return False
-    return all(real(each) is None and len(each) < 60 for each in cells) and not any(
-        each.lower() in _STATUSES or commit_of(each) for each in cells[:5]
+    if any(each in _STATUSES or (commit_of(each) and each not in _NAMES) for each in cells[:5]):
+        return False
+    return sum(each in _NAMES or likeliest_metric([each]) is not None for each in cells) >= 2 and all(
+        len(each.split()) <= 3 for each in cells
     )
 
 
@@ -170,8 +172,3 @@ def _aligned(cells: Sequence[str], at: int, width: int) -> Sequence[str]:
     if found < at:
         return [*cells[:found], *[""] * (at - found), *cells[found:]]
     return [*cells[:at], *cells[found:]] if found - at < width else cells
-
-
-def shown(reading: Reading) -> str:
-    """The metric of the first segment, for messages."""
-    return cut(reading.segments[0].metric) if reading.segments else ""

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from engine.history.importers.base import MAX_COLUMNS, MAX_TEXT, ImportRefused, Reading, Run, cut, finite, real, whole
 from engine.history.importers.words import direction_said, likeliest_metric, settle
@@ -191,7 +192,15 @@ def param(value: Any) -> Any:
         return value if abs(value) < float("inf") else str(value)
     if isinstance(value, str):
         return text(value)
-    return text(json.dumps(value, default=str)[:MAX_TEXT])
+    return text(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """A value as the start of its JSON; what is nested too deeply is not followed."""
+    try:
+        return orjson.dumps(value)[:MAX_TEXT].decode("utf-8", "replace")
+    except TypeError:  # orjson's errors are of this kind: too deep, or half of a surrogate pair
+        return f"<{type(value).__name__} that no JSON holds>"
 
 
 def commit_of(word: str) -> str:

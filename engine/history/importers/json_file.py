@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.history.importers.base import Reading, Source, cut, real
-from engine.history.importers.columns import check_mapping, text
+from engine.history.importers.columns import as_json, check_mapping, text
 from engine.history.importers.jsonl import parsed, take
 from engine.history.importers.words import begin, likeliest_metric, settle, unmask
 
@@ -43,7 +43,7 @@ class JsonFile:
                 if isinstance(item, dict):
                     rows.append((number, item))
                 else:
-                    reading.puzzled(number, str(item)[:200], "no object")
+                    reading.puzzled(number, as_json(item), "no object")
             take(reading, rows, source.mapping)
         else:
             self._values(reading, {"": items}, source)
@@ -74,7 +74,7 @@ class JsonFile:
                 reading.account.total += 1
                 where = f"{cut(text(name))}[{place}]" if isinstance(found, list) else cut(text(name))
                 if isinstance(value, bool | dict | list) or (isinstance(value, str) and real(value) is None):
-                    reading.puzzled(number, f"{where} = {str(value)[:200]}", "no number")
+                    reading.puzzled(number, f"{where} = {as_json(value)}", "no number")
                     continue
                 run = reading.run(number, name=where, group=cut(text(name)))
                 if run is None:

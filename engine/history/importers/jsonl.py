@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
-from engine.history.importers.base import MAX_NAME, Reading, Run, Source, cut, real, whole
+from engine.history.importers.base import Reading, Run, Source, cut, real, whole
 from engine.history.importers.columns import (
     Columns,
+    as_json,
     check_mapping,
     choose,
     explain,
@@ -142,7 +143,7 @@ class _Curves:
         step = whole(record.get(self.step))
         if step is None:
             if self.step in record:
-                reading.puzzled(number, json.dumps(record, default=str)[:MAX_NAME], "the step is no whole number")
+                reading.puzzled(number, as_json(record), "the step is no whole number")
             else:
                 self._facts(run, record)
                 account.comments += 1

@@ -100,7 +100,7 @@ class _Store:
 
     def _columns(self, table: str) -> list[str] | None:
         """Columns of a plain table; None when there is none of that name."""
-        asked = "SELECT type FROM sqlite_master WHERE name = ? AND type = 'table'"
+        asked = "SELECT type FROM sqlite_master WHERE name = ? AND type = 'table' AND rootpage > 0"
         if self.store.execute(asked, [table]).fetchone() is None:
             return None
         return [row[1] for row in self.store.execute(f"PRAGMA table_info({table})")]

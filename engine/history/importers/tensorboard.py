@@ -48,7 +48,7 @@ class TensorBoard:
         reading.account.unit = "records"
         check_mapping(source.mapping)
         begin(reading, 0, source.mapping.get("metric", ""), source.mapping.get("direction", ""))
-        run = reading.run(1, name=cut(source.name))
+        run = reading.run(1, name=cut(source.name.rpartition("/")[0] or source.name))
         assert run is not None
         file = _File(reading, source)
         file.read()
