@@ -24,4 +24,4 @@ JOIN measured b ON b.experiment = (SELECT id FROM first) AND b.rung = m.rung AND
     AND b.setup IS NOT DISTINCT FROM m.setup
 WHERE e.id != (SELECT id FROM first) AND (NOT $trunks OR e.role = 'trunk')
 GROUP BY e.id, e.role, e.hypothesis, e.created, m.rung, m.key
-ORDER BY e.created, e.id, m.rung, worse_by DESC
+ORDER BY e.created, e.id, m.rung, worse_by DESC, m.key

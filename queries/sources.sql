@@ -19,4 +19,4 @@ JOIN measured t ON t.experiment = e.baseline AND t.rung = m.rung AND t.seed = m.
     AND t.setup IS NOT DISTINCT FROM m.setup
 WHERE $experiment = '' OR m.experiment = $experiment
 GROUP BY m.experiment, e.hypothesis, m.rung, m.key
-ORDER BY m.experiment, m.rung, gain
+ORDER BY m.experiment, m.rung, gain, m.key

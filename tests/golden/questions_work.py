@@ -6,6 +6,7 @@ from datetime import date
 from math import sqrt
 
 from tests.golden.questions import Answer, utc
+from tests.history_recorded import OTHER_SETUP, SETUP
 
 ANSWERS: dict[str, Answer] = {}
 
@@ -339,4 +340,36 @@ ANSWERS["imported_sources"] = Answer(
     "source format runs finished failed segments first_measure best_of_first unit total left_out not_understood points who "
     "imported_utc import",
     [("results.tsv", "autoresearch", 6, 5, 1, 2, "val_bpb", 0.9, "lines", 9, 0, 1, 0, "ada", utc(300), "i1")],
+)
+
+# trunk-2's third seed was run in another setup: it stands by itself, and 0005 is compared on two seeds.
+ANSWERS["noise"] = Answer(
+    "trunk rung seeds mean sd lowest highest setup",
+    [
+        ("trunk-3", "screen", 3, 1.98, 0.02, 1.96, 2.0, SETUP),
+        ("trunk-2", "screen", 2, 1.98, sqrt(0.0002), 1.97, 1.99, SETUP),
+        ("trunk-2", "screen", 1, 2.01, None, 2.01, 2.01, OTHER_SETUP),
+        ("trunk-1", "confirm", 2, 1.81, sqrt(0.0002), 1.8, 1.82, SETUP),
+        ("trunk-1", "screen", 3, 2.02, 0.02, 2.0, 2.04, SETUP),
+    ],
+)
+
+ANSWERS["sources"] = Answer(
+    "experiment hypothesis rung source seeds mean trunk_mean gain",
+    [
+        ("0001", "idea 1", "screen", "stories", 3, 2.55, 2.5, -0.05),
+        ("0001", "idea 1", "screen", "code", 3, 1.4, 1.5, 0.1),
+        ("0005", "idea 5", "screen", "stories", 2, 2.47, 2.5, 0.03),
+        ("0005", "idea 5", "screen", "code", 2, 1.45, 1.5, 0.05),
+    ],
+)
+
+ANSWERS["harm"] = Answer(  # beside trunk-1, which had 1.5 and 2.5
+    "experiment role hypothesis rung source seeds first_trunk mean worse_by",
+    [
+        ("trunk-2", "trunk", "trunk", "screen", "code", 2, 1.5, 1.5, 0.0),
+        ("trunk-2", "trunk", "trunk", "screen", "stories", 2, 2.5, 2.5, 0.0),
+        ("trunk-3", "trunk", "trunk", "screen", "stories", 3, 2.5, 2.46, -0.04),
+        ("trunk-3", "trunk", "trunk", "screen", "code", 3, 1.5, 1.42, -0.08),
+    ],
 )
