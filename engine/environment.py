@@ -58,7 +58,7 @@ def _interpreter(lab: Lab) -> Path | None:
 
 
 def _python(lab: Lab, interpreter: Path | None) -> str:
-    """The interpreter's version; only as far as its library's folder tells it, where it is no virtual environment's."""
+    """The interpreter's version; where it is in no virtual environment, only as far as its library's folder tells it."""
     if lab.python is None:
         return platform.python_version()
     if interpreter is None:

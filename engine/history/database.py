@@ -25,7 +25,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
-    "threads": 2,  # the cores belong to the shards
+    "threads": 1,  # the cores belong to the shards
     "memory_limit": "1GiB",
 }
 _SIDE_FILES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
