@@ -45,9 +45,9 @@ What they have in common:
 - An effect or a gain above zero is better than the trunk, whichever way the metric goes, in the metric's unit; `in_sigma` is in
   seed-to-seed deviations of the trunk, the only measure that different trunks and rungs are put side by side in.
 - Runs are compared on the same seed, rung and setup. Smokes, canaries, fresh pairs and runs at a scaled learning rate are no
-  results: they count where time and money are added up, and nowhere else.
+  results: they count where time, money and failures are added up, and in the questions that are about them.
 - A run that failed has no metric, and a NaN or an infinity wins nothing. What is not known is NULL, never zero.
-- A proposal that went on as another arm on a moved trunk is judged by its first arm with a verdict.
+- A proposal that went on as another arm on a moved trunk counts by its first arm with a verdict; in `proposers` by its last.
 """
 
 
