@@ -106,13 +106,11 @@ class Axis:
         return list(zip(ticks, labels(ticks), strict=True))
 
 
-def axis(
-    values: Sequence[float], kind: Kind = "number", *, also: Sequence[float] = (), pad: float = 0.04
-) -> Axis | None:
-    """The range of these values, and of `also`, with a margin of `pad` of it at both ends; None without any value."""
+def axis(values: Sequence[float], kind: Kind = "number", *, pad: float = 0.04) -> Axis | None:
+    """The range of these values with a margin of `pad` of it at both ends; None without any value."""
     if not values:
         return None
-    low, high = min(*values, *also, values[0]), max(*values, *also, values[0])
+    low, high = (_finite(each, 1.6e308) for each in (min(values), max(values)))
     size = max(abs(low), abs(high))
     if high / 2 - low / 2 <= max(size * 1e-12, 1e-280):
         margin = size * 0.01 or 0.01
@@ -121,8 +119,9 @@ def axis(
     return Axis(_finite(low - margin), _finite(high + margin), kind)
 
 
-def _finite(value: float) -> float:
-    return min(max(value, -1.7e308), 1.7e308)
+def _finite(value: float, most: float = 1.7e308) -> float:
+    """The value, kept from where a margin would make it infinite."""
+    return min(max(value, -most), most)
 
 
 def labels(ticks: Sequence[float]) -> list[str]:

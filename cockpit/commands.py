@@ -245,6 +245,12 @@ def _param(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _exporting(args: argparse.Namespace) -> int:
+    from cockpit import exporting
+
+    return exporting.export(args) if args.command == "export" else exporting.report(args)
+
+
 # --- deciding ----------------------------------------------------------------------------------------------------------
 
 
@@ -446,6 +452,8 @@ COMMANDS: dict[str, Command] = {
     "audit": _audit,
     "rank": _rank,
     "sql": _sql,
+    "export": _exporting,
+    "report": _exporting,
     "propose": _propose,
     "brief": _advice,
     "read": _advice,

@@ -111,6 +111,16 @@ def _plot(
     names = ["" if by is None else _name(_cell(row, by)) for row in rows]
     found = _series(across, up, names)
     count = sum(len(each.x) for each in found)
+    beside = _beside(columns, y) if by is None and kind != "scatter" else None
+    if beside is not None:
+        second = column([_cell(row, beside) for row in rows])
+        both = (across, up), (across, second)
+        pair = [
+            one
+            for at, (a, b) in zip((y, beside), both, strict=True)
+            for one in _series(a, b, [columns[at]] * len(rows))
+        ]
+        found = [Series(clean_line(one.name), f"curve{at}", one.x, one.y) for at, one in enumerate(pair)]
     head: list[Row] = [_head(columns[x], columns[y], count, len(rows) - count)]
     if not count:
         return [*head, ((("  no row has both numbers" if rows else "  no rows"), "faint"),)]
@@ -121,6 +131,12 @@ def _plot(
     if width < LEAST[0] or height < LEAST[1]:
         return [*head, (("  too small for axes", "faint"),)]
     return [*head, *frame.draw(found, kind, width, height - len(head))]
+
+
+def _beside(columns: Sequence[str], y: int) -> int | None:
+    """The column with what audits measured of what column `y` claims: of its name, with `audited` for `claimed`."""
+    other = columns[y].replace("claimed", "audited")
+    return columns.index(other) if other != columns[y] and other in columns else None
 
 
 def _name(cell: object) -> str:
@@ -172,6 +188,8 @@ class _Frame:
         xs = [value for each in found for value in each.x]
         ys = [value for each in found for value in each.y]
         pad = 0.04 if kind == "scatter" else 0.0
+        if kind == "steps":  # room for what came last
+            xs.append(min(max(xs) + (max(xs) / 2 - min(xs) / 2) * 0.06, 1.7e308))
         x, y = axis(xs, across, pad=pad), axis(ys)
         assert x is not None
         assert y is not None

@@ -27,6 +27,7 @@ from engine.core import Core, now, person
 from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.epochs import Epochs, epochs, measured
+from engine.export_methods import EXPORTED, ExportMethods
 from engine.files import read_regular
 from engine.history.console import Console, SqlRefused
 from engine.history.database import StoreError
@@ -70,6 +71,7 @@ class Methods:
         self.advising = AdviceMethods(core, conductor)
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
+        self.exporting = ExportMethods(core, indexer)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -83,7 +85,15 @@ class Methods:
         asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
         audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
         bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
-        return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        exported = {name: getattr(self.exporting, f"do_{name}") for name in EXPORTED}
+        return (
+            exported
+            | own
+            | asked
+            | audited
+            | bundled
+            | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        )
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
