@@ -211,6 +211,13 @@ def _export_arguments(add: object) -> None:
     )
     report.add_argument("--top", type=_count, default=5, metavar="N", help="experiments with curves (default: 5)")
     report.add_argument("--force", action="store_true", help="write over a file that is there")
+    plot = add(
+        "plot", "an answer as a picture: scatter X Y, lines X Y [SERIES], steps X Y [SERIES] or bars LABEL VALUE"
+    )
+    plot.add_argument("question", help="a SELECT, or the name of a query")
+    plot.add_argument("words", nargs="*", metavar="PICTURE", help="as above; default: what the query says, or a guess")
+    plot.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
+    plot.add_argument("--limit", type=_count, default=10_000, help="most rows (default: 10000)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

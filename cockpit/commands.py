@@ -248,7 +248,7 @@ def _param(text: str) -> tuple[str, str]:
 def _exporting(args: argparse.Namespace) -> int:
     from cockpit import exporting
 
-    return exporting.export(args) if args.command == "export" else exporting.report(args)
+    return int(getattr(exporting, args.command)(args))
 
 
 # --- deciding ----------------------------------------------------------------------------------------------------------
@@ -454,6 +454,7 @@ COMMANDS: dict[str, Command] = {
     "sql": _sql,
     "export": _exporting,
     "report": _exporting,
+    "plot": _exporting,
     "propose": _propose,
     "brief": _advice,
     "read": _advice,

@@ -1,15 +1,17 @@
-"""`cockpit export` and `cockpit report`: the history as files for notebooks, and a campaign as one page for a browser."""
+"""`cockpit export`, `report` and `plot`: the history as files for notebooks, a campaign as one page, an answer as a picture."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cockpit.attach import attached, lab_here
-from cockpit.commands import Failed, WrongUse, emit
+from cockpit.commands import Failed, WrongUse, _param, emit
 from engine.text import clean
 
 
@@ -83,6 +85,31 @@ def report(args: argparse.Namespace) -> int:
     value = {"file": str(target.absolute()), "bytes": len(body), "head": head, "unanswered": unanswered}
     said = f"wrote {clean(str(target))}, {len(body) / 1e3:.0f} kB, as of event {head}"
     return emit(args, value, said + (f"; not answered: {', '.join(unanswered)}" if unanswered else ""))
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw an answer in characters."""
+    from cockpit.drawing import NoPicture
+    from cockpit.plotting import plot_text, words_of
+
+    question = args.question.strip()
+    named = len(question.split()) == 1
+    params = dict(_param(each) for each in args.param)
+    words = list(args.words)
+    with attached(lab_here(args.lab)) as session:
+        answer = session.call("sql", **{"query" if named else "text": question}, params=params, limit=args.limit)
+        if named and not words:
+            asked: dict[str, Any] = next(
+                (each for each in session.call("queries")["queries"] if each["name"] == question), {}
+            )
+            words = words_of(asked.get("picture"))
+    size = shutil.get_terminal_size((100, 30))
+    try:
+        drawn = plot_text(words, answer["columns"], answer["rows"], size.columns, max(size.lines - 2, 8))
+    except NoPicture as problem:
+        raise WrongUse(str(problem)) from None
+    note = f"\n({len(answer['rows'])} rows were drawn, more were cut)" if answer["truncated"] else ""
+    return emit(args, {**answer, "picture": drawn}, drawn + note)
 
 
 def write_whole(target: Path, body: bytes) -> None:

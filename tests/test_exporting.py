@@ -123,6 +123,21 @@ def test_the_campaign_becomes_one_page(cockpit: Cockpit, tmp_path: Path) -> None
     assert [each.name for each in tmp_path.iterdir()] == ["campaign.html"]
 
 
+def test_an_answer_is_drawn_in_the_shell(cockpit: Cockpit) -> None:
+    code, text = cockpit(
+        "plot", "select experiment, effect from leaderboard where effect is not null", "bars", "1", "effect"
+    )
+    assert code == 0
+    assert text.startswith("→ effect  1 bar")
+    assert "0001" in text
+    assert "━" in text
+    drawn = cockpit.json("plot", "curves", "--param", "shard=0001.screen.s0.a1")
+    assert drawn["picture"].split("\n")[0] == f"↑ value  → step  {len(drawn['rows'])} points"
+    code, _ = cockpit("plot", "curves", "--param", "shard=0001.screen.s0.a1", "bars", "step", "nothing")
+    assert code == 2
+    assert "there are step, value, seconds" in cockpit.err
+
+
 # --- the files themselves
 
 

@@ -20,6 +20,7 @@ from cockpit.axes import axis, column, labels
 from cockpit.bars import bar_rows
 from cockpit.drawing import KINDS, NoPicture, picture, picture_text
 from cockpit.format import width_of
+from cockpit.plotting import Choice, choose, guess, plot_text, words_of
 from cockpit.themes import Palette, load_all
 from cockpit.widgets.picture import Picture
 
@@ -243,3 +244,53 @@ def test_drawing_needs_no_terminal_library() -> None:
     code = "import sys, json, cockpit.drawing; print(json.dumps(sorted(m.partition('.')[0] for m in sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"textual", "duckdb", "numpy"} & set(json.loads(done.stdout))
+
+
+# --- which picture
+
+
+@pytest.mark.parametrize(
+    ("words", "choice"),
+    [
+        ("scatter predicted measured", Choice("scatter", 1, 2)),
+        ("lines 1 measured who", Choice("lines", 0, 2, 3)),
+        ("bars who 3", Choice("bars", 3, 2)),
+    ],
+)
+def test_a_picture_is_asked_for_by_names_or_numbers_of_columns(words: str, choice: Choice) -> None:
+    assert choose(words.split(), ["at", "predicted", "measured", "who"]) == choice
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("", "write scatter X Y"),
+        ("pie a b", "write scatter X Y"),
+        ("scatter a", "two columns"),
+        ("bars a b a", "takes two columns"),
+        ("scatter a nothing", "no column nothing: there are a, b"),
+        ("scatter a 3", "no column 3"),
+        ("scatter a 0", "no column 0"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_with_what_to_write(words: str, says: str) -> None:
+    with pytest.raises(NoPicture, match=says):
+        choose(words.split(), ["a", "b"])
+
+
+def test_the_header_of_a_question_says_its_picture() -> None:
+    assert words_of({"kind": "lines", "x": "at", "y": "n", "series": None}) == ["lines", "at", "n"]
+    assert words_of({"kind": "bars", "label": "who", "value": "n"}) == ["bars", "who", "n"]
+    assert words_of(None) == []
+
+
+def test_an_answer_of_which_nothing_is_said_is_drawn_as_it_looks() -> None:
+    assert guess(["at", "n"], [["2026-01-01", 1]]) == Choice("lines", 0, 1)
+    assert guess(["loss", "step"], [[1.0, 1], [0.9, 2]]) == Choice("lines", 1, 0)
+    assert guess(["who", "n"], [["ada", 1]]) == Choice("bars", 0, 1)
+    assert guess(["a", "b"], [[1, 2]]) == Choice("scatter", 0, 1)
+    assert guess(["a"], [["x"]]) is None
+    assert guess(["a"], [[1]]) is None
+    assert "ada" in plot_text([], ["who", "n"], [["ada", 1]])
+    with pytest.raises(NoPicture, match="choose some"):
+        plot_text([], ["who"], [["ada"]])
