@@ -215,7 +215,9 @@ def _export_arguments(add: object) -> None:
         "plot", "an answer as a picture: scatter X Y, lines X Y [SERIES], steps X Y [SERIES] or bars LABEL VALUE"
     )
     plot.add_argument("question", help="a SELECT, or the name of a query")
-    plot.add_argument("words", nargs="*", metavar="PICTURE", help="as above; default: what the query says, or a guess")
+    plot.add_argument(
+        "--as", nargs="+", default=[], dest="words", metavar="WORD", help="which; else as the query says, or a guess"
+    )
     plot.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
     plot.add_argument("--limit", type=_count, default=10_000, help="most rows (default: 10000)")
 

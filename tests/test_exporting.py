@@ -125,7 +125,7 @@ def test_the_campaign_becomes_one_page(cockpit: Cockpit, tmp_path: Path) -> None
 
 def test_an_answer_is_drawn_in_the_shell(cockpit: Cockpit) -> None:
     code, text = cockpit(
-        "plot", "select experiment, effect from leaderboard where effect is not null", "bars", "1", "effect"
+        "plot", "select experiment, effect from leaderboard where effect is not null", "--as", "bars", "1", "effect"
     )
     assert code == 0
     assert text.startswith("→ effect  1 bar")
@@ -133,7 +133,7 @@ def test_an_answer_is_drawn_in_the_shell(cockpit: Cockpit) -> None:
     assert "━" in text
     drawn = cockpit.json("plot", "curves", "--param", "shard=0001.screen.s0.a1")
     assert drawn["picture"].split("\n")[0] == f"↑ value  → step  {len(drawn['rows'])} points"
-    code, _ = cockpit("plot", "curves", "--param", "shard=0001.screen.s0.a1", "bars", "step", "nothing")
+    code, _ = cockpit("plot", "curves", "--param", "shard=0001.screen.s0.a1", "--as", "bars", "step", "nothing")
     assert code == 2
     assert "there are step, value, seconds" in cockpit.err
 
