@@ -26,6 +26,8 @@ SERIES = 6
 """Series that are drawn; colours repeat beyond that."""
 LEAST = 22, 6
 """Cells across and down below which there is no room for axes."""
+MOST_ROWS = 10_000
+"""Rows up to which each is drawn; of more an even share is, and the head says which. A key press must not wait."""
 _BIG_DOTS = 400
 """Points up to which each is drawn two dots wide and high, to be seen singly."""
 _HELD = re.compile(r"(best|frontier|so_far|claimed|audited)")
@@ -102,6 +104,9 @@ def _plot(
     height: int,
 ) -> list[Row]:
     x, y, by = chosen
+    stride = -(-len(rows) // MOST_ROWS)
+    total = len(rows)
+    rows = rows[::stride] if stride > 1 else rows
     across = column([_cell(row, x) for row in rows])
     up = column([_cell(row, y) for row in rows])
     if up.kind != "number":
@@ -122,6 +127,8 @@ def _plot(
         ]
         found = [Series(clean_line(one.name), f"curve{at}", one.x, one.y) for at, one in enumerate(pair)]
     head: list[Row] = [_head(columns[x], columns[y], count, len(rows) - count)]
+    if stride > 1:
+        head = [(*head[0], (f", 1 in {stride:,} of {total:,} rows", "warn"))]
     if not count:
         return [*head, ((("  no row has both numbers" if rows else "  no rows"), "faint"),)]
     if kind == "lines" and _HELD.search(columns[y].lower()):

@@ -161,6 +161,11 @@ def test_more_bars_than_rows_are_counted_not_dropped_silently() -> None:
     assert text.endswith("… and 42 more bars")
 
 
+def test_of_a_million_rows_an_even_share_is_drawn_and_said() -> None:
+    text = picture_text("scatter", ["a", "b"], [[n % 97, n % 89] for n in range(1_000_000)], 0, 1, None, 90, 20)
+    assert text.split("\n")[0] == "↑ b  → a  10000 points, 1 in 100 of 1,000,000 rows"
+
+
 def test_labels_from_a_query_reach_no_terminal_unclean() -> None:
     rows = [["\x1b]52;c;AAAA\x07\nnext", 1.0], ["\u202eevil", 2.0]]
     text = picture_text("bars", ["\x1b[31mk", "n\x1b"], rows, 0, 1, None, 70, 10)

@@ -24,7 +24,7 @@ SELECT
     (SELECT sum(ended - started) / 3600 FROM shards) AS shard_hours,
     (SELECT count(*) FROM shards WHERE outcome NOT IN ('finished', 'ended-early')) AS failed_shards,
     (SELECT count(*) FROM proposals) AS proposals,
-    (SELECT count(*) FROM decisions) AS decisions,
+    (SELECT count(*) FROM decisions WHERE who_kind = 'person') AS decisions,
     (SELECT sum(coalesce(usd, most_usd)) FROM calls) AS usd,
     (SELECT make_timestamp((min(t) * 1e6)::BIGINT) FROM events) AS began,
     (SELECT make_timestamp((max(t) * 1e6)::BIGINT) FROM events) AS latest"""

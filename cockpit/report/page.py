@@ -13,7 +13,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-a
 """What a browser may do with the page: take its own style, and nothing else."""
 
 _HIDDEN: Mapping[str, tuple[str, ...]] = {
-    "leaderboard": ("lo", "hi", "mode", "sigma", "sd"),
+    "leaderboard": ("mode", "sigma", "sd"),
     "failures": ("share",),
 }
 """Columns that the page leaves to the SQL below the table."""

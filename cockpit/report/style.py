@@ -19,17 +19,19 @@ a:hover { text-decoration: underline; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: 1.2rem 0 0; }
 .dim, .none, .note { color: var(--dim); }
 .good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 1px; background: var(--rule);
+.tiles { display: flex; flex-wrap: wrap; gap: 1px; background: var(--rule);
   border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; margin: 1.6rem 0 0; padding: 0; }
-.tile { background: var(--bg); padding: .7rem .9rem; margin: 0; display: flex; flex-direction: column-reverse;
+.tile { flex: 1 1 150px; background: var(--bg); padding: .7rem .9rem; margin: 0; display: flex; flex-direction: column-reverse;
   justify-content: flex-end; }
 .tile dd { margin: 0; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; line-height: 1.25; }
 .tile dt { color: var(--dim); font-size: .8rem; }
 .table { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .84rem; }
-th { text-align: left; font-weight: 600; color: var(--dim); white-space: nowrap; }
+th { text-align: left; font-weight: 600; color: var(--dim); }
+thead th { vertical-align: bottom; }
 th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 th.n { text-align: right; }
+.none { text-align: center; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.t { white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.s { overflow-wrap: break-word; max-width: 26rem; }

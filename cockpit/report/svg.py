@@ -201,7 +201,8 @@ def scatter(points: Sequence[tuple[float, float, str]], title: str, across: str,
     both = axis([0.0, *(value for x, y, _ in shown for value in (x, y))]) if shown else None
     if both is None:
         return ""
-    left, right, top, bottom = 70.0, 70.0 + height, 24.0, height - 44
+    left, top, bottom = 70.0, 24.0, height - 44
+    right = left + bottom - top
     out = [_open(height, title)]
     for at, name in both.marks(6):
         x, y = _at(both, at, left, right), _at(both, at, bottom, top)
