@@ -27,6 +27,7 @@ from engine.core import Core, now, person
 from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.epochs import Epochs, epochs, measured
+from engine.export_methods import EXPORTED, ExportMethods
 from engine.files import read_regular
 from engine.history.console import Console, SqlRefused
 from engine.history.database import StoreError
@@ -72,6 +73,7 @@ class Methods:
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
         self.importing = ImportMethods(core, indexer)
+        self.exporting = ExportMethods(core, indexer)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -82,11 +84,15 @@ class Methods:
             "status verify rebuild gc trunk pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
-        asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
-        audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
-        bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
-        own |= {name: getattr(self.importing, f"do_{name}") for name in IMPORTING}
-        return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        parts = (
+            (self.proposing, ASKED),
+            (self.advising, ADVISED),
+            (self.auditing, AUDITED),
+            (self.bundling, BUNDLED),
+            (self.importing, IMPORTING),
+            (self.exporting, EXPORTED),
+        )
+        return own | {name: getattr(part, f"do_{name}") for part, names in parts for name in names}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""

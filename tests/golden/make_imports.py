@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
 
 from tests.golden.make import anonymous, make  # noqa: E402
-from tests.tinylab import TinyLab  # noqa: E402
+from tests.tinylab import TinyLab, rows, wait_for  # noqa: E402
 
 NIGHT = (
     "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
@@ -35,6 +35,7 @@ def _live_through(root: Path) -> bytes:
     try:
         with lab.session() as session:
             session.call("import", path=str(source), request_id="i1")
+            wait_for(lambda: {row["state"] for row in rows(session, "shard").values()} == {"ended"})
         lab.stop()
         return anonymous(lab)
     finally:
