@@ -27,7 +27,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyLab]:
     """A lab whose trunk has run three seeds; the engine is stopped, what it wrote lies in its files."""
     made = TinyLab(tmp_path_factory.mktemp("recovery") / "lab", [], steps=STEPS)
     with made.session() as session:
-        wait_for(lambda: rows(session, "experiment").get("trunk-1", {}).get("state") == "judged")
+        wait_for(lambda: [row["state"] for row in rows(session, "shard").values()] == ["ended"] * 3)
+        wait_for(lambda: rows(session, "experiment")["trunk-1"]["state"] == "judged")
     made.stop()
     yield made
     made.end()
@@ -40,6 +41,7 @@ def right(lab: TinyLab) -> tuple[list[object], dict[str, str]]:
     with lab.session() as session:
         answer = wait_for(lambda: asked(session))
     lab.stop()
+    assert answer[:2] == [3 * STEPS] * 2
     return answer, measured(lab)
 
 
