@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from engine import events as e
 from engine.blobs import Blobs
-from engine.history.database import StoreDamaged, StoreError, set_aside
+from engine.history.database import StoreClosed, StoreDamaged, StoreError, set_aside
 from engine.history.store import Store
 from engine.lab import Lab
 from engine.ledger import VERSION, Event, Ledger
@@ -52,7 +52,8 @@ class Core:
         self._file = file_of(store.path)
         self.wake = asyncio.Event()  # the conductor should look again
         self.warnings: list[str] = []
-        self.damaged = False  # the index was lost while running and is to be rebuilt
+        self.damaged = False  # the index is empty, or being filled again: it answers nobody
+        self.damages = 0  # how often it was lost while running
         self.phase = "starting"
         self.identity = identity.result()
         self.first_free = 1 + max((number_of(name) for name in branches.result()), default=0)
@@ -76,13 +77,13 @@ class Core:
         """Run a call of the repository on git's one thread."""
         return await asyncio.get_running_loop().run_in_executor(self._git, call, *args)
 
-    async def index(self, ask: Callable[[Store], T]) -> T:
+    async def index(self, ask: Callable[[Store], T], *, mending: bool = False) -> T:
         """Run `ask` with the store on the index's one thread. A damaged file is set aside for an empty one, and `damaged`
-        says that this has to be filled again. Raises StoreError."""
+        says that this has to be filled again; until then only who is `mending` is let in. Raises StoreError."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask)
+            return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask, mending)
         except StoreError:
-            if self.damaged:
+            if self.damaged and not mending:
                 self._tell()
             raise
 
@@ -92,17 +93,21 @@ class Core:
         if self.damaged:
             self._tell()
 
-    def _ask(self, ask: Callable[[Store], T]) -> T:
+    def _ask(self, ask: Callable[[Store], T], mending: bool) -> T:
         if self._file is None:  # it could not be opened the last time
             self._reopen()
+        if self.damaged and not mending:
+            raise StoreError("it was damaged and is being made again from the ledger: ask again in a moment")
         try:
             if file_of(self.store.path) != self._file:
                 raise StoreDamaged("the history file was removed or replaced while it was open: it has to be rebuilt")
             return ask(self.store)
+        except StoreClosed:
+            self._reopen()
+            raise
         except StoreDamaged as error:
-            with suppress(Exception):  # what is damaged need not close well
-                self.store.close()
-            self._file, self.damaged = None, True
+            self._shut()
+            self._file, self.damaged, self.damages = None, True, self.damages + 1
             aside = set_aside(self.store.path)
             kept = f"; it lies in {aside.name}" if aside.exists() else ""
             self._warn(f"the index was damaged ({error}){kept}, and a new one is made from the ledger")
@@ -111,14 +116,18 @@ class Core:
 
     def _reopen(self) -> None:
         before = self.store
-        before.close()
+        self._shut()
         self._file = None
         self.store = Store.open(before.path)
         self.store.version = before.version + 1  # whoever has a copy of the one before has to take another
         self._file = file_of(before.path)
         if self.store.recovered:
-            self.damaged = True
+            self.damaged, self.damages = True, self.damages + 1
             self._warn(self.store.recovered)
+
+    def _shut(self) -> None:
+        with suppress(Exception):  # what is damaged, or could not be written, need not close well
+            self.store.close()
 
     def _warn(self, sentence: str) -> None:
         log.warning("%s", sentence)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,8 @@ class Indexer:
                     piece = partial(Store.answer, sql=sql, params={"a": at, "b": at + ROWS})
                     rows, at = (await self.core.index(piece))[0]["rows"], at + ROWS
         except StoreError as error:
-            self._complain(error)
+            if not self.core.damaged or isinstance(error, StoreDamaged):  # else it is being made anew, and read by that
+                self._complain(error)
 
     async def doubt(self, said: str) -> None:
         """Somebody who reads a copy of the history was told this by the database. Where it speaks of damage, the history
@@ -207,7 +208,7 @@ class Indexer:
 
     async def _append(self, batches: Sequence[Batch]) -> tuple[str, ...]:
         async with self._busy:
-            skipped = await self.core.index(lambda store: store.append(batches))
+            skipped = await self.core.index(lambda store: store.append(batches), mending=True)
         for batch in batches:
             if batch.shard not in skipped:
                 self.offsets[batch.shard] = batch.offset
@@ -215,20 +216,21 @@ class Indexer:
 
     async def flush(self) -> None:
         """Index everything up to the ledger's head and the last line that was read. Returns when it is committed."""
-        if self.core.damaged:
+        if self.core.damaged or self._mending.locked():
             await self._mend()
         await self._write_pending()
         await self._flush_events()
 
-    async def _flush_events(self) -> None:
+    async def _flush_events(self, *, mending: bool = False) -> None:
         async with self._busy:
             core, base, upto = self.core, self._indexed, self.core.state.head
-            if base == upto or core.damaged:
+            if base == upto:
                 return
             rows = list(core.state.since(base))
             await index_imports(core, base, upto, self.readings)
             await core.index(
-                lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto)
+                lambda store: store.index(rows, [_fields(each) for each in core.ledger.since(base, upto)], upto),
+                mending=mending,
             )
             self._indexed = upto
 
@@ -240,8 +242,11 @@ class Indexer:
 
     async def rebuild(self) -> dict[str, int]:
         """Empty the index and fill it again from ledger, blobs and metrics files."""
-        async with self._mending:
-            await self._rebuild()
+        try:
+            async with self._mending:
+                await self._rebuild()
+        finally:
+            self._wake.set()  # what failed half-way is done again
         return {"events": self._indexed, "shards": len(self.core.state.shards)}
 
     async def _rebuild(self) -> None:
@@ -249,21 +254,19 @@ class Indexer:
         self._mended = asyncio.get_running_loop().time()
         self._over.clear()  # files are the truth, as they are now
         async with self._busy:
-            await core.index(Store.clear)
-            core.damaged, self._indexed, self.offsets = False, 0, {}
+            core.damaged, damages = True, core.damages  # nobody is to be answered out of what is not whole
+            await core.index(Store.clear, mending=True)
+            self._indexed, self.offsets = 0, {}
         await self._write_pending()
-        await self._flush_events()
+        await self._flush_events(mending=True)
         await self._catch_up_all(list(core.state.shards))
+        core.damaged = core.damages != damages
 
     async def _catch_up_all(self, shards: list[str]) -> None:
-        """`catch_up` for many shards, with one transaction for the first pieces of a group of them."""
+        """`catch_up` for many shards, with one transaction for the first pieces of a group of them. Raises StoreError."""
         for at in range(0, len(shards), GROUP):
             reads = await asyncio.to_thread(self._first_pieces, shards[at : at + GROUP])
-            try:
-                await self._append(reads)
-            except StoreError as error:
-                self._complain(error)
-                return
+            await self._append(reads)
             for read in reads:
                 if read.offset - read.start > CHUNK // 2:
                     await self._read_on(read.shard)
@@ -271,8 +274,10 @@ class Indexer:
     def _first_pieces(self, shards: list[str]) -> list[Read]:
         reads = []
         for shard in shards:
-            start = self.offsets.get(shard, 0)
-            piece = read_regular(self.metrics_file(shard), CHUNK, start)
+            start, path = self.offsets.get(shard, 0), self.metrics_file(shard)
+            if size_of(path) <= start:  # as of nearly all shards after a restart: a look costs a third of a reading
+                continue
+            piece = read_regular(path, CHUNK, start)
             if piece:
                 parsed = self.make_parser(shard).feed(piece)
                 reads.append(Read(shard, parsed.points, parsed.summary, start, start + parsed.consumed, parsed.garbage))
@@ -289,9 +294,8 @@ class Indexer:
         if shard in self._over:
             return
         path = self.metrics_file(shard)
-        with suppress(OSError):
-            if path.stat().st_size <= self.offsets.get(shard, 0):
-                return
+        if size_of(path) <= self.offsets.get(shard, 0):
+            return
         parser = self.make_parser(shard)
         start = at = self.offsets.get(shard, 0)
         try:
@@ -318,8 +322,12 @@ class Indexer:
         if live is None or not self.offsets.get(shard):
             return
         loss = self.core.lab.metric.loss
-        steps, values = (await self.core.index(lambda store: store.curve([shard], loss, 500))).get(shard, ([], []))
-        facts = await self.core.index(lambda store: store.facts(shard))
+        try:
+            steps, values = (await self.core.index(lambda store: store.curve([shard], loss, 500))).get(shard, ([], []))
+            facts = await self.core.index(lambda store: store.facts(shard))
+        except StoreError as error:
+            self._complain(error)  # it has its curve from here on
+            return
         live.feed([], facts, 0)
         live.curve = list(zip(steps, values, strict=True))
         if steps:
@@ -330,6 +338,14 @@ class Indexer:
     def tick(self) -> dict[str, Any]:
         """Live rows that changed since the last tick."""
         return dict(self.live.changes(now()))
+
+
+def size_of(path: Path) -> int:
+    """Bytes that a file holds, or a link itself; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
 
 
 def _fields(event: Event) -> dict[str, Any]:

@@ -303,8 +303,8 @@ class Methods:
         """Answer one SELECT, or a named query, in a process of its own on a snapshot of the history."""
         given: dict[str, Any] = dict(params or {})
         await self.indexer.ready.wait()
-        await self.indexer.flush()
         try:
+            await self.indexer.flush()
             if query:
                 found = self._queries().get(query)
                 if found is None:
@@ -315,6 +315,8 @@ class Methods:
         except (SqlRefused, ValueError) as error:
             await self.indexer.doubt(str(error))
             raise RpcError(rpc.BAD_SQL, str(error)) from None
+        except StoreError as error:
+            raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None
         return _fit(answer.to_json())
 
     # --- upkeep ---

@@ -40,6 +40,10 @@ class StoreDamaged(StoreError):
     """DuckDB met damaged bytes after opening: close, `set_aside`, open again and rebuild."""
 
 
+class StoreClosed(StoreError):
+    """DuckDB gave up for another reason, such as a full disk at a checkpoint: close and open again, nothing is lost."""
+
+
 def open_database(path: Path) -> tuple[duckdb.DuckDBPyConnection, str | None]:
     """A connection to the history at `path`, made if missing, and why an empty one took its place, or None.
 
@@ -92,6 +96,8 @@ def told() -> Iterator[None]:
         text = _first_line(error)
         if _is_damage(error):
             raise StoreDamaged(f"the history file is damaged ({text}): it has to be rebuilt") from error
+        if isinstance(error, duckdb.FatalException):
+            raise StoreClosed(f"the history file cannot be written ({text}): is the disk full?") from error
         if isinstance(error, duckdb.IOException):
             raise StoreError(f"the history file cannot be used ({text}): is the disk full or read-only?") from error
         raise
@@ -149,9 +155,9 @@ def _recover(path: Path, error: duckdb.Error) -> str:
 
 def _is_damage(error: duckdb.Error) -> bool:
     """Whether an error speaks of the file's bytes: those that DuckDB gives up on, and checksums that do not match."""
-    if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException):
+    if isinstance(error, duckdb.InternalException | duckdb.SerializationException):
         return True
-    about_file = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
+    about_file = isinstance(error, duckdb.IOException | duckdb.FatalException) or type(error) is duckdb.Error
     return about_file and speaks_of_damage(str(error))
 
 
