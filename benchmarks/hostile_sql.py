@@ -30,7 +30,20 @@ from engine.rpc import RpcError
 
 SLACK_S = 0.5
 MOST_BYTES = 2_000_000_000
-LAB = '[lab]\nname = "bait"\ncommand = ["python", "train.py"]\neditable = ["train.py"]\n\n[metric]\nname = "loss"\n\n[rungs.screen]\nbudget = 1\n'
+LAB = """\
+[lab]
+name = "bait"
+command = ["{python}", "train.py", "{seed}", "{budget}", "{metrics}"]
+editable = ["train.py"]
+
+[metric]
+name = "loss"
+source = "jsonl"
+
+[rungs.screen]
+budget = 1
+timeout = "1m"
+"""
 
 FILES = """
 SELECT * FROM read_text('{bait}/secret.txt')
