@@ -297,7 +297,17 @@ def test_the_golden_ledger_has_every_type_of_event() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["v1", "v1-asking", "v1-advice", "v1-judging", "v1-findings", "v1-signing", "v1-vouching", "v1-retuning"],
+    [
+        "v1",
+        "v1-asking",
+        "v1-advice",
+        "v1-judging",
+        "v1-findings",
+        "v1-signing",
+        "v1-vouching",
+        "v1-retuning",
+        "v1-importing",
+    ],
 )
 def test_the_golden_ledger_still_folds_to_the_same_rows(name: str) -> None:
     from engine.core import fold
