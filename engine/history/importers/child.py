@@ -9,7 +9,6 @@ import hashlib
 import resource
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,13 @@ def main(argv: list[str]) -> int:
 
 
 def packed(reading: Reading) -> dict[str, Any]:
-    """Everything of a reading but the points, as JSON can hold it."""
+    """Everything of a reading but the points, as orjson writes it, dataclasses too."""
     return {
         "format": reading.format,
-        "account": asdict(reading.account),
-        "segments": [asdict(each) for each in reading.segments],
-        "runs": [asdict(each) for each in reading.runs],
-        "problems": [asdict(each) for each in reading.problems],
+        "account": reading.account,
+        "segments": reading.segments,
+        "runs": reading.runs,
+        "problems": reading.problems,
         "notes": reading.notes,
         "unlisted": reading.unlisted,
         "names": list(reading.curves.names),
