@@ -6,6 +6,7 @@ Its answer on standard output is a line of JSON (all but the points), then the c
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -28,6 +29,7 @@ def main(argv: list[str]) -> int:
     for kind, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         with suppress(ValueError, OSError):  # macOS has no RLIMIT_AS; the deadline and the kill remain
             resource.setrlimit(kind, (most, most))
+    os.nice(10)  # the cores belong to the shards
     path, name, format, mapping = argv
     out = sys.stdout.buffer
     try:
