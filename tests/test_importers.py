@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from struct import pack
@@ -261,6 +262,18 @@ def test_scalars_of_an_event_file_are_points() -> None:
     assert found.runs[0].t == 1e9
 
 
+WRITTEN_BY_TENSORBOARDX = (
+    "GAAAAAAAAACjf0siCROxzTIvwtpBGg1icmFpbi5FdmVudDoy56HSrBsAAAAAAAAAGg2eEwkAAADgTqzaQSoQCg4KB3ZhbF9icGIVAACAP1UHvacdAAAA"
+    "AAAAAGAv3yMJAABA4E6s2kEQASoQCg4KB3ZhbF9icGIVAABgP8h7Q+EdAAAAAAAAAGAv3yMJAACA4E6s2kEQAioQCg4KB3ZhbF9icGIVAABAP2g3Mf8="
+)
+
+
+def test_what_tensorboardx_2_6_wrote_is_read() -> None:
+    found = reading_of(b64decode(WRITTEN_BY_TENSORBOARDX), "events.out.tfevents.1")
+    assert (list(found.curves.step), list(found.curves.value)) == ([0, 1, 2], [1.0, 0.875, 0.75])
+    assert (list(found.curves.t), found.account.header) == ([1.79e9, 1.79e9 + 1, 1.79e9 + 2], 1)
+
+
 def test_a_tensor_of_one_number_is_a_scalar_too() -> None:
     tensor = b"\x08\x01" + field(2, b"") + field(4, pack("<f", 0.5))
     value = field(1, b"val_loss") + field(8, tensor)
@@ -328,6 +341,25 @@ def test_an_offline_file_tells_the_run_its_config_and_its_history() -> None:
     run = found.runs[0]
     assert (run.name, run.group, run.seed, run.params["lr"], run.outcome) == ("baseline", "arm", 3, 0.1, "finished")
     assert (run.metric, len(found.curves), run.seconds) == (1.0 - 99 / 128, 200, 7.0)
+
+
+HISTORY_BY_WANDB = (
+    "CAkSeQoLEgVfc3RlcIIBATAKChIEbG9zc4IBATMKDRIHdmFsX2JwYoIBATEKDBIDc3ViEgF4ggEBMAolEgpfdGltZXN0YW1wggEWMS43OTU3MzI1NTUx"
+    "MDgxMDUyZSswOQoYEghfcnVudGltZYIBCzAuMjIyNzA1ODU2EgA="
+)
+EXIT_BY_WANDB = "CMcXggEOIgwwcHd4anl1Yjk3ZGTCDAoKCDR5YnFzN3ZvkgEA"
+
+
+def test_records_that_wandb_0_31_wrote_are_read() -> None:
+    found = reading_of(wandb_file([b64decode(HISTORY_BY_WANDB), b64decode(EXIT_BY_WANDB)]), "run-abc.wandb")
+    names = list(found.curves.names)
+    assert {names[m]: v for m, v in zip(found.curves.metric, found.curves.value, strict=True)} == {
+        "loss": 3.0,
+        "val_bpb": 1.0,
+        "sub.x": 0.0,
+    }
+    assert outcomes(found) == [("finished", 1.0)]
+    assert (found.curves.t[0], found.runs[0].seconds) == (1795732555.1081052, 0.222705856)
 
 
 @pytest.mark.parametrize(("end", "outcome"), [([], "lost"), ([FAILED], "crashed")])
