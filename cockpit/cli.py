@@ -187,9 +187,12 @@ def _decision_arguments(add: object) -> None:
     retune.add_argument("--why", default="", help="a reason for the record")
 
 
+_FORMATS = "autoresearch, pi-autoresearch, jsonl, csv, json, tensorboard, wandb or mlflow (default: told from the file)"
+
+
 def _import_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("path", type=Path, help="a file, or a directory with event files, .wandb files, results.tsv …")
-    sub.add_argument("--format", default="", metavar="NAME", help="as what to read it (default: told from the file)")
+    sub.add_argument("--format", default="", metavar="NAME", help=_FORMATS)
     sub.add_argument(
         "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is metric, seed, status …"
     )
