@@ -185,6 +185,26 @@ class ShardIntended(msgspec.Struct, frozen=True):
     retune: str = ""  # at a scaled learning rate, for this retuning; its rung says which: never evidence
 
 
+class SetupNoted(msgspec.Struct, frozen=True):
+    """Shards are about to be started at `rung` under a setup, or on a machine, that was not met like this before.
+
+    `budget` is as the lab file writes it, `data` the key of what shards read, `evaluation` a hash of how they are scored; what
+    is not known is empty, and so is `gpu` where none is leased.
+    """
+
+    setup: str
+    rung: str
+    budget: str
+    metric: str
+    direction: str
+    data: str
+    evaluation: str
+    python: str
+    torch: str
+    gpu: str
+    host: str
+
+
 class ShardStarted(msgspec.Struct, frozen=True):
     """`where` is the executor's own name for the process: a pid, later a job step."""
 
@@ -645,6 +665,7 @@ TYPES: dict[str, type] = {
     "experiment.replayed": ExperimentReplayed,
     "replay.ended": ReplayEnded,
     "experiment.rung": RungReached,
+    "setup.noted": SetupNoted,
     "shard.intended": ShardIntended,
     "shard.started": ShardStarted,
     "shard.ended": ShardEnded,

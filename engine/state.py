@@ -89,6 +89,9 @@ class State:
     stops: dict[str, e.StopIntended] = field(default_factory=dict)  # intended, not done
     unlaunched: dict[str, e.ShardIntended] = field(default_factory=dict)  # intended, not started
     setups: dict[str, str] = field(default_factory=dict)  # shard to how it was run and measured
+    noted_setups: dict[tuple[str, str, str], e.SetupNoted] = field(
+        default_factory=dict
+    )  # by setup, rung and host: the last
     forgiven: set[str] = field(default_factory=set)  # shards whose bad luck no longer counts against another try
     stopped_by_person: set[str] = field(default_factory=set)  # shards
     live: dict[str, None] = field(default_factory=dict)  # shards that have not ended
@@ -401,6 +404,10 @@ def _pull_ended(s: State, n: int, t: float, ev: e.PullDone | e.PullFailed) -> No
 # --- shards ------------------------------------------------------------------------------------------------------------
 
 
+def _setup_noted(s: State, n: int, t: float, ev: e.SetupNoted) -> None:
+    s.noted_setups[ev.setup, ev.rung, ev.host] = ev
+
+
 def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     s.unlaunched[ev.shard] = ev
     s.setups[ev.shard] = ev.setup
@@ -553,6 +560,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ExperimentReplayed: moved.replayed,
     e.ReplayEnded: moved.ended,
     e.RungReached: _rung_reached,
+    e.SetupNoted: _setup_noted,
     e.ShardIntended: _shard_intended,
     e.ShardStarted: _shard_started,
     e.ShardEnded: _shard_ended,

@@ -21,5 +21,5 @@ SELECT
     sigma,
     mode
 FROM leaderboard
-ORDER BY rank
+ORDER BY board_place, rank
 LIMIT $limit
