@@ -8,6 +8,7 @@ from pathlib import Path
 
 LIMIT = 1000
 KEEP = 5
+FORMATS = "autoresearch, pi-autoresearch, jsonl, csv, json, tensorboard, wandb or mlflow (default: told from the file)"
 
 
 def add_sql(sub: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
@@ -40,7 +41,7 @@ def add_snapshot(sub: argparse.ArgumentParser, count: Callable[[str], int]) -> N
 def add_import(sub: argparse.ArgumentParser) -> None:
     """Arguments of `cockpit import`."""
     sub.add_argument("path", type=Path, help="a file, or a directory with event files, .wandb files, results.tsv …")
-    sub.add_argument("--format", default="", metavar="NAME", help="as what to read it (default: told from the file)")
+    sub.add_argument("--format", default="", metavar="NAME", help=FORMATS)
     sub.add_argument(
         "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is metric, seed, status …"
     )

@@ -32,7 +32,8 @@ def link(core: Core, path: Path, repo: str, commits: Sequence[str], notes: list[
     wanted = list(dict.fromkeys(commits))
     if not wanted:
         return {}
-    root = Path(repo).expanduser().absolute() if repo else (top_of(path) or core.lab.root)
+    told = Path(repo).expanduser().absolute() if repo else top_of(path)
+    root = told or core.lab.root
     private = core.dir.root / "import-git"
     try:
         found = _Linked(core, Repo(root, private), Plumbing(root.resolve(), private))
@@ -40,6 +41,8 @@ def link(core: Core, path: Path, repo: str, commits: Sequence[str], notes: list[
     except (RepoError, OSError) as error:
         notes.append(f"commits are not linked: {cut(str(error))}")
         return {}
+    if told is None and all(each["state"] == "missing" for each in links.values()):
+        return {}  # it has nothing to do with the lab's repository
     if len(wanted) > MAX_COMMITS:
         notes.append(f"{len(wanted) - MAX_COMMITS} commits beyond the first {MAX_COMMITS} are not linked")
     return links

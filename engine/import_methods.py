@@ -43,6 +43,8 @@ class ImportMethods:
         except ImportRefused as error:
             raise refused(error) from None
         commits = await self._indexed(event.id)
+        if commits.pop("known") == 0:
+            notes.append("it is in the ledger, but could not be indexed: `cockpit status` says why")
         told = report(reading)
         told["notes"] = [*told["notes"], *notes]
         return _fit({"import": event.id, "first": first, **told, "commits": commits})
@@ -66,7 +68,7 @@ _COMMITS = """
 SELECT
     count("commit") FILTER ("commit" <> '') AS named, count(*) FILTER (commit_state = 'branch') AS branch,
     count(*) FILTER (commit_state = 'dangling') AS dangling, count(*) FILTER (commit_state = 'missing') AS missing,
-    count(diff) AS diffs
+    count(diff) AS diffs, (SELECT count(*) FROM imports WHERE id = $import) AS known
 FROM imported_runs WHERE import = $import
 """
 

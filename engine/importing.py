@@ -157,9 +157,11 @@ async def index_imports(core: Core, base: int, upto: int, ready: dict[str, Readi
             reading = ready.pop(found.id, None) or await _again(core, found)
             links = orjson.loads(await asyncio.to_thread(core.blobs.get, found.links)) if found.links else {}
             await _put(core, {**msgspec.structs.asdict(found), "event": event.n, "t": event.t}, reading, links)
-        except (ImportRefused, KeyError, ValueError, OSError) as error:
-            warning = f"the import {found.id} ({found.name}) cannot be indexed: {error}"
-            log.warning("%s", warning)
+        except StoreError:
+            raise
+        except Exception as error:  # whatever is in one source, the others and the lab's own history go on
+            warning = f"the import {found.id} ({found.name}) cannot be indexed: {cut(str(error))}"
+            log.warning("%s", warning, exc_info=not isinstance(error, ImportRefused))
             if warning not in core.warnings:
                 core.warnings.append(warning)
 

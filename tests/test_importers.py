@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from struct import pack
 
+import duckdb
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.history.database import make_tables
+from engine.history.imported import IMPORTED, put_import
 from engine.history.importers import IMPORTERS, ImportRefused, Reading, body_of, guess, read, sources
+from engine.history.importers.child import packed, unpacked
 from engine.history.importers.wire import masked_crc32c
 
 NOWHERE = Path("/nowhere")
@@ -256,6 +262,18 @@ def test_scalars_of_an_event_file_are_points() -> None:
     assert found.runs[0].t == 1e9
 
 
+WRITTEN_BY_TENSORBOARDX = (
+    "GAAAAAAAAACjf0siCROxzTIvwtpBGg1icmFpbi5FdmVudDoy56HSrBsAAAAAAAAAGg2eEwkAAADgTqzaQSoQCg4KB3ZhbF9icGIVAACAP1UHvacdAAAA"
+    "AAAAAGAv3yMJAABA4E6s2kEQASoQCg4KB3ZhbF9icGIVAABgP8h7Q+EdAAAAAAAAAGAv3yMJAACA4E6s2kEQAioQCg4KB3ZhbF9icGIVAABAP2g3Mf8="
+)
+
+
+def test_what_tensorboardx_2_6_wrote_is_read() -> None:
+    found = reading_of(b64decode(WRITTEN_BY_TENSORBOARDX), "events.out.tfevents.1")
+    assert (list(found.curves.step), list(found.curves.value)) == ([0, 1, 2], [1.0, 0.875, 0.75])
+    assert (list(found.curves.t), found.account.header) == ([1.79e9, 1.79e9 + 1, 1.79e9 + 2], 1)
+
+
 def test_a_tensor_of_one_number_is_a_scalar_too() -> None:
     tensor = b"\x08\x01" + field(2, b"") + field(4, pack("<f", 0.5))
     value = field(1, b"val_loss") + field(8, tensor)
@@ -323,6 +341,25 @@ def test_an_offline_file_tells_the_run_its_config_and_its_history() -> None:
     run = found.runs[0]
     assert (run.name, run.group, run.seed, run.params["lr"], run.outcome) == ("baseline", "arm", 3, 0.1, "finished")
     assert (run.metric, len(found.curves), run.seconds) == (1.0 - 99 / 128, 200, 7.0)
+
+
+HISTORY_BY_WANDB = (
+    "CAkSeQoLEgVfc3RlcIIBATAKChIEbG9zc4IBATMKDRIHdmFsX2JwYoIBATEKDBIDc3ViEgF4ggEBMAolEgpfdGltZXN0YW1wggEWMS43OTU3MzI1NTUx"
+    "MDgxMDUyZSswOQoYEghfcnVudGltZYIBCzAuMjIyNzA1ODU2EgA="
+)
+EXIT_BY_WANDB = "CMcXggEOIgwwcHd4anl1Yjk3ZGTCDAoKCDR5YnFzN3ZvkgEA"
+
+
+def test_records_that_wandb_0_31_wrote_are_read() -> None:
+    found = reading_of(wandb_file([b64decode(HISTORY_BY_WANDB), b64decode(EXIT_BY_WANDB)]), "run-abc.wandb")
+    names = list(found.curves.names)
+    assert {names[m]: v for m, v in zip(found.curves.metric, found.curves.value, strict=True)} == {
+        "loss": 3.0,
+        "val_bpb": 1.0,
+        "sub.x": 0.0,
+    }
+    assert outcomes(found) == [("finished", 1.0)]
+    assert (found.curves.t[0], found.runs[0].seconds) == (1795732555.1081052, 0.222705856)
 
 
 @pytest.mark.parametrize(("end", "outcome"), [([], "lost"), ([FAILED], "crashed")])
@@ -455,7 +492,7 @@ def test_a_metric_beyond_any_number_is_no_metric() -> None:
 HEADS = (b"SQLite format 3\x00", b":W&B\xe1\xbe\x00", b"a,val_loss\n", b"x,1.0\n", FIVE.encode())
 LINES = (b'{"type":"config"}\n', b'{"step": 1, "val_loss": 2.0}\n', b'{"run": 1, "metric": 3, "status": "keep"}\n')
 SIGNS = (*b'\t,"\n{}[]:#|', *b"\x00\xff")
-SAID = (b"\r\n", b'"step"', b'"val_loss"', b"NaN", b"1e999", b"0.0", b"keep", b"crash")
+SAID = (b"\r\n", b'"step"', b'"val_loss"', b"NaN", b"1e999", b"0.0", b"keep", b"crash", b'"\\ud800"')
 RECORDS = (VERSION, tfrecord(event(1, loss=1.0)), wandb_file([wandb_run(), logged(0, loss=1.0)]))
 WORDS = st.sampled_from(
     [bytes((each,)) if isinstance(each, int) else each for each in (*HEADS, *LINES, *SIGNS, *SAID, *RECORDS)]
@@ -483,6 +520,34 @@ def test_any_bytes_end_in_a_report_that_accounts_for_all(place: Path, format: st
         assert found.account.total == text.count(b"\n") + (not text.endswith(b"\n") and text != b"")
     assert all(run.metric is None or run.outcome == "finished" for run in found.runs)
     assert body or not found.runs
+    raw = orjson.dumps(packed(found))
+    columns = b"".join(bytes(getattr(found.curves, name)) for name in ("run", "metric", "step", "t", "value"))
+    assert orjson.dumps(packed(unpacked(orjson.loads(raw), memoryview(columns)))) == raw
+
+
+@pytest.fixture(scope="module")
+def history() -> Iterator[duckdb.DuckDBPyConnection]:
+    con = duckdb.connect()
+    make_tables(con)
+    yield con
+    con.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(body=BYTES, format=st.sampled_from(list(IMPORTERS)))
+def test_whatever_was_read_can_be_written_and_read_again(
+    place: Path, history: duckdb.DuckDBPyConnection, format: str, body: bytes
+) -> None:
+    place.write_bytes(body)
+    found = read("source", place, body, format)
+    entry = {"id": "i1", "event": 1, "t": 1.0, "name": "source", "format": format, "body": "b", "size": len(body)}
+    for _ in range(2):
+        put_import(history, {**entry, "mapping": {}, "who": {"name": "Ada"}}, found, {})
+        counts = [history.sql(f"SELECT count(*) FROM {table}").fetchall() for table in IMPORTED]
+        assert [int(count) for ((count,),) in counts[:5]] == [
+            1, len(found.segments), len(found.runs), len(found.problems), len(found.curves),
+        ]  # fmt: skip
+    assert len(history.sql("FROM imported").fetchall()) == len(found.runs)
 
 
 @settings(max_examples=100, deadline=None)

@@ -169,3 +169,31 @@ def test_the_command_reports_where_each_line_went(
         assert json.loads(capsys.readouterr().out)["rows"][0][2:4] == [1, 0.9]
     assert main(["import", str(tmp_path / "none"), "--dry-run"]) == 1
     assert main(["import", str(path), "--dry-run", "--map", "metric"]) == 2
+
+
+def test_a_source_whose_body_was_lost_costs_itself_alone(tiny: Callable[..., TinyLab], tmp_path: Path) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text("name,val_loss\na,1.0\n")
+    two.write_text("name,val_loss\nb,2.0\n")
+    lab = tiny()
+    with lab.session() as session:
+        told(session, one)
+        told(session, two)
+        body = next(each["body"] for each in session.call("imports")["imports"] if each["name"] == "one.csv")
+        (lab.state.blobs / body[:2] / body).unlink()
+        session.call("rebuild")
+        assert rows(session, "SELECT name, metric FROM imported") == [["b", 2.0]]
+        assert any("one.csv" in each for each in session.call("status")["warnings"])
+        assert [each["name"] for each in session.call("verify")["checks"] if not each["ok"]] == ["bodies"]
+
+
+def test_a_file_outside_any_repository_says_nothing_of_commits(tiny: Callable[..., TinyLab], tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    path.write_text(f"{HEADER}aaaa111\t0.9\t1.0\tkeep\tbaseline\n")
+    lab = tiny()
+    with lab.session() as session:
+        assert told(session, path)["commits"] == {"named": 1, "branch": 0, "dangling": 0, "missing": 0, "diffs": 0}
+    with tiny().session() as session:
+        found = told(session, path, repo=str(lab.root))
+        assert found["commits"]["missing"] == 1
+        assert any("not linked" in each for each in told(session, night(lab), repo=str(tmp_path))["notes"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import duckdb
+import orjson
 
 from engine.history.importers.base import Account, Curves, Reading, Run
 from engine.text import clean_all
@@ -73,20 +74,21 @@ def _segment(name: str, each: Any) -> dict[str, Any]:
     return {"import": name, "segment": each.number, **{k: getattr(each, k) for k in _SEGMENT}}
 
 
+_RUN = tuple(each.name for each in fields(Run))
 _SEGMENT = ("name", "metric", "direction", "unit", "line")
 
 
 def _run(name: str, run: Run, links: Links) -> dict[str, Any]:
     link = links.get(run.commit, {}) if run.commit else {}
     return {
-        **asdict(run),
+        **{field: getattr(run, field) for field in _RUN},
         "id": f"{name}.{run.n}",
         "import": name,
         "commit": link.get("commit") or run.commit,
         "commit_state": link.get("state"),
         "parent": link.get("parent"),
         "diff": link.get("diff"),
-        "params": json.dumps(clean_all(run.params), default=str),
+        "params": orjson.dumps(clean_all(run.params)).decode() if run.params else "{}",
         "further": sorted(run.further.items()),
     }
 

@@ -6,10 +6,10 @@ Its answer on standard output is a line of JSON (all but the points), then the c
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     for kind, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         with suppress(ValueError, OSError):  # macOS has no RLIMIT_AS; the deadline and the kill remain
             resource.setrlimit(kind, (most, most))
+    os.nice(10)  # the cores belong to the shards
     path, name, format, mapping = argv
     out = sys.stdout.buffer
     try:
@@ -48,13 +49,13 @@ def main(argv: list[str]) -> int:
 
 
 def packed(reading: Reading) -> dict[str, Any]:
-    """Everything of a reading but the points, as JSON can hold it."""
+    """Everything of a reading but the points, as orjson writes it, dataclasses too."""
     return {
         "format": reading.format,
-        "account": asdict(reading.account),
-        "segments": [asdict(each) for each in reading.segments],
-        "runs": [asdict(each) for each in reading.runs],
-        "problems": [asdict(each) for each in reading.problems],
+        "account": reading.account,
+        "segments": reading.segments,
+        "runs": reading.runs,
+        "problems": reading.problems,
         "notes": reading.notes,
         "unlisted": reading.unlisted,
         "names": list(reading.curves.names),

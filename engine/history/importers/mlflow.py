@@ -51,6 +51,7 @@ class MLflow:
             finally:
                 store.close()
         except (sqlite3.Error, OverflowError) as error:
+            source.check_time()  # what was interrupted half way is no reading
             reading.account.total += 1
             reading.puzzled(reading.account.total, b"", f"SQLite cannot read on: {cut(str(error))}")
         finish(reading, source.mapping)

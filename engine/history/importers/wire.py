@@ -6,7 +6,7 @@ Only what the importers need: fields by number, bounded by the message; anything
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
+from struct import Struct, unpack
 
 DOUBLE = Struct("<d")
 FLOAT = Struct("<f")
@@ -75,30 +75,36 @@ def text(data: bytes, start: int, end: int) -> str:
     return data[start:end].decode("utf-8", "replace")
 
 
-def _table() -> list[int]:
-    one = []
+_BYTES: list[int] = []
+_LOW: list[int] = []
+_HIGH: list[int] = []
+
+
+def _tables() -> None:
+    """The checksum of each byte, and of each half of a 32-bit word as its first or its last two bytes."""
     for n in range(256):
         for _ in range(8):
             n = (n >> 1) ^ (0x82F63B78 if n & 1 else 0)
-        one.append(n)
-    return [(one[(one[n & 255] ^ (n >> 8)) & 255] ^ (one[n & 255] >> 8)) for n in range(65536)]
-
-
-_PAIRS: list[int] = []
+        _BYTES.append(n)
+    one = _BYTES
+    _HIGH.extend(one[(one[n & 255] ^ (n >> 8)) & 255] ^ (one[n & 255] >> 8) for n in range(65536))
+    _LOW.extend(_HIGH[n & 0xFFFF] ^ (n >> 16) for n in _HIGH)
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), masked as TFRecord files have it; two bytes a step, since nothing in the stdlib has it."""
-    if not _PAIRS:
-        _PAIRS.extend(_table())
-    table, crc = _PAIRS, 0xFFFFFFFF
-    odd = len(data) & 1
-    for pair in memoryview(data)[: len(data) - odd].cast("H"):
-        crc = table[(crc ^ pair) & 0xFFFF] ^ (crc >> 16)
-    if odd:
-        low = (crc ^ data[-1]) & 0xFF
-        for _ in range(8):
-            low = (low >> 1) ^ (0x82F63B78 if low & 1 else 0)
-        crc = low ^ (crc >> 8)
+    """CRC-32C (Castagnoli), masked as TFRecord files have it; four bytes a step, since nothing in the stdlib has it."""
+    if not _LOW:
+        _tables()
+    low, high, crc = _LOW, _HIGH, 0xFFFFFFFF
+    even = len(data) & ~3
+    for word in _words(data, even):
+        word ^= crc
+        crc = low[word & 0xFFFF] ^ high[word >> 16]
+    for byte in data[even:]:
+        crc = _BYTES[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _words(data: bytes, size: int) -> tuple[int, ...]:
+    return unpack(f"<{size >> 2}I", memoryview(data)[:size])
