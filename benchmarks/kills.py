@@ -168,6 +168,7 @@ def main() -> int:
     given = words.parse_args()
     place = Path(tempfile.mkdtemp(prefix="ck-"))
     os.environ["XDG_RUNTIME_DIR"] = str(place / "run")
+    os.environ["PYTHONPATH"] = sys.path[0]  # this checkout's engine, whichever one is installed
     more = {"train.py": script(given.rate)}
     lab = TinyLab(place / "lab", [], slots=given.writers, seeds=range(given.writers), steps=1, more=more)
     config = lab.root / "cockpit.toml"

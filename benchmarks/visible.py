@@ -172,6 +172,7 @@ def main() -> int:
     given = words.parse_args()
     place = Path(tempfile.mkdtemp(prefix="ck-"))
     os.environ["XDG_RUNTIME_DIR"] = str(place / "run")
+    os.environ["PYTHONPATH"] = sys.path[0]  # this checkout's engine, whichever one is installed
     steps = int(given.rate * 3600)
     lab = TinyLab(
         place / "lab", [], slots=given.runs, seeds=range(given.runs), steps=steps, more={"train.py": script(given.rate)}
