@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,10 +128,12 @@ def load_all(directories: Iterable[Path]) -> dict[str, Query]:
 def load(path: Path) -> Query:
     """The query in the file `path`. Raises QueryError with file and line."""
     try:
-        with open(
-            os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
-        ) as file:  # a pipe must not hold us up
-            body = file.read(_LARGEST + 1) or b""
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise QueryError(f"{path}: is not a file: a question is one .sql file")
+        with os.fdopen(handle, "rb") as file:
+            body = file.read(_LARGEST + 1)
     except OSError as error:
         raise QueryError(f"{path}: cannot be read ({error.strerror})") from None
     if len(body) > _LARGEST:
