@@ -21,6 +21,7 @@ HEAD = "-- title: T\n-- description: D\n"
         ("scatter predicted effect", {"kind": "scatter", "x": "predicted", "y": "effect"}),
         ("lines step loss", {"kind": "lines", "x": "step", "y": "loss", "series": None}),
         ("lines step loss run", {"kind": "lines", "x": "step", "y": "loss", "series": "run"}),
+        ("steps day best", {"kind": "steps", "x": "day", "y": "best", "series": None}),
         ("bars source share", {"kind": "bars", "label": "source", "value": "share"}),
     ],
 )
@@ -30,7 +31,7 @@ def test_a_header_says_how_the_answer_is_drawn(said: str, picture: dict[str, str
     assert query.to_json()["picture"] == picture
 
 
-@pytest.mark.parametrize("said", ["pie a b", "bars a", "bars a b c", "lines a b c d", "scatter"])
+@pytest.mark.parametrize("said", ["pie a b", "bars a", "bars a b c", "lines a b c d", "steps a", "scatter"])
 def test_a_picture_that_is_none_is_refused(said: str) -> None:
     with pytest.raises(QueryError, match="write `scatter X Y`"):
         parse(f"{HEAD}-- picture: {said}\nSELECT 1", Path("q.sql"))

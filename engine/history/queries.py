@@ -6,8 +6,8 @@
     -- picture: bars experiment effect
     SELECT … LIMIT $limit
 
-A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]` or `bars LABEL VALUE`, by columns of the
-answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are integer, number, text and
+A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]`, `steps` likewise, or `bars LABEL
+VALUE`, by columns of the answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are integer, number, text and
 boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted into the SQL.
 """
 
@@ -34,6 +34,7 @@ _LARGEST = 64 * 1024
 _PICTURES: Mapping[str, tuple[str, ...]] = {
     "scatter": ("x", "y"),
     "lines": ("x", "y", "series"),
+    "steps": ("x", "y", "series"),
     "bars": ("label", "value"),
 }
 
@@ -64,7 +65,7 @@ class Param:
 class Query:
     """A question with its SQL. `problem` says why a file cannot be used; such a query is listed but cannot be asked.
 
-    `picture` is `{"kind": "scatter" | "lines" | "bars"}` with a column for each of its axes; `source` is "shipped" or "lab".
+    `picture` is `{"kind": "scatter" | "lines" | "steps" | "bars"}` with a column for each of its axes; `source` is "shipped" or "lab".
     """
 
     name: str
@@ -183,9 +184,9 @@ def parse(text: str, path: Path) -> Query:
 def _picture(text: str, path: Path) -> dict[str, str | None]:
     kind, *columns = text.split()
     axes = _PICTURES.get(kind)
-    if axes is None or not len(axes) - (kind == "lines") <= len(columns) <= len(axes):
+    if axes is None or not len(axes) - ("series" in axes) <= len(columns) <= len(axes):
         raise QueryError(
-            f"{path}:1: {text!r} is no picture: write `scatter X Y`, `lines X Y [SERIES]` or `bars LABEL VALUE`"
+            f"{path}:1: {text!r} is no picture: write `scatter X Y`, `lines` or `steps X Y [SERIES]`, or `bars LABEL VALUE`"
         )
     return {"kind": kind} | dict.fromkeys(axes) | dict(zip(axes, columns, strict=False))
 
