@@ -52,7 +52,7 @@ def test_a_pipe_or_a_directory_in_the_folder_is_said_to_be_no_question_and_holds
     (tmp_path / "folder.sql").mkdir()
     (tmp_path / "good.sql").write_text(f"{HEAD}SELECT 1")
     found = load_all([tmp_path])
-    assert all("is not a file" in str(found[name].problem) for name in ("pipe", "folder"))
+    assert all("it is not a file" in str(found[name].problem) for name in ("pipe", "folder"))
     assert found["good"].problem is None
 
 

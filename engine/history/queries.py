@@ -6,9 +6,10 @@
     -- picture: bars experiment effect
     SELECT … LIMIT $limit
 
-A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]`, `steps` likewise, or `bars LABEL
-VALUE`, by columns of the answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are integer, number, text and
-boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted into the SQL.
+A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]`, `steps X Y [SERIES]` or `bars LABEL VALUE`,
+by columns of the answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are
+integer, number, text and boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted
+into the SQL.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Param:
 class Query:
     """A question with its SQL. `problem` says why a file cannot be used; such a query is listed but cannot be asked.
 
-    `picture` is `{"kind": "scatter" | "lines" | "steps" | "bars"}` with a column for each of its axes; `source` is "shipped" or "lab".
+    `picture` is `{"kind": "scatter" | "lines" | "steps" | "bars"}` with a column for each of its axes; `source` is "shipped"
+    or "lab".
     """
 
     name: str
@@ -132,7 +134,7 @@ def load(path: Path) -> Query:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise QueryError(f"{path}: is not a file: a question is one .sql file")
+            raise QueryError(f"{path}: cannot be read: it is not a file, and a question is one .sql file")
         with os.fdopen(handle, "rb") as file:
             body = file.read(_LARGEST + 1)
     except OSError as error:
