@@ -119,7 +119,7 @@ class Console:
         the query is not allowed, is wrong, needs too much memory, takes longer than `deadline_s` seconds or is cancelled.
         """
         asked = {"op": "run", "sql": sql, "params": dict(params or {}), "limit": max(1, min(limit, LIMIT))}
-        reply = await self._cancellable(request, self._answered(asked, deadline_s))
+        reply = await self.stoppable(request, self._answered(asked, deadline_s))
         columns, types = tuple(reply["columns"]), tuple(reply["types"])
         return Answer(columns, types, reply["rows"], reply["truncated"], reply["ms"], tuple(reply["notes"]))
 
@@ -132,7 +132,7 @@ class Console:
         saw. Raises as `run`.
         """
         asked = {"op": "open", "sql": sql, "params": dict(params or {})}
-        name, reply, age = await self._cancellable(request, self._opened(asked, deadline_s))
+        name, reply, age = await self.stoppable(request, self._opened(asked, deadline_s))
         names = ("columns", "types", "truncated", "ms", "notes")
         more = {"rows": reply["total"], "age_s": round(age, 3), "page": reply["rows"]}
         return {"result": name, **{each: reply[each] for each in names}, **more}
@@ -163,13 +163,9 @@ class Console:
 
     async def drop(self, result: str) -> None:
         """Let go of a result; its child can be used again."""
-        held = self._held.get(result)
-        if held is None:
-            return
-        with contextlib.suppress(SqlRefused, NotHeld):
-            await self._look(result, {"op": "drop"}, ARRANGE_S)
-        self._held.pop(result, None)
-        self._rest(held.child)
+        held = self._held.pop(result, None)
+        if held is not None:
+            await asyncio.shield(self._aside(self._let_go(held)))
 
     # --- copies for other programs
 
@@ -197,7 +193,8 @@ class Console:
 
     # --- inside
 
-    async def _cancellable(self, request: str, work: Coroutine[Any, Any, T]) -> T:
+    async def stoppable(self, request: str, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns; `cancel(request)` ends it with SqlRefused, which two of one name at a time also raise."""
         if request and request in self._running:
             work.close()
             raise SqlRefused(f"a query named {request!r} runs already: name each one differently")
@@ -284,6 +281,11 @@ class Console:
             finally:
                 if not held.child.alive:
                     self._end(held.child)
+
+    async def _let_go(self, held: _Held) -> None:
+        with contextlib.suppress(SqlRefused, NotHeld):
+            await self._put(held, {"op": "drop"}, ARRANGE_S)
+        self._rest(held.child)
 
     async def _take(self) -> Child:
         """A child that is ready, the last one used first."""
