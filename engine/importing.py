@@ -174,7 +174,7 @@ async def _again(core: Core, found: e.HistoryImported) -> Reading:
 
 
 async def _put(core: Core, entry: dict[str, Any], reading: Reading, links: dict[str, Any]) -> None:
-    await core.index(lambda store: store.put_import(entry, reading, links))
+    await core.index(lambda store: store.put_import(entry, reading, links), mending=True)
 
 
 def refused(error: ImportRefused | StoreError) -> RpcError:

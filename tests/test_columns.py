@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.history.columns import PointColumns, Tally, tally
@@ -26,6 +26,7 @@ def same(a: float | None, b: float | None) -> bool:
     return a == b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))
 
 
+@settings(deadline=None)
 @given(LINES, st.integers(0, 20))
 def test_columns_hold_every_value_in_the_order_it_was_written(
     lines: list[tuple[int, dict[str, float]]], cut: int
