@@ -26,7 +26,6 @@ from engine.core import Core, now, person
 from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.epochs import Epochs, epochs, measured
-from engine.export_methods import EXPORTED, ExportMethods
 from engine.files import read_regular
 from engine.history.console import Console
 from engine.history.database import StoreError
@@ -72,7 +71,6 @@ class Methods:
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
         self.importing = ImportMethods(core, indexer)
-        self.exporting = ExportMethods(core, indexer)
         self.asking = SqlMethods(core, indexer, console)
         self.stopping = asyncio.Event()
         self.started = now()
@@ -90,7 +88,6 @@ class Methods:
             (self.auditing, AUDITED),
             (self.bundling, BUNDLED),
             (self.importing, IMPORTING),
-            (self.exporting, EXPORTED),
             (self.asking, SQL),
         )
         return own | {name: getattr(part, f"do_{name}") for part, names in parts for name in names}
@@ -206,16 +203,23 @@ class Methods:
 
     async def do_rank(self, limit: int = 20) -> dict[str, Any]:
         """Experiments, best first, out of the index."""
-        await self.indexer.ready.wait()
-        await self.indexer.flush()
+        await self._flush()
         ranked = await self._index(lambda store: store.rank(max(1, min(limit, 1000))))
         return {"experiments": ranked}
+
+    async def _flush(self) -> None:
+        """Have everything indexed that is in the ledger. Raises RpcError."""
+        await self.indexer.ready.wait()
+        try:
+            await self.indexer.flush()
+        except StoreError as error:
+            raise _being_mended(error) from None
 
     async def _index(self, ask: Callable[[Store], T]) -> T:
         try:
             return await self.core.index(ask)
         except StoreError as error:
-            raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None
+            raise _being_mended(error) from None
 
     # --- deciding ---
 
@@ -324,8 +328,7 @@ class Methods:
 
     async def do_verify(self) -> dict[str, Any]:
         """Check ledger, decisions, branches, shards and index against one another."""
-        await self.indexer.ready.wait()
-        await self.indexer.flush()
+        await self._flush()
         return {"checks": await verify(self.core, self.runs.metrics_file)}
 
     async def do_rebuild(self) -> dict[str, Any]:
@@ -344,3 +347,7 @@ class Methods:
         """Stop the engine. Shards go on; the next engine re-attaches to them."""
         self.stopping.set()
         return {"running": len(self.core.state.live)}
+
+
+def _being_mended(error: StoreError) -> RpcError:
+    return RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}")

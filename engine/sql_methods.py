@@ -35,6 +35,7 @@ SQL = (
     "sql_schema",
     "sql_save",
     "snapshot",
+    "history_copy",
 )
 PAGE_BYTES = 900_000
 DEADLINE_S = 10.0
@@ -192,6 +193,14 @@ class SqlMethods:
         await self.indexer.ready.wait()
         async with self._copying:  # one at a time, so that each finds a name and a link of its own
             return await self._asked(snapshots.take(place, keep, self.console.snapshot))
+
+    async def do_history_copy(self) -> dict[str, Any]:
+        """Copy the history as it is now. `{path, lab}`: a DuckDB file in the private state directory, which the caller deletes;
+        and the lab's name."""
+        await self.indexer.ready.wait()
+        target = await asyncio.to_thread(snapshots.place_for_export, self.core.dir.root.resolve() / "exports")
+        await self._asked(self.console.snapshot(target))
+        return {"path": str(target), "lab": self.core.lab.name}
 
     async def _asked(self, ask: Awaitable[T]) -> T:
         """What the console answers. Raises RpcError."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 _NAME = re.compile(r"history-\d{8}T\d{6}(-\d+)?\.duckdb$")
 LATEST = "latest.duckdb"
+STALE_S = 6 * 3600.0
+"""Age in seconds after which a copy for an export that nobody deleted is removed, when the next one is taken."""
 
 
 async def take(place: Path, keep: int, copy: Callable[[Path], Awaitable[None]]) -> dict[str, Any]:
@@ -52,3 +56,13 @@ def _unused(place: Path) -> Path:
         count += 1
         path = place / f"history-{stamp}-{count}.duckdb"
     return path
+
+
+def place_for_export(folder: Path) -> Path:
+    """A new name in `folder`, made private, for a copy that its reader deletes; forgotten copies there are removed."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for each in folder.glob("export-*"):
+        with suppress(OSError):
+            if time.time() - each.stat().st_mtime > STALE_S:
+                each.unlink()
+    return folder / f"export-{secrets.token_hex(8)}.duckdb"
