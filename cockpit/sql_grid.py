@@ -78,7 +78,7 @@ def _decimals(values: Sequence[Any]) -> int | None:
     """Digits after the point with which six significant ones of every value are shown, where that is no more than six."""
     most = 0
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
             continue
         if value and not 1e-4 <= abs(value) < 1e7:
             return None
@@ -95,11 +95,11 @@ def cell(value: Any, column: Column) -> tuple[str, str]:
         return "NULL", "faint"
     if isinstance(value, bool):
         return ("true" if value else "false"), "text"
-    if isinstance(value, float) or (isinstance(value, int) and column.inexact):
+    if isinstance(value, float) or (isinstance(value, int) and column.inexact and abs(value) < 1e300):
         return _float(float(value), column.decimals), "text"
     if isinstance(value, int):
         return str(value).replace("-", "−"), "text"
-    if column.inexact and value in _NOT_FINITE:
+    if column.inexact and isinstance(value, str) and value in _NOT_FINITE:
         return _NOT_FINITE[value], "warn"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return clean_line(text[:400]), "text"
@@ -179,31 +179,33 @@ class Pages:
             self.rows = {index: self.rows[index] for index in sorted(keep)}
 
 
-def window(cols: Sequence[Column], cursor: int, first: int, width: int) -> tuple[int, list[int]]:
+def widths(cols: Sequence[Column], width: int) -> list[int]:
+    """Cells of each column on a grid of `width`: a text takes a third of it at most, a number all it needs."""
+    most = max(width // 3, 12)
+    return [each.width if each.number else min(each.width, most) for each in cols]
+
+
+def window(sizes: Sequence[int], cursor: int, first: int, width: int) -> tuple[int, list[int]]:
     """Which columns are visible in `width` cells: the first always, then those from `first` on; moved so that `cursor` is.
 
     Returns the new `first` (at least 1) and the places of the visible columns in order. Each column has two cells before it.
     """
-    if not cols:
+    if not sizes:
         return 1, []
-    room = width - cols[0].width - 2
+    room = width - sizes[0] - 2
     first = max(first, 1)
     if 0 < cursor < first:
         first = cursor
-    while cursor > first and _span(cols, first, cursor) > room:
+    while cursor > first and sum(each + 2 for each in sizes[first : cursor + 1]) > room:
         first += 1
     shown = [0]
     used = 0
-    for place in range(first, len(cols)):
-        size = cols[place].width + 2
-        if used + min(size, NARROWEST + 4) > room:
+    for place in range(first, len(sizes)):
+        size = sizes[place] + 2
+        if used + min(size, NARROWEST + 4) > room and place != cursor:
             break
         shown.append(place)
         used += size
         if used > room:
             break
     return first, shown
-
-
-def _span(cols: Sequence[Column], first: int, last: int) -> int:
-    return sum(each.width + 2 for each in cols[first : last + 1])

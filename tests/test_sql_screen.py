@@ -76,12 +76,23 @@ async def test_a_question_that_was_changed_is_run_as_text_with_its_parameter() -
     async with at_sql(engine) as desk:
         await desk.press("enter", "enter")
         await desk.until(lambda: engine.asked("sql_open"))
-        await ask(desk, "0")
+        await ask(desk, " * 2")
         asked = engine.asked("sql_open")[-1]
         assert "query" not in asked
-        assert asked["text"].endswith("LIMIT $limit\n0")
+        assert asked["text"].endswith("LIMIT $limit * 2")
         assert asked["params"] == {"limit": 50}
         assert "leaderboard, changed" in desk.text
+
+
+async def test_a_parameter_without_a_value_is_asked_for() -> None:
+    engine = console_in_progress()
+    async with at_sql(engine) as desk:
+        await write(desk, "select $seed")
+        await desk.press("ctrl+r")
+        assert "Parameters of this SQL" in desk.text
+        await desk.press("3", "enter")
+        await desk.until(lambda: engine.asked("sql_open"))
+        assert engine.asked("sql_open")[0]["params"] == {"seed": 3}
 
 
 async def test_a_wrong_parameter_is_said_and_asked_again() -> None:

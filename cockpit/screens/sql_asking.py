@@ -144,7 +144,7 @@ class SqlAsking(CockpitScreen):
             self.say(clean_line(str(entry.question["problem"])), "bad")
             return
         self.question = entry.question
-        self.editor.put(str(entry.question.get("sql") or ""))
+        self.editor.put(str(entry.question.get("sql") or "").rstrip())
         if entry.question.get("params"):
             self.fill_in()
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .. import format as f
-from ..sql_grid import Column, cell, whole, window
+from ..sql_grid import Column, cell, whole, widths, window
 from ..sql_session import Result
 from .lines import BLANK, Line, Lines, Span, rule
 
@@ -25,6 +25,7 @@ class ResultGrid(Lines):
         self.top = 0
         self.first = 1
         self.down = True
+        self._sizes: list[int] = []
         self.open_at: int | None = None  # first visible line of the cell that is shown whole
 
     def on_resize(self) -> None:
@@ -88,7 +89,8 @@ class ResultGrid(Lines):
             self.show([head, *self._cell_lines(result, width)])
             return
         self._scroll()
-        self.first, shown = window(result.columns, self.column, self.first, width)
+        self._sizes = widths(result.columns, width)
+        self.first, shown = window(self._sizes, self.column, self.first, width)
         lines = [head, self._names(result, shown, width)]
         for index in range(self.top, min(self.top + self.rows_visible, result.total)):
             made = self._row(result, index, shown, width)
@@ -109,7 +111,7 @@ class ResultGrid(Lines):
         spans: list[Span] = []
         for place in shown:
             column = result.columns[place]
-            name = f.fit(column.name + order.get(place, ""), self._room(column, spans, width), right=column.number)
+            name = f.fit(column.name + order.get(place, ""), self._room(place, spans, width), right=column.number)
             spans += [("  ", "faint"), (name, "accent" if place == self.column else "faint")]
         more = shown and shown[-1] < len(result.columns) - 1
         left = width - sum(f.width_of(text) for text, _ in spans)
@@ -117,9 +119,9 @@ class ResultGrid(Lines):
             spans.append((f.fit("…", left, right=True), "faint"))
         return Line(tuple(spans))
 
-    def _room(self, column: Column, spans: Sequence[Span], width: int) -> int:
+    def _room(self, place: int, spans: Sequence[Span], width: int) -> int:
         used = sum(f.width_of(text) for text, _ in spans) + 2
-        return max(min(column.width, width - used), 1)
+        return max(min(self._sizes[place], width - used), 1)
 
     def _row(self, result: Result, index: int, shown: Sequence[int], width: int) -> Line:
         values = result.pages.get(index)
@@ -130,7 +132,7 @@ class ResultGrid(Lines):
         used = 0
         for place in shown:
             column = result.columns[place]
-            size = max(min(column.width, width - used - 2), 1)
+            size = max(min(self._sizes[place], width - used - 2), 1)
             text, colour = cell(values[place], column)
             here = index == self.row and place == self.column
             if here:
