@@ -89,7 +89,7 @@ async def test_a_parameter_without_a_value_is_asked_for() -> None:
     async with at_sql(engine) as desk:
         await write(desk, "select $seed")
         await desk.press("ctrl+r")
-        assert "Parameters of this SQL" in desk.text
+        await desk.until(lambda: "Parameters of this SQL" in desk.text)
         await desk.press("3", "enter")
         await desk.until(lambda: engine.asked("sql_open"))
         assert engine.asked("sql_open")[0]["params"] == {"seed": 3}

@@ -196,7 +196,7 @@ class SqlAsking(CockpitScreen):
         """The line in which parameters are filled in."""
         self.ask(
             Question(
-                title=f"Parameters of {title}", details=details[:6], text=text, label="values", go="ask", answer=answer,
+                title=f"Parameters of {title}", details=details[:6] or ("each as name=value; text with spaces in '…'",), text=text, label="values", go="ask", answer=answer,
                 guarded=False, alarm=False,
             )
         )  # fmt: skip
