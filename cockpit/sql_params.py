@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .sql_tokens import params
+
 Value = int | float | str | bool | None
 _PAIR = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>'(?:''|[^'])*'|[^\s']\S*|)(?=\s|$)")
 
@@ -87,3 +89,27 @@ def declared(question: Mapping[str, Any] | None, named: Iterable[str]) -> dict[s
     """Type of each parameter: as the question declares it, empty for one that only the SQL names."""
     known = {str(each["name"]): str(each["type"]) for each in (question or {}).get("params", ())}
     return {**known, **{name: known.get(name, "") for name in named}}
+
+
+def headed(text: str, question: Mapping[str, Any] | None, values: Mapping[str, Value]) -> str:
+    """`text` with a line `-- param:` for each of its parameters, so that a kept query asks for them as this one did.
+
+    What the question declares stays as it is; another gets the type of its present value, and that as its default.
+    """
+    known = {str(each["name"]): each for each in (question or {}).get("params", ())}
+    lines: list[str] = []
+    for name in params(text):
+        each = known.get(name)
+        value = each.get("default") if each else values.get(name)
+        kind = str(each["type"]) if each else _kind(value)
+        plain = _plain(value) if value is not None and not (kind == "text" and "'" in str(value)) else ""
+        default = f" = {plain}" if plain else ""
+        meaning = " ".join(str(each.get("meaning") or "").split()) if each else ""
+        lines.append(f"-- param: {name} {kind}{default} {meaning}".rstrip())
+    return "\n".join([*lines, text])
+
+
+def _kind(value: Value) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return "integer" if isinstance(value, int) else "number" if isinstance(value, float) else "text"

@@ -25,6 +25,9 @@ from .sql_grid import Column, Pages, columns, widen
 LOST = "that result is no longer held: run the query again (ctrl+r)"
 AWAY = "the engine cannot be reached; runs keep going, wait until it answers"
 
+DEADLINE_S = 60.0
+"""A query may take longer here than from the shell: somebody sees it run, and esc ends it."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -87,7 +90,9 @@ class SqlSession:
         self.changed()
         given = {"query": asked.query} if asked.query else {"text": asked.text}
         try:
-            answer = await self.link.call("sql_open", **given, params=dict(asked.params), request=request)
+            answer = await self.link.call(
+                "sql_open", **given, params=dict(asked.params), request=request, deadline_s=DEADLINE_S
+            )
         except RpcError as error:
             self._failed(request, sql_errors.read(clean(error.message), asked.text, error.data))
             return False

@@ -75,7 +75,9 @@ class ScriptedConsole(ScriptedEngine):
             return self._sql_open(**params)
         return await super().call(method, **params)
 
-    def _sql_open(self, request: str, params: dict[str, Any], text: str = "", query: str = "") -> dict[str, Any]:
+    def _sql_open(
+        self, request: str, params: dict[str, Any], text: str = "", query: str = "", deadline_s: float = 10.0
+    ) -> dict[str, Any]:
         name = f"q{len(self.asked('sql_open'))}"
         self.held.add(name)
         return {

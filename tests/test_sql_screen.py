@@ -37,9 +37,10 @@ async def at_sql(engine: ScriptedConsole | None = None, size: tuple[int, int] = 
 
 
 async def write(desk: Desk, text: str) -> None:
-    """Type into the editor, as a person does."""
+    """Type at the end of the editor, as a person does."""
     await desk.press("i")
     await desk.until(lambda: screen(desk).editor.has_focus)
+    screen(desk).editor.move_cursor(screen(desk).editor.document.end)
     names = {" ": "space", "\n": "enter", ".": "full_stop", ",": "comma", "*": "asterisk", "$": "dollar_sign"}
     for char in text:
         await desk.pilot.press(names.get(char, char))
@@ -68,7 +69,7 @@ async def test_a_question_is_picked_its_parameters_filled_in_and_its_rows_read()
         assert "NULL" in desk.text
         assert "NaN" in desk.text
         assert "\x1b" not in desk.text
-        assert "as of 0.4 s before" in desk.text
+        assert "data 0.4 s old at" in desk.text
 
 
 async def test_a_question_that_was_changed_is_run_as_text_with_its_parameter() -> None:

@@ -14,7 +14,7 @@ from cockpit.sql_complete import Schema, complete
 from cockpit.sql_history import Walk
 from cockpit.sql_params import ParamError
 from cockpit.sql_tokens import colours, params, quote, tokens
-from tests.sql_fakes import SCHEMA
+from tests.sql_fakes import QUESTIONS, SCHEMA
 
 PIECES = [*"abe_ \n.,()'\"$-/*;=<>019é漢\x1b", "select ", " from ", "--", "/*", "*/", "''", "$$", "experiments"]
 SQLISH = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
@@ -117,6 +117,16 @@ def test_parameters_are_read_as_they_were_written(values: dict[str, int | bool |
 def test_a_declared_type_is_kept_and_an_open_value_left_out() -> None:
     types = {"word": "text", "limit": "integer"}
     assert sql_params.read("word=12 limit=", types) == {"word": "12"}
+
+
+def test_a_kept_query_declares_its_parameters_as_the_question_it_came_from() -> None:
+    text = sql_params.headed("select $limit, $seed, $word", QUESTIONS[0], {"limit": 7, "seed": 3, "word": "a b"})
+    assert text.split("\n") == [
+        "-- param: limit integer = 50 How many",
+        "-- param: seed integer = 3",
+        "-- param: word text = 'a b'",
+        "select $limit, $seed, $word",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ class SqlScreen(SqlTaking):
             parts.append(f"cut at {result.rows:,} rows")
         parts += [f"{result.ms:,.0f} ms" if result.ms >= 10 else f"{result.ms:.1f} ms"]
         asked = time.strftime("%H:%M:%S", time.localtime(result.at + result.age_s))
-        parts.append(f"as of {_seconds(result.age_s)} before {asked}")
+        parts.append(f"data {_seconds(result.age_s)} old at {asked}")
         return " · ".join(parts), "warn" if result.truncated else "faint"
 
     def _no_result(self) -> list[Line]:

@@ -29,6 +29,9 @@ from .base import CockpitScreen
 RUNNING_EVERY_S = 0.25
 """How often the seconds of a running query are painted."""
 
+UNTOLD = "each as name=value; text with spaces in '…'"
+"""Said of parameters that nothing declares."""
+
 
 class SqlAsking(CockpitScreen):
     """What is asked and what came of it. The rest of the screen lays it out and moves in it."""
@@ -144,7 +147,7 @@ class SqlAsking(CockpitScreen):
             self.say(clean_line(str(entry.question["problem"])), "bad")
             return
         self.question = entry.question
-        self.editor.put(str(entry.question.get("sql") or "").rstrip())
+        self.editor.put(str(entry.question.get("sql") or "").rstrip(), at_end=False)
         if entry.question.get("params"):
             self.fill_in()
         else:
@@ -196,8 +199,8 @@ class SqlAsking(CockpitScreen):
         """The line in which parameters are filled in."""
         self.ask(
             Question(
-                title=f"Parameters of {title}", details=details[:6] or ("each as name=value; text with spaces in '…'",), text=text, label="values", go="ask", answer=answer,
-                guarded=False, alarm=False,
+                title=f"Parameters of {title}", details=details[:6] or (UNTOLD,), text=text, label="values", go="ask",
+                answer=answer, guarded=False, alarm=False,
             )
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any
 from engine.rpc import RpcError
 from engine.text import clean, clean_line
 
-from .. import sql_export
+from .. import sql_export, sql_params
 from ..follow import OFFLINE
 from ..sql_export import Exists, ExportError
 from ..sql_grid import exact, tsv
@@ -133,7 +133,7 @@ class SqlTaking(SqlAsking):
 
     def do_save(self) -> None:
         name = str(self.question["name"]) if self.question else ""
-        text = self.editor.text.strip()
+        text = sql_params.headed(self.editor.text.strip(), self.question, self.given())
         self._ask_name(text, "" if self.from_question else name)
 
     def _ask_name(self, text: str, name: str) -> None:
@@ -174,7 +174,7 @@ class SqlTaking(SqlAsking):
         try:
             answer = await self.cockpit.link.call("sql_save", **given, overwrite=overwrite)
         except RpcError as error:
-            if not overwrite and "exist" in error.message:
+            if not overwrite and "already" in error.message:
                 self.ask(
                     Question(
                         title=f"There is a question {name} already. Replace it?", details=(clean(error.message),),

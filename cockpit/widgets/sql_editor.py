@@ -55,10 +55,10 @@ class SqlEditor(TextArea):
         before = self.text[:offset]
         return before.count("\n"), offset - (before.rfind("\n") + 1)
 
-    def put(self, text: str) -> None:
-        """Another text in the place of what is there; undo brings that back."""
+    def put(self, text: str, *, at_end: bool = True) -> None:
+        """Another text in the place of what is there, the cursor at its end or start; undo brings the old one back."""
         self.replace(clean(text).replace("\t", "    "), (0, 0), self.document.end)
-        self.move_cursor(self.document.end)
+        self.move_cursor(self.document.end if at_end else (0, 0))
 
     def take(self, start: int, text: str) -> None:
         """A suggestion, in the place of what was typed of it."""
