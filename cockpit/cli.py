@@ -52,6 +52,7 @@ def build() -> argparse.ArgumentParser:
     rank.add_argument("--limit", type=_count, default=20, help="most experiments (default: 20)")
     add("shortlist", "solid experiments on the present trunk, by gain after allowing for luck per hour of shards")
     _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
+    _export_arguments(add)
     _propose_arguments(add("propose", "ask for proposals, or submit a diff of your own; submitting approves nothing"))
     brief = add("brief", "what came of the last batch: what held, what did not, what to try next, what worries")
     brief.add_argument("--ask", action="store_true", help="have Claude write one now, with the key of this shell")
@@ -190,6 +191,35 @@ def _sql_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("question", nargs="?", help="a SELECT, or the name of a query (`cockpit sql` lists them)")
     sub.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
     sub.add_argument("--limit", type=_count, default=1000, help="most rows (default: 1000)")
+
+
+def _export_arguments(add: object) -> None:
+    assert callable(add)
+    export = add("export", "the whole history's tables as files, for notebooks: Parquet, CSV or JSON lines")
+    export.add_argument("dir", type=Path, metavar="DIR", help="the folder that they go to; made, and to be empty")
+    export.add_argument("--format", choices=("parquet", "csv", "jsonl"), default="parquet", help="default: parquet")
+    export.add_argument(
+        "--tables",
+        default="",
+        metavar="NAMES",
+        help="only these tables or views, with commas between: leaderboard,runs",
+    )
+    export.add_argument("--force", action="store_true", help="write into a folder that is not empty, over its files")
+    report = add("report", "the campaign as one HTML page, for those who use no terminal; needs no network")
+    report.add_argument(
+        "file", nargs="?", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+    )
+    report.add_argument("--top", type=_count, default=5, metavar="N", help="experiments with curves (default: 5)")
+    report.add_argument("--force", action="store_true", help="write over a file that is there")
+    plot = add(
+        "plot", "an answer as a picture: scatter X Y, lines X Y [SERIES], steps X Y [SERIES] or bars LABEL VALUE"
+    )
+    plot.add_argument("question", help="a SELECT, or the name of a query")
+    plot.add_argument(
+        "--as", nargs="+", default=[], dest="words", metavar="WORD", help="which; else as the query says, or a guess"
+    )
+    plot.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
+    plot.add_argument("--limit", type=_count, default=10_000, help="most rows (default: 10000)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -245,6 +245,12 @@ def _param(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _exporting(args: argparse.Namespace) -> int:
+    from cockpit import exporting
+
+    return int(getattr(exporting, args.command)(args))
+
+
 # --- deciding ----------------------------------------------------------------------------------------------------------
 
 
@@ -446,6 +452,9 @@ COMMANDS: dict[str, Command] = {
     "audit": _audit,
     "rank": _rank,
     "sql": _sql,
+    "export": _exporting,
+    "report": _exporting,
+    "plot": _exporting,
     "propose": _propose,
     "brief": _advice,
     "read": _advice,

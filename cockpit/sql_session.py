@@ -153,6 +153,8 @@ class SqlSession:
         except OFFLINE:
             result.lost = AWAY
         else:
+            if not answer["rows"]:  # never asked for again and again
+                result.lost = "the engine gave no rows: run the query again (ctrl+r)"
             if result.pages is pages:  # else it was arranged anew meanwhile
                 pages.put(int(answer["start"]), answer["rows"], top)
                 widen(result.columns, answer["rows"])

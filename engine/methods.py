@@ -26,6 +26,7 @@ from engine.core import Core, now, person
 from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.epochs import Epochs, epochs, measured
+from engine.export_methods import EXPORTED, ExportMethods
 from engine.files import read_regular
 from engine.history.console import Console
 from engine.history.database import StoreError
@@ -70,6 +71,7 @@ class Methods:
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
         self.asking = SqlMethods(core, indexer, console)
+        self.exporting = ExportMethods(core, indexer)
         self.stopping = asyncio.Event()
         self.started = now()
 
@@ -84,6 +86,7 @@ class Methods:
         audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
         bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
         own |= {name: getattr(self.asking, f"do_{name}") for name in SQL}
+        own |= {name: getattr(self.exporting, f"do_{name}") for name in EXPORTED}
         return own | asked | audited | bundled | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
 
     def hello(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cockpit import sql_export
@@ -71,10 +71,11 @@ def test_the_column_of_the_cursor_is_visible_and_the_first_one_stays(sizes: list
 # --- pages
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 5000),
     st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 60), st.booleans()), max_size=8),
-    st.integers(1, 300),
+    st.integers(10, 300),
 )
 def test_whatever_is_looked_at_comes_and_nothing_twice(
     total: int, looks: list[tuple[int, int, bool]], most: int
