@@ -152,6 +152,7 @@ TABLE: tuple[Key, ...] = (
     Key("cell", ("v",), "whole cell", "the cell in full, and back", "sql"),
     Key("copy_row", ("Y",), "copy the row", "copy the row, tab-separated", "sql"),
     Key("copy_column", ("ctrl+y",), "copy the column", "copy the column, a value a line", "sql"),
+    Key("plot", ("p",), "picture", "draw two columns: scatter, lines, steps or bars; esc shows the rows again", "sql"),
     Key("zoom", ("plus",), "large", "the result on the whole screen, and back", "sql"),
     Key("export", ("e",), "save the result", "save all rows as CSV, JSON, JSONL or Parquet; asks for a file", "sql"),
     Key(

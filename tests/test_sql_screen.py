@@ -208,6 +208,22 @@ async def test_sorting_and_filtering_are_asked_of_the_engine() -> None:
         await desk.until(lambda: "row 38" in desk.text)
 
 
+async def test_two_columns_are_drawn() -> None:
+    async with at_sql(console_in_progress(30)) as desk:
+        await ask(desk, "select 1")
+        await desk.press("escape")
+        await desk.until(lambda: screen(desk).pane == "grid")
+        await desk.press("l", "p")
+        assert "effect" in screen(desk).prompt.text, "the column under the cursor is offered"
+        await desk.press("ctrl+u", *"bars", "space", *"experiment", "space", *"effectx", "enter")
+        assert "there is no column effectx" in desk.status
+        await desk.press("backspace", "enter")
+        await desk.until(lambda: screen(desk).pictured and "█" in desk.text)
+        assert "row 3 " not in desk.text
+        await desk.press("escape")
+        await desk.until(lambda: "row 3 " in desk.text)
+
+
 async def test_a_cell_is_read_whole_and_harmless() -> None:
     async with at_sql() as desk:
         await ask(desk, "select 1")

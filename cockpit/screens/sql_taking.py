@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +52,36 @@ class SqlTaking(SqlAsking):
         self.start(self._copy_column(result, self.grid.column), "sql-copy")
 
     async def _copy_column(self, result: Result, place: int) -> None:
-        values: list[Any] = []
-        wanted = min(result.total, COPIED)
-        try:
-            while len(values) < wanted:
-                held = result.pages.get(len(values))
-                if held is not None:
-                    values.append(held[place])
-                    continue
-                count = min(wanted - len(values), 1000)
-                answer = await self.cockpit.link.call("sql_rows", result=result.id, start=len(values), count=count)
-                if not answer["rows"]:
-                    break
-                values += [row[place] for row in answer["rows"]]
-        except RpcError as error:
-            self.say(clean_line(error.message), "bad")
+        rows = await self.first_rows(result, COPIED)
+        if rows is None:
             return
-        except OFFLINE:
-            self.say(AWAY, "bad")
-            return
+        values = [row[place] for row in rows]
         cut = f"the first {len(values):,} of {result.total:,} values of " if len(values) < result.total else ""
         self.cockpit.copy(f"{cut}column {result.columns[place].name}", tsv([[value] for value in values]))
+
+    async def first_rows(self, result: Result, most: int) -> list[Sequence[Any]] | None:
+        """The first rows in their present order, from here or the engine; None, and it is said, where they do not come."""
+        rows: list[Sequence[Any]] = []
+        wanted = min(result.total, most)
+        pages = result.pages
+        try:
+            while len(rows) < wanted:
+                held = pages.get(len(rows))
+                if held is not None:
+                    rows.append(held)
+                    continue
+                count = min(wanted - len(rows), 1000)
+                answer = await self.cockpit.link.call("sql_rows", result=result.id, start=len(rows), count=count)
+                if not answer["rows"]:
+                    break
+                rows += answer["rows"]
+        except RpcError as error:
+            self.say(clean_line(error.message), "bad")
+            return None
+        except OFFLINE:
+            self.say(AWAY, "bad")
+            return None
+        return rows[:wanted]
 
     # --- into a file
 
