@@ -218,7 +218,7 @@ async def test_two_columns_are_drawn() -> None:
         await desk.press("ctrl+u", *"bars", "space", *"experiment", "space", *"effectx", "enter")
         assert "there is no column effectx" in desk.status
         await desk.press("backspace", "enter")
-        await desk.until(lambda: screen(desk).pictured and "█" in desk.text)
+        await desk.until(lambda: screen(desk).pictured and "28 bars" in desk.text)
         assert "row 3 " not in desk.text
         await desk.press("escape")
         await desk.until(lambda: "row 3 " in desk.text)

@@ -204,7 +204,8 @@ class SqlReading(SqlTaking):
         rows = None if result is None else await self.first_rows(result, DRAWN)
         if result is None or rows is None:
             return
-        cut = f"the first {len(rows):,} of {result.total:,} rows" if len(rows) < result.total else ""
+        cut = f"picture of the first {len(rows):,} of {result.total:,} rows" if len(rows) < result.total else "picture"
+        self.cockpit.message = None
         self.query_one(Picture).show(choice.kind, result.names, rows, choice.x, choice.y, choice.series, cut)
         self.show_picture(True)
 
