@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cockpit.attach import attached, lab_here
-from cockpit.commands import Failed, WrongUse, _param, emit
+from cockpit.commands import Failed, WrongUse, emit
+from cockpit.querying import _param
 from engine.text import clean
 
 

@@ -145,6 +145,7 @@ class Engine:
         self._phase = ""
 
     async def _checkpoint(self) -> int:
+        await self.indexer.flush()
         return await self.core.index(Store.checkpoint)
 
     async def run(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import Awaitable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -58,7 +57,12 @@ class SqlMethods:
 
     async def do_queries(self) -> dict[str, Any]:
         """The ranked questions that can be asked by name."""
-        return {"queries": [query.to_json() for query in (await self._queries()).values()]}
+        listed = [query.to_json() for query in (await self._queries()).values()]
+        room = PAGE_BYTES - sum(len(json.dumps({**each, "sql": ""})) for each in listed)
+        for each in listed:
+            room -= len(json.dumps(each["sql"]))
+            each["sql"] = each["sql"] if room > 0 else ""
+        return {"queries": listed}
 
     async def do_sql_save(
         self, name: str, title: str, description: str, text: str, overwrite: bool = False
@@ -103,10 +107,10 @@ class SqlMethods:
         """Answer one SELECT, or a named query, in a process of its own on a snapshot of the history."""
         try:
             sql, given, _ = await self._question(text, query, params)
-            await self._flushed()
-            limit = max(1, min(limit, 100_000))
-            answer = await self.console.run(sql, given, limit, _deadline(deadline_s), request)
-        except (SqlRefused, ValueError) as error:
+            answer = await self._asked(
+                self.console.run(sql, given, max(1, min(limit, 100_000)), _deadline(deadline_s), request)
+            )
+        except ValueError as error:
             raise RpcError(rpc.BAD_SQL, str(error)) from None
         return _fit(answer.to_json())
 
@@ -121,14 +125,10 @@ class SqlMethods:
         """Run a SELECT, or a named query, and hold the result: the first rows now, the others by `sql_rows`."""
         try:
             sql, given, found = await self._question(text, query, params)
-            began = time.monotonic()
-            await self._flushed()
-            flushed = time.monotonic() - began
-            answer = await self.console.open(sql, given, _deadline(deadline_s), request)
-        except (SqlRefused, ValueError) as error:
+            answer = await self._asked(self.console.open(sql, given, _deadline(deadline_s), request))
+        except ValueError as error:
             raise RpcError(rpc.BAD_SQL, str(error)) from None
-        picture = None if found is None or found.picture is None else dict(found.picture)
-        return {**answer, "age_s": round(answer["age_s"] + flushed, 3), "picture": picture}
+        return {**answer, "picture": None if found is None or found.picture is None else dict(found.picture)}
 
     async def do_sql_cancel(self, request: Request) -> dict[str, Any]:
         """Stop a query by the name that its client gave it."""
@@ -158,14 +158,10 @@ class SqlMethods:
     async def do_sql_schema(self) -> dict[str, Any]:
         """Tables with their columns, functions and keywords, for completion."""
         if self._schema is None:
-            try:
-                self._schema = await self._read_schema()
-            except SqlRefused as error:
-                raise RpcError(rpc.NOT_NOW, f"the history's tables cannot be listed just now: {error}") from None
+            self._schema = await self._asked(self._read_schema())
         return self._schema
 
     async def _read_schema(self) -> dict[str, Any]:
-        await self._flushed()
         columns = await self.console.run(_COLUMNS, limit=20_000)
         functions = await self.console.run(_FUNCTIONS, limit=20_000)
         keywords = await self.console.run(_KEYWORDS, limit=5_000)
@@ -186,20 +182,21 @@ class SqlMethods:
 
     async def do_snapshot(self, keep: Annotated[int, Field(ge=1, le=1000)] = 5) -> dict[str, Any]:
         """Make a dated copy of the history that other programs can open, and remove all but the `keep` latest ones."""
-        await self._flushed()
         place = self.core.dir.root / "snapshots"
-        try:
-            return await snapshots.take(place, keep, self.console.snapshot)
-        except (SqlRefused, OSError) as error:
-            raise RpcError(rpc.NOT_NOW, f"no snapshot was made: {error}") from None
+        return await self._asked(snapshots.take(place, keep, self.console.snapshot))
 
-    async def _flushed(self) -> None:
-        """Everything that was read so far is in the history. Raises RpcError."""
+    async def _asked(self, ask: Awaitable[T]) -> T:
+        """What the console answers, once the index is up. Raises RpcError."""
         await self.indexer.ready.wait()
         try:
-            await self.indexer.flush()
+            return await ask
+        except SqlRefused as error:
+            raise RpcError(rpc.BAD_SQL, str(error)) from None
         except StoreError as error:
             raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None
+        except OSError as error:
+            why = f"{error.strerror} ({error.filename})"
+            raise RpcError(rpc.NOT_NOW, f"the history cannot be copied just now: {why}") from None
 
 
 async def _held(ask: Awaitable[T]) -> T:

@@ -240,15 +240,15 @@ class Console:
         raise SqlRefused(_refusal(reply))
 
     async def _try(self, asked: dict[str, Any], deadline_s: float) -> tuple[Child, dict[str, Any], float]:
-        async with self._copies.fresh() as copy:
-            child = await self._take()
-            age = time.monotonic() - copy.seen
-            try:
+        child = await self._take()  # before the copy, which is then the younger
+        try:
+            async with self._copies.fresh() as copy:
+                age = time.monotonic() - copy.seen
                 reply = await child.ask({**asked, "database": str(copy.path.absolute())}, deadline_s)
-            except BaseException:
-                self._end(child)
-                self._warm_up()
-                raise
+        except BaseException:
+            self._end(child)
+            self._warm_up()
+            raise
         return child, reply, age
 
     async def _look(self, result: str, asked: dict[str, Any], deadline_s: float) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from functools import partial
 from typing import Any
 
 from engine.history.console_cells import Cells
+from engine.history.console_filter import FilterError
+from engine.history.console_results import BATCH, ROWS, ResultError, gather
 
 ANSWER = 900_000
 """Bytes of all rows together, so that an answer fits in one message of the socket protocol."""
@@ -127,6 +129,8 @@ def _reply(session: _Session, request: dict[str, Any], duckdb: Any, replies: int
         return json.dumps({"refused": str(refused)})
     except Unopened as error:
         return json.dumps({"unopened": str(error)})
+    except (FilterError, ResultError) as error:
+        return json.dumps({"refused": str(error)})
     except (MemoryError, duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException) as error:
         _write(replies, (json.dumps({"exhausted": _brief(error)}) + "\n").encode())
         os._exit(1)  # what ran out of memory half-way is not to be trusted with another query
@@ -236,8 +240,6 @@ class _Session:
             cursor.close()  # rolls back
 
     def _hold(self, cursor: Any, statement: Any, params: dict[str, Any]) -> str:
-        from engine.history.console_results import BATCH, ROWS, gather
-
         _load_arrow()
         self._held = self._export = None
         began = time.perf_counter()
