@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cockpit import sql_errors, sql_history, sql_params
@@ -19,6 +19,7 @@ from tests.sql_fakes import QUESTIONS, SCHEMA
 PIECES = [*"abe_ \n.,()'\"$-/*;=<>019é漢\x1b", "select ", " from ", "--", "/*", "*/", "''", "$$", "experiments"]
 SQLISH = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
 KNOWN = Schema.of(SCHEMA)
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def labels(text: str) -> list[str]:
@@ -30,6 +31,7 @@ def labels(text: str) -> list[str]:
 # --- tokens
 
 
+@CALM
 @given(SQLISH)
 def test_the_tokens_of_any_text_are_that_text(text: str) -> None:
     found = tokens(text)
@@ -37,6 +39,7 @@ def test_the_tokens_of_any_text_are_that_text(text: str) -> None:
     assert [each.start for each in found] == [sum(len(t.text) for t in found[:n]) for n in range(len(found))]
 
 
+@CALM
 @given(SQLISH)
 def test_colours_stay_within_their_lines(text: str) -> None:
     rows = text.split("\n")
@@ -93,6 +96,7 @@ def test_columns_come_before_functions_and_keywords() -> None:
     assert labels("select e| from experiments")[0] == "effect"
 
 
+@CALM
 @given(SQLISH, st.integers(0, 60))
 def test_suggesting_never_fails_and_replaces_what_was_typed_alone(text: str, cursor: int) -> None:
     cursor = min(cursor, len(text))
@@ -109,6 +113,7 @@ VALUES = st.one_of(
 )
 
 
+@CALM
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True), VALUES))
 def test_parameters_are_read_as_they_were_written(values: dict[str, int | bool | str | float]) -> None:
     assert sql_params.read(sql_params.written(values), dict.fromkeys(values, "")) == values
@@ -169,6 +174,7 @@ def test_a_place_that_the_engine_gives_is_taken() -> None:
     assert found.sentence == "line 2, column 1: no"
 
 
+@CALM
 @given(st.text(max_size=80), SQLISH)
 def test_no_message_breaks_the_reader(message: str, sql: str) -> None:
     found = sql_errors.read(message + "\nLINE 1: x\n        ^", sql)
