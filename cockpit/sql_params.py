@@ -91,6 +91,14 @@ def declared(question: Mapping[str, Any] | None, named: Iterable[str]) -> dict[s
     return {**known, **{name: known.get(name, "") for name in named}}
 
 
+def body(sql: str) -> str:
+    """A question's SQL without its header, which the list and the line of parameters show better."""
+    lines = sql.strip("\n").split("\n")
+    while lines and re.match(r"--\s*(title|description|param|picture):", lines[0]):
+        del lines[0]
+    return "\n".join(lines).strip()
+
+
 def headed(text: str, question: Mapping[str, Any] | None, values: Mapping[str, Value]) -> str:
     """`text` with a line `-- param:` for each of its parameters, so that a kept query asks for them as this one did.
 
@@ -99,6 +107,8 @@ def headed(text: str, question: Mapping[str, Any] | None, values: Mapping[str, V
     known = {str(each["name"]): each for each in (question or {}).get("params", ())}
     lines: list[str] = []
     for name in params(text):
+        if re.search(rf"^--\s*param:\s*{name}\b", text, re.MULTILINE):
+            continue
         each = known.get(name)
         value = each.get("default") if each else values.get(name)
         kind = str(each["type"]) if each else _kind(value)

@@ -94,7 +94,8 @@ class SqlSession:
                 "sql_open", **given, params=dict(asked.params), request=request, deadline_s=DEADLINE_S
             )
         except RpcError as error:
-            self._failed(request, sql_errors.read(clean(error.message), asked.text, error.data))
+            seen = "" if asked.query else asked.text  # of a question the reader sees its body alone
+            self._failed(request, sql_errors.read(clean(error.message), seen, error.data))
             return False
         except OFFLINE:
             self._failed(request, SqlError(AWAY))

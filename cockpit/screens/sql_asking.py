@@ -147,7 +147,7 @@ class SqlAsking(CockpitScreen):
             self.say(clean_line(str(entry.question["problem"])), "bad")
             return
         self.question = entry.question
-        self.editor.put(str(entry.question.get("sql") or "").rstrip(), at_end=False)
+        self.editor.put(sql_params.body(str(entry.question.get("sql") or "")), at_end=False)
         if entry.question.get("params"):
             self.fill_in()
         else:
@@ -159,7 +159,8 @@ class SqlAsking(CockpitScreen):
     @property
     def from_question(self) -> bool:
         """Whether the editor holds the question as it was picked."""
-        return self.question is not None and self.editor.text.strip() == str(self.question.get("sql") or "").strip()
+        text = self.editor.text.strip()
+        return self.question is not None and text == sql_params.body(str(self.question.get("sql") or ""))
 
     def given(self) -> dict[str, Value]:
         """Values for the parameters: as last filled in, else the defaults; None where there is neither."""
