@@ -159,7 +159,8 @@ TABLE: tuple[Key, ...] = (
         "save", ("w",), "keep the query", "keep the SQL as a question of the lab; asks for its name", "sql", True, True
     ),
     Key("run", ("ctrl+r", "f5"), "run", "run it; esc cancels it while it runs", "editor"),
-    Key("complete", ("ctrl+@", "ctrl+n"), "suggest", "suggest what can stand here; tab takes it, esc closes", "editor"),
+    Key("complete", ("ctrl+@", "ctrl+n"), "suggest", "suggest what can stand here; esc closes", "editor"),
+    Key("indent", ("tab",), "take", "take the suggestion, or make one; at the start of a line, indent", "editor"),
     Key("earlier", ("up",), "earlier query", "on the first line: the query that was run before", "editor"),
     Key("newer", ("down",), "newer query", "on the last line: the query that was run after it", "editor"),
 )

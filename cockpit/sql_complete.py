@@ -203,13 +203,15 @@ def _tables(schema: Schema) -> list[Suggestion]:
 
 def _columns_of(owner: str, sources: Mapping[str, str], schema: Schema) -> list[Suggestion]:
     table = next((table for alias, table in sources.items() if alias.lower() == owner.lower()), owner)
+    if not sources and not schema.columns(table):
+        return _all_columns({}, schema)  # FROM is often written last
     return [Suggestion(quote(name), name, "column", kind) for name, kind in schema.columns(table)]
 
 
 def _all_columns(sources: Mapping[str, str], schema: Schema) -> list[Suggestion]:
-    """Columns of the tables that are named, each name once."""
+    """Columns of the tables that are named, each name once; of all tables while none is named."""
     found: dict[str, Suggestion] = {}
-    for table in dict.fromkeys(sources.values()):
+    for table in dict.fromkeys(sources.values()) or schema.tables:
         for name, kind in schema.columns(table):
             found.setdefault(name, Suggestion(quote(name), name, "column", kind))
     return list(found.values())

@@ -9,7 +9,13 @@ from typing import Any
 from engine.rpc import BAD_SQL, UNKNOWN_ID, RpcError
 from tests.fakes import ScriptedEngine, lab_in_progress
 
-LEADERBOARD = "-- title: Leaderboard\n-- description: Experiments, best first\nSELECT rank, experiment, effect\nFROM leaderboard\nORDER BY rank\nLIMIT $limit\n"
+LEADERBOARD = """-- title: Leaderboard
+-- description: Experiments, best first
+SELECT rank, experiment, effect
+FROM leaderboard
+ORDER BY rank
+LIMIT $limit
+"""
 QUESTIONS = [
     {
         "name": "leaderboard", "title": "Leaderboard", "description": "Experiments, best first", "source": "shipped",

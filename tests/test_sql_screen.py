@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cockpit import sql_history
+from cockpit import keys, sql_history
 from cockpit.screens.runs import RunsScreen
 from cockpit.screens.sql import SqlScreen
 from engine.rpc import BAD_SQL, RpcError
@@ -317,3 +317,26 @@ async def test_at_80_columns_the_questions_lie_over_the_rest() -> None:
         await desk.until(lambda: "Leaderboard" in desk.text)
         await desk.press("escape")
         await desk.until(lambda: isinstance(desk.app.screen, RunsScreen))
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_every_key_does_something_or_says_why_not(answered: bool) -> None:
+    async with at_sql() as desk:
+        if answered:
+            await ask(desk, "select 1")
+            await desk.press("escape")
+            await desk.until(lambda: screen(desk).pane == "grid")
+        here = screen(desk)
+        for row in keys.of(("sql", "all")):
+            if row.action in ("leave", "runs", "review", "help", "palette", "back"):
+                continue
+            for pane in ("questions", "grid"):
+                here.to_pane(pane)
+                await desk.pilot.pause()
+                await desk.press(row.keys[0])
+                if desk.asking:
+                    await desk.press("escape")
+                if here.pane == "editor":
+                    await desk.press("escape")
+        await desk.settle()
+        assert isinstance(desk.app.screen, SqlScreen)

@@ -81,6 +81,8 @@ def test_a_name_is_quoted_where_it_has_to_be() -> None:
         ("select experiments.ef| from experiments", ["effect"]),
         ("select hyp| from experiments", ["hypothesis"]),
         ("select med| from experiments", ["median"]),
+        ("select e.hyp|", ["hypothesis"]),
+        ("select hyp|", ["hypothesis"]),
         ("SEL|", ["SELECT"]),
         ("select 'sel|'", []),
         ("select 1 -- sel|", []),

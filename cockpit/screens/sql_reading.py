@@ -39,18 +39,8 @@ class SqlReading(SqlTaking):
         if not self.is_mounted:
             return super().why_not(action)
         result = self.asking.result
-        rows = (
-            "left",
-            "right",
-            "first_column",
-            "last_column",
-            "sort",
-            "cell",
-            "copy_row",
-            "copy_column",
-            "copy",
-            "export",
-        )
+        moves = ("left", "right", "first_column", "last_column")
+        rows = (*moves, "sort", "cell", "copy", "copy_row", "copy_column", "export", "plot")
         if action in (*rows, "zoom") and result is None:
             return "there is no result yet: pick a question, or write SQL and run it"
         if action in rows and result is not None and not result.columns:

@@ -49,6 +49,14 @@ class SqlWriting(SqlReading):
     def do_complete(self) -> None:
         self._suggest(forced=True)
 
+    def do_indent(self) -> None:
+        """Tab never leaves the editor: what is typed next is text."""
+        row, column = self.editor.cursor_location
+        if self.editor.document.get_line(row)[:column].strip():
+            self._suggest(forced=True)
+        else:
+            self.editor.insert(" " * (4 - column % 4))
+
     def _suggest(self, *, forced: bool) -> None:
         """Offer what could stand here: once a letter or a dot was typed, or when asked."""
         editor, popup = self.editor, self.popup
