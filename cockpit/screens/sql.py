@@ -70,14 +70,18 @@ class SqlScreen(SqlWriting):
         self._focus()
         if self.menu.size.width:
             self.menu.redraw(focused=focused == "questions", terms=self.terms, empty=self._no_questions())
-        self.query_one("#asked", Lines).show([self._asked(focused == "editor")])
-        self._say()
+        self.show_asked()
         if self.grid.size.width:
             self.grid.redraw(focused=focused == "grid", note=self._note(), empty=self._no_result())
         self.fetch_rows()
         if self.cockpit.palette is not self._dressed:
             self._dressed = self.cockpit.palette
             self.editor.dress()
+
+    def show_asked(self) -> None:
+        focused = self.pane == "editor" and not self.prompt.is_open
+        self.query_one("#asked", Lines).show([self._asked(focused)])
+        self._say()
 
     def _focus(self) -> None:
         if self.prompt.is_open:

@@ -43,6 +43,8 @@ class SqlReading(SqlTaking):
         rows = (*moves, "sort", "cell", "copy", "copy_row", "copy_column", "export", "plot")
         if action in (*rows, "zoom") and result is None:
             return "there is no result yet: pick a question, or write SQL and run it"
+        if action in rows and self.has_class("listing"):
+            return "the questions lie over the result: tab, then esc goes to it"
         if action in rows and result is not None and not result.columns:
             return "the result has no columns"
         if action in ("cell", "copy", "copy_row") and result is not None and not result.total:

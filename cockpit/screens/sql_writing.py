@@ -16,6 +16,10 @@ class SqlWriting(SqlReading):
     def popup(self) -> Suggestions:
         return self.query_one(Suggestions)
 
+    def show_asked(self) -> None:
+        """Paint the lines around the editor."""
+        raise NotImplementedError
+
     def fit_editor(self) -> None:
         """The editor is as high as its text needs, at most a third of the screen."""
         editor = self.editor
@@ -34,7 +38,7 @@ class SqlWriting(SqlReading):
             self.editor.mark(None)
         if self.pane == "editor" and self.editor.has_focus:
             self._suggest(forced=False)
-        self.sync()
+        self.show_asked()
 
     def on_text_area_selection_changed(self, event: TextArea.SelectionChanged) -> None:
         event.stop()
