@@ -15,9 +15,9 @@ from pydantic import Field
 from engine import rpc
 from engine.core import Core
 from engine.history import snapshots
-from engine.history.console import Console, NotHeld, SqlRefused
+from engine.history.console import Answer, Console, NotHeld, SqlRefused
 from engine.history.database import StoreError
-from engine.history.queries import Query, load_all
+from engine.history.queries import Query, QueryError, load_all
 from engine.history.saving import save
 from engine.indexer import Indexer
 from engine.resources import shipped
@@ -52,6 +52,7 @@ class SqlMethods:
         self.indexer = indexer
         self.console = console
         self._schema: dict[str, Any] | None = None
+        self._copying = asyncio.Lock()
 
     # --- questions by name
 
@@ -105,13 +106,8 @@ class SqlMethods:
         request: Request = "",
     ) -> dict[str, Any]:
         """Answer one SELECT, or a named query, in a process of its own on a snapshot of the history."""
-        try:
-            sql, given, _ = await self._question(text, query, params)
-            answer = await self._asked(
-                self.console.run(sql, given, max(1, min(limit, 100_000)), _deadline(deadline_s), request)
-            )
-        except ValueError as error:
-            raise RpcError(rpc.BAD_SQL, str(error)) from None
+        ask = self._run(text, query, params, max(1, min(limit, 100_000)), _deadline(deadline_s))
+        answer = await self._asked(self.console.stoppable(request, ask))
         return _fit(answer.to_json())
 
     async def do_sql_open(
@@ -123,11 +119,20 @@ class SqlMethods:
         deadline_s: float = DEADLINE_S,
     ) -> dict[str, Any]:
         """Run a SELECT, or a named query, and hold the result: the first rows now, the others by `sql_rows`."""
-        try:
-            sql, given, found = await self._question(text, query, params)
-            answer = await self._asked(self.console.open(sql, given, _deadline(deadline_s), request))
-        except ValueError as error:
-            raise RpcError(rpc.BAD_SQL, str(error)) from None
+        ask = self._open(text, query, params, _deadline(deadline_s))
+        return await self._asked(self.console.stoppable(request, ask))
+
+    async def _run(
+        self, text: str, query: str, params: Mapping[str, Any] | None, limit: int, deadline_s: float
+    ) -> Answer:
+        sql, given, _ = await self._question(text, query, params)
+        await self.indexer.ready.wait()
+        return await self.console.run(sql, given, limit, deadline_s)
+
+    async def _open(self, text: str, query: str, params: Mapping[str, Any] | None, deadline_s: float) -> dict[str, Any]:
+        sql, given, found = await self._question(text, query, params)
+        await self.indexer.ready.wait()
+        answer = await self.console.open(sql, given, deadline_s)
         return {**answer, "picture": None if found is None or found.picture is None else dict(found.picture)}
 
     async def do_sql_cancel(self, request: Request) -> dict[str, Any]:
@@ -162,6 +167,7 @@ class SqlMethods:
         return self._schema
 
     async def _read_schema(self) -> dict[str, Any]:
+        await self.indexer.ready.wait()
         columns = await self.console.run(_COLUMNS, limit=20_000)
         functions = await self.console.run(_FUNCTIONS, limit=20_000)
         keywords = await self.console.run(_KEYWORDS, limit=5_000)
@@ -183,14 +189,15 @@ class SqlMethods:
     async def do_snapshot(self, keep: Annotated[int, Field(ge=1, le=1000)] = 5) -> dict[str, Any]:
         """Make a dated copy of the history that other programs can open, and remove all but the `keep` latest ones."""
         place = self.core.dir.root / "snapshots"
-        return await self._asked(snapshots.take(place, keep, self.console.snapshot))
+        await self.indexer.ready.wait()
+        async with self._copying:  # one at a time, so that each finds a name and a link of its own
+            return await self._asked(snapshots.take(place, keep, self.console.snapshot))
 
     async def _asked(self, ask: Awaitable[T]) -> T:
-        """What the console answers, once the index is up. Raises RpcError."""
-        await self.indexer.ready.wait()
+        """What the console answers. Raises RpcError."""
         try:
             return await ask
-        except SqlRefused as error:
+        except (SqlRefused, QueryError) as error:
             raise RpcError(rpc.BAD_SQL, str(error)) from None
         except StoreError as error:
             raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None

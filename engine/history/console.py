@@ -31,6 +31,7 @@ IDLE = 1
 """Children that wait for the next query."""
 UNUSED_S = 1800.0
 """Seconds after which a result that nobody looks at is let go when the next one is opened."""
+LEAST_S = 0.3
 ARRANGE_S = 15.0
 PART_S = 30.0
 
@@ -98,6 +99,7 @@ class Console:
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._running: dict[str, _Running] = {}
         self._turns = asyncio.Semaphore(RUNNING)
+        self._starting: asyncio.Task[Child] | None = None  # the next one, on its way or ready
         self._ending: set[Child] = set()
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -117,7 +119,7 @@ class Console:
         the query is not allowed, is wrong, needs too much memory, takes longer than `deadline_s` seconds or is cancelled.
         """
         asked = {"op": "run", "sql": sql, "params": dict(params or {}), "limit": max(1, min(limit, LIMIT))}
-        reply = await self._cancellable(request, self._answered(asked, deadline_s))
+        reply = await self.stoppable(request, self._answered(asked, deadline_s))
         columns, types = tuple(reply["columns"]), tuple(reply["types"])
         return Answer(columns, types, reply["rows"], reply["truncated"], reply["ms"], tuple(reply["notes"]))
 
@@ -130,7 +132,7 @@ class Console:
         saw. Raises as `run`.
         """
         asked = {"op": "open", "sql": sql, "params": dict(params or {})}
-        name, reply, age = await self._cancellable(request, self._opened(asked, deadline_s))
+        name, reply, age = await self.stoppable(request, self._opened(asked, deadline_s))
         names = ("columns", "types", "truncated", "ms", "notes")
         more = {"rows": reply["total"], "age_s": round(age, 3), "page": reply["rows"]}
         return {"result": name, **{each: reply[each] for each in names}, **more}
@@ -161,13 +163,9 @@ class Console:
 
     async def drop(self, result: str) -> None:
         """Let go of a result; its child can be used again."""
-        held = self._held.get(result)
-        if held is None:
-            return
-        with contextlib.suppress(SqlRefused, NotHeld):
-            await self._look(result, {"op": "drop"}, ARRANGE_S)
-        self._held.pop(result, None)
-        self._rest(held.child)
+        held = self._held.pop(result, None)
+        if held is not None:
+            await asyncio.shield(self._aside(self._let_go(held)))
 
     # --- copies for other programs
 
@@ -181,6 +179,9 @@ class Console:
         for task in at_work:
             task.cancel()
         await asyncio.gather(*at_work, *self._background, return_exceptions=True)
+        ready, self._starting = self._starting, None
+        if ready is not None and not ready.cancelled() and ready.exception() is None:
+            self._end(ready.result())
         for child in [*self._idle, *(held.child for held in self._held.values())]:
             self._end(child)
         self._idle.clear()
@@ -192,7 +193,8 @@ class Console:
 
     # --- inside
 
-    async def _cancellable(self, request: str, work: Coroutine[Any, Any, T]) -> T:
+    async def stoppable(self, request: str, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns; `cancel(request)` ends it with SqlRefused, which two of one name at a time also raise."""
         if request and request in self._running:
             work.close()
             raise SqlRefused(f"a query named {request!r} runs already: name each one differently")
@@ -229,22 +231,25 @@ class Console:
                 f"the query has {len(asked['sql']):,} characters and {SQL_LENGTH:,} are allowed: shorten it"
             )
         async with self._turns:
-            child, reply, age = await self._try(asked, deadline_s)
+            until = time.monotonic() + deadline_s
+            child, reply, age = await self._try(asked, until, deadline_s)
             if "unopened" in reply:  # the copy came to harm: take another one, once
                 self._rest(child)
                 self._copies.distrust()
-                child, reply, age = await self._try(asked, deadline_s)
+                child, reply, age = await self._try(asked, until, deadline_s)
         if "columns" in reply:
             return child, reply, age
         self._rest(child)
         raise SqlRefused(_refusal(reply))
 
-    async def _try(self, asked: dict[str, Any], deadline_s: float) -> tuple[Child, dict[str, Any], float]:
+    async def _try(self, asked: dict[str, Any], until: float, deadline_s: float) -> tuple[Child, dict[str, Any], float]:
+        """Ask a child, which has until `until` (monotonic); a little longer where starting and copying took all of that."""
         child = await self._take()  # before the copy, which is then the younger
         try:
             async with self._copies.fresh() as copy:
-                age = time.monotonic() - copy.seen
-                reply = await child.ask({**asked, "database": str(copy.path.absolute())}, deadline_s)
+                now = time.monotonic()
+                age, left = now - copy.seen, max(until - now, min(0.1 * deadline_s, LEAST_S))
+                reply = await child.ask({**asked, "database": str(copy.path.absolute())}, left, deadline_s)
         except BaseException:
             self._end(child)
             self._warm_up()
@@ -277,6 +282,11 @@ class Console:
                 if not held.child.alive:
                     self._end(held.child)
 
+    async def _let_go(self, held: _Held) -> None:
+        with contextlib.suppress(SqlRefused, NotHeld):
+            await self._put(held, {"op": "drop"}, ARRANGE_S)
+        self._rest(held.child)
+
     async def _take(self) -> Child:
         """A child that is ready, the last one used first."""
         while self._idle:
@@ -284,8 +294,14 @@ class Console:
             if child.alive:
                 return child
             self._end(child)
-        self._copies.prepare()
-        return await Child.start(self._workdir)
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            with contextlib.suppress(SqlRefused, OSError):
+                child = await starting
+                if child.alive:
+                    return child
+                self._end(child)
+        return await self._start()
 
     def _rest(self, child: Child) -> None:
         """Keep a child for the next query, or end it when enough wait."""
@@ -310,14 +326,12 @@ class Console:
 
     def _warm_up(self) -> None:
         """Have a child ready for the next query, in the background."""
-        if len(self._idle) < IDLE:
-            self._aside(self._start_idle())
+        if len(self._idle) < IDLE and self._starting is None:
+            self._starting = self._aside(self._start())
 
-    async def _start_idle(self) -> None:
-        with contextlib.suppress(SqlRefused, OSError):
-            self._copies.prepare()
-            child = await Child.start(self._workdir)
-            self._rest(child)
+    async def _start(self) -> Child:
+        self._copies.prepare()
+        return await Child.start(self._workdir)
 
     def _aside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -14,6 +14,7 @@ CELL = 64 * 1024
 """Characters of one cell that are answered; the rest is cut off and its length told."""
 _FLOATS = ("DOUBLE", "FLOAT")
 _WHOLE = ("HUGEINT", "UHUGEINT")
+_AS_THEY_ARE = ("BIGINT", "INTEGER", "SMALLINT", "TINYINT", "UBIGINT", "UINTEGER", "USMALLINT", "UTINYINT", "BOOLEAN")
 
 
 class Cells:
@@ -73,6 +74,8 @@ class Cells:
 
 def column(kind: str, values: Sequence[Any], cells: Cells) -> list[Any]:
     """A column of DuckDB's type `kind` as plain JSON; in a column of floats NaN and infinities are text that says so."""
+    if kind in _AS_THEY_ARE:
+        return list(values)
     if kind in _FLOATS:
         return [value if value is None or math.isfinite(value) else nonfinite(value) for value in values]
     if kind in _WHOLE:

@@ -74,17 +74,18 @@ class Child:
         """Whether it can be asked something."""
         return self._reaping is None and self._process.returncode is None
 
-    async def ask(self, request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        """The reply to one request. Raises SqlRefused when there is none within `deadline_s` seconds."""
+    async def ask(self, request: dict[str, Any], left_s: float, deadline_s: float | None = None) -> dict[str, Any]:
+        """The reply to one request. Raises SqlRefused when there is none within `left_s` seconds of a `deadline_s`."""
         line = b""
         try:
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(left_s):
                 assert self._process.stdin is not None
                 self._process.stdin.write(json.dumps(request, default=str).encode() + b"\n")
                 await self._process.stdin.drain()
                 line = await self._line()
         except TimeoutError:
-            raise SqlRefused(f"the query took longer than {deadline_s:g} s and was stopped: ask for less") from None
+            told = f"{left_s if deadline_s is None else deadline_s:g} s"
+            raise SqlRefused(f"the query took longer than {told} and was stopped: ask for less") from None
         except (ConnectionError, ValueError):  # it died before it read the request, or its line has no end
             pass
         finally:

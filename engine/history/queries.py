@@ -6,9 +6,10 @@
     -- picture: bars experiment effect
     SELECT … LIMIT $limit
 
-A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]` or `bars LABEL VALUE`, by columns of the
-answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are integer, number, text and
-boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted into the SQL.
+A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]`, `steps X Y [SERIES]` or `bars LABEL VALUE`,
+by columns of the answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are
+integer, number, text and boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted
+into the SQL.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +35,7 @@ _LARGEST = 64 * 1024
 _PICTURES: Mapping[str, tuple[str, ...]] = {
     "scatter": ("x", "y"),
     "lines": ("x", "y", "series"),
+    "steps": ("x", "y", "series"),
     "bars": ("label", "value"),
 }
 
@@ -63,7 +66,8 @@ class Param:
 class Query:
     """A question with its SQL. `problem` says why a file cannot be used; such a query is listed but cannot be asked.
 
-    `picture` is `{"kind": "scatter" | "lines" | "bars"}` with a column for each of its axes; `source` is "shipped" or "lab".
+    `picture` is `{"kind": "scatter" | "lines" | "steps" | "bars"}` with a column for each of its axes; `source` is "shipped"
+    or "lab".
     """
 
     name: str
@@ -127,10 +131,12 @@ def load_all(directories: Iterable[Path]) -> dict[str, Query]:
 def load(path: Path) -> Query:
     """The query in the file `path`. Raises QueryError with file and line."""
     try:
-        with open(
-            os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
-        ) as file:  # a pipe must not hold us up
-            body = file.read(_LARGEST + 1) or b""
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise QueryError(f"{path}: cannot be read: it is not a file, and a question is one .sql file")
+        with os.fdopen(handle, "rb") as file:
+            body = file.read(_LARGEST + 1)
     except OSError as error:
         raise QueryError(f"{path}: cannot be read ({error.strerror})") from None
     if len(body) > _LARGEST:
@@ -180,9 +186,9 @@ def parse(text: str, path: Path) -> Query:
 def _picture(text: str, path: Path) -> dict[str, str | None]:
     kind, *columns = text.split()
     axes = _PICTURES.get(kind)
-    if axes is None or not len(axes) - (kind == "lines") <= len(columns) <= len(axes):
+    if axes is None or not len(axes) - ("series" in axes) <= len(columns) <= len(axes):
         raise QueryError(
-            f"{path}:1: {text!r} is no picture: write `scatter X Y`, `lines X Y [SERIES]` or `bars LABEL VALUE`"
+            f"{path}:1: {text!r} is no picture: write `scatter X Y`, `lines` or `steps X Y [SERIES]`, or `bars LABEL VALUE`"
         )
     return {"kind": kind} | dict.fromkeys(axes) | dict(zip(axes, columns, strict=False))
 
