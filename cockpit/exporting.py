@@ -12,7 +12,6 @@ from typing import Any
 
 from cockpit.attach import attached, lab_here
 from cockpit.commands import Failed, WrongUse, emit
-from cockpit.querying import _param
 from engine.text import clean
 
 
@@ -95,7 +94,9 @@ def plot(args: argparse.Namespace) -> int:
 
     question = args.question.strip()
     named = len(question.split()) == 1
-    params = dict(_param(each) for each in args.param)
+    params = dict(each.partition("=")[::2] for each in args.param)
+    if bad := [each for each in args.param if not each.partition("=")[0] or "=" not in each]:
+        raise WrongUse(f"--param {bad[0]!r}: write NAME=VALUE")
     words = list(args.words)
     with attached(lab_here(args.lab)) as session:
         answer = session.call("sql", **{"query" if named else "text": question}, params=params, limit=args.limit)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 _TOKEN = re.compile(
@@ -57,9 +58,10 @@ class Token:
         return self.text if self.kind == "word" else ""
 
 
-def tokens(text: str) -> list[Token]:
+@lru_cache(maxsize=8)  # a key press asks several times
+def tokens(text: str) -> tuple[Token, ...]:
     """All of `text` as tokens in order, spaces included: joined they are `text` again."""
-    return [Token(found.lastgroup or "other", found.group(), found.start()) for found in _TOKEN.finditer(text)]
+    return tuple(Token(found.lastgroup or "other", found.group(), found.start()) for found in _TOKEN.finditer(text))
 
 
 def params(text: str) -> list[str]:

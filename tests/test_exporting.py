@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from engine.history.export_files import ExportError, prepare, write_tables
+from engine.history.export_files import ExportError, head_of, prepare, write_tables
 from engine.history.store import Store
 from tests.history_samples import losses, small_history
 from tests.test_cli import Cockpit
@@ -110,6 +111,18 @@ def test_nothing_is_written_over_without_a_word(lab: TinyLab, cockpit: Cockpit, 
     assert code == 2
     assert "make it first" in cockpit.err
     assert not left_behind(lab)
+
+
+def test_a_copy_is_private_and_one_that_was_forgotten_goes(lab: TinyLab) -> None:
+    with lab.session() as session:
+        first = Path(session.call("history_copy")["path"])
+        assert first.parent.stat().st_mode & 0o777 == 0o700
+        assert first.stat().st_mode & 0o777 == 0o600
+        os.utime(first, (0, 0))
+        second = Path(session.call("history_copy")["path"])
+        assert not first.exists()
+        assert head_of(second) > 0
+        second.unlink()
 
 
 def test_the_campaign_becomes_one_page(cockpit: Cockpit, tmp_path: Path) -> None:

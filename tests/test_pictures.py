@@ -141,6 +141,16 @@ def test_a_frontier_is_a_step_line_with_audited_beside_claimed() -> None:
     assert max(len(set(line) & BRAILLE) and sum(c in BRAILLE for c in line) for line in steps.split("\n")) > 30
 
 
+def test_what_was_audited_stands_beside_what_was_claimed() -> None:
+    columns = ["merge", "claimed_so_far", "audited_so_far"]
+    drawn = picture("lines", columns, [[1, 0.01, None], [2, 0.02, 0.012], [3, 0.05, None]], 0, 1, None, 60, 16)
+    text = "\n".join("".join(text for text, _ in row) for row in drawn)
+    assert "3 points" in text
+    assert "claimed_so_far" in text
+    assert "audited_so_far" in text
+    assert {colour for row in drawn for text, colour in row if set(text) & BRAILLE} == {"curve0", "curve1"}
+
+
 def test_sources_lose_to_the_left_and_gain_to_the_right() -> None:
     rows = [["web", 0.012], ["code", -0.004], ["maths", None]]
     drawn = picture("bars", ["source", "gain"], rows, 0, 1, None, 60, 10)

@@ -89,6 +89,7 @@ def _write(connection: Any, name: str, folder: Path, form: str) -> dict[str, Any
     partial = folder / f".{name}.{form}.partial"
     quoted = str(partial).replace("'", "''")
     table = name.replace('"', '""')
+    partial.unlink(missing_ok=True)  # what a killed export left, or a link to somewhere else
     try:
         (rows,) = connection.execute(f"COPY (SELECT * FROM \"{table}\") TO '{quoted}' ({FORMATS[form]})").fetchone()
         digest = _settle(partial)
