@@ -5,9 +5,11 @@ Everything here awaits the engine and nothing blocks; `changed` is called when t
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +136,14 @@ class SqlSession:
             await self.link.call("sql_close", result=result)
         except (RpcError, *OFFLINE):
             return
+
+    async def close(self) -> None:
+        """Let go of everything at the engine; takes at most half a second."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self.cancel()
+                if self.result is not None and not self.result.lost:
+                    await self._let_go(self.result.id)
 
     # --- paging
 

@@ -83,6 +83,9 @@ async def test_a_question_that_was_changed_is_run_as_text_with_its_parameter() -
         assert asked["text"] == "SELECT rank, experiment, effect\nFROM leaderboard\nORDER BY rank\nLIMIT $limit * 2"
         assert asked["params"] == {"limit": 50}
         assert "leaderboard, changed" in desk.text
+        await desk.until(lambda: engine.closed)
+        assert engine.closed == ["q1"], "the result before is let go of"
+    assert engine.closed == ["q1", "q2"], "and the last one on leaving"
 
 
 async def test_a_parameter_without_a_value_is_asked_for() -> None:

@@ -71,6 +71,11 @@ class SqlAsking(CockpitScreen):
         """Run in the background; ends with the application."""
         self.run_worker(work, group=group, exit_on_error=True)
 
+    async def on_unmount(self) -> None:
+        if self.session is not None:
+            self.session.changed = lambda: None
+            await self.session.close()
+
     def changed(self) -> None:
         """The session has something new to show."""
         running = self.asking.running is not None
