@@ -14,7 +14,7 @@ def header(model: ReadModel, screen: str, width: int) -> Line:
     lab = model.lab
     waiting = len(model.waiting())
     spans: list[Span] = [(f" {lab['name'] if lab else 'cockpit'}  ", "strong")]
-    for number, name, badge in (("1", "Runs", 0), ("2", "Review", waiting)):
+    for number, name, badge in (("1", "Runs", 0), ("2", "Review", waiting), ("3", "SQL", 0)):
         here = name.lower() == screen
         spans.append((f" {number} {name}", "accent" if here else "dim"))
         spans.append((f" {badge}" if badge else "", "warn"))

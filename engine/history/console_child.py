@@ -244,7 +244,11 @@ class _Session:
         self._held = self._export = None
         began = time.perf_counter()
         if statement.type == self._duckdb.StatementType.SELECT:  # a relation streams into Arrow
-            source = cursor.sql(statement, params=params) if params else cursor.sql(statement)
+            try:
+                source = cursor.sql(statement, params=params) if params else cursor.sql(statement)
+            except self._duckdb.Error:
+                cursor.execute(statement, params) if params else cursor.execute(statement)  # says at which line, too
+                raise
             columns, kinds = list(source.columns), [str(each) for each in source.types]
         else:
             source = cursor.execute(statement, params) if params else cursor.execute(statement)
