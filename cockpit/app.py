@@ -170,7 +170,11 @@ class CockpitApp(App[str], inherit_bindings=False):
     # --- what screens ask for
 
     def show_screen(self, name: str) -> None:
-        """Switch to `runs` or `review`."""
+        """Switch to `runs`, `review` or `sql`; the last is imported when it is first asked for."""
+        if name == "sql" and not self.is_screen_installed("sql"):
+            from .screens.sql import SqlScreen
+
+            self.install_screen(SqlScreen(), "sql")
         if self.screen is not self.get_screen(name):
             self.switch_screen(name)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from cockpit.history_arguments import add_export, add_import, add_snapshot, add_sql
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +58,7 @@ def build() -> argparse.ArgumentParser:
     rank = add("rank", "experiments, best first")
     rank.add_argument("--limit", type=_count, default=20, help="most experiments (default: 20)")
     add("shortlist", "solid experiments on the present trunk, by gain after allowing for luck per hour of shards")
-    _sql_arguments(add("sql", "ask one SELECT, or a named query, over the whole history"))
+    _history_arguments(add)
     _propose_arguments(add("propose", "ask for proposals, or submit a diff of your own; submitting approves nothing"))
     brief = add("brief", "what came of the last batch: what held, what did not, what to try next, what worries")
     brief.add_argument("--ask", action="store_true", help="have Claude write one now, with the key of this shell")
@@ -191,10 +193,11 @@ def _decision_arguments(add: object) -> None:
     retune.add_argument("--why", default="", help="a reason for the record")
 
 
-def _sql_arguments(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("question", nargs="?", help="a SELECT, or the name of a query (`cockpit sql` lists them)")
-    sub.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of a named query")
-    sub.add_argument("--limit", type=_count, default=1000, help="most rows (default: 1000)")
+def _history_arguments(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    add_sql(add("sql", "ask one SELECT, or a named query, over the whole history"), _count)
+    add_snapshot(add("snapshot", "a copy of the history for other programs, as it is now"), _count)
+    add_import(add("import", "import runs that other programs made; they are marked unverified"))
+    add_export(add, _count)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -224,25 +224,21 @@ def _rank(args: argparse.Namespace) -> int:
 
 
 def _sql(args: argparse.Namespace) -> int:
-    with attached(_root(args)) as session:
-        if args.question is None:
-            found = session.call("queries")
-            rows = [(each["name"], each["title"], each["description"]) for each in found["queries"]]
-            return emit(args, found, listing.table(("query", "asks", "which is"), rows, _width()))
-        named = len(args.question.split()) == 1
-        params = dict(_param(each) for each in args.param)
-        key = "query" if named else "text"
-        answer = session.call("sql", **{key: args.question.strip()}, params=params, limit=args.limit)
-    text = listing.table(answer["columns"], [tuple(row) for row in answer["rows"]], _width())
-    note = f"\n({len(answer['rows'])} rows{', more were cut' if answer['truncated'] else ''}, {answer['ms']:.0f} ms)"
-    return emit(args, answer, text + note)
+    from cockpit.querying import sql
+
+    return sql(args)
 
 
-def _param(text: str) -> tuple[str, str]:
-    name, mark, value = text.partition("=")
-    if not mark or not name:
-        raise WrongUse(f"--param {text!r}: write NAME=VALUE")
-    return name, value
+def _snapshot(args: argparse.Namespace) -> int:
+    from cockpit.snapshotting import snapshot
+
+    return snapshot(args)
+
+
+def _exporting(args: argparse.Namespace) -> int:
+    from cockpit import exporting
+
+    return int(getattr(exporting, args.command)(args))
 
 
 # --- deciding ----------------------------------------------------------------------------------------------------------
@@ -361,6 +357,12 @@ def _found(args: argparse.Namespace) -> int:
     return int(getattr(acknowledging, args.command)(args))
 
 
+def _import(args: argparse.Namespace) -> int:
+    from cockpit.importing import import_history
+
+    return import_history(args)
+
+
 def _audit(args: argparse.Namespace) -> int:
     from cockpit.auditing import audit
 
@@ -453,6 +455,11 @@ COMMANDS: dict[str, Command] = {
     "audit": _audit,
     "rank": _rank,
     "sql": _sql,
+    "import": _import,
+    "export": _exporting,
+    "report": _exporting,
+    "plot": _exporting,
+    "snapshot": _snapshot,
     "propose": _propose,
     "brief": _advice,
     "read": _advice,

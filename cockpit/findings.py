@@ -47,6 +47,19 @@ def alike(row: FindingRow, rows: Iterable[FindingRow], experiment: Mapping[str, 
     return [row, *(each for each in found if each["rule"] == row["rule"] and each["id"] != row["id"])]
 
 
+def before_signing(experiment: str, waits: Iterable[str], rows: Mapping[str, FindingRow]) -> str | None:
+    """What is to be done about the findings `waits` of an experiment before it can be signed, in a line; None when nothing."""
+    open_ones = [rows[each] for each in waits if each in rows]
+    never = next((row for row in open_ones if row["severity"] == Severity.NEVER), None)
+    if never is not None:
+        return f"{experiment} can never be signed ({never['rule']}): f shows why"
+    if not open_ones:
+        return None
+    rules = list(dict.fromkeys(row["rule"] for row in open_ones))
+    more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
+    return f"{experiment} waits for a word on {', '.join(rules[:2])}{more}: f, then i"
+
+
 def evidence_words(row: FindingRow) -> str:
     """The numbers that the rule compared: "made 72 · declared 60"."""
     found = row.get("evidence", {})

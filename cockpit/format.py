@@ -192,14 +192,15 @@ def resample(values: Sequence[float], width: int) -> list[float]:
 def ticks(low: float, high: float, most: int) -> tuple[float, ...]:
     """At most `most` round numbers between `low` and `high`, for an axis."""
     span = high - low
-    if most < 1 or not math.isfinite(span) or span <= 0:
+    if most < 1 or not math.isfinite(span) or span / most < 1e-290:
         return ()
     raw = span / most
     scale = 10.0 ** math.floor(math.log10(raw))
+    digits = max(12, 3 - math.floor(math.log10(raw)))
     for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0):
         step = factor * scale
         first = math.ceil(low / step - 1e-9)
         last = math.floor(high / step + 1e-9)
         if last - first + 1 <= most:
-            return tuple(round(index * step, 12) for index in range(first, last + 1))
+            return tuple(round(index * step, digits) for index in range(first, last + 1))
     return ()

@@ -35,7 +35,17 @@ class Key:
     confirm: bool = False
 
 
-SCOPES = {"all": "Everywhere", "runs": "Runs", "review": "Review", "prompt": "In a question at the bottom"}
+SCOPES = {
+    "all": "Everywhere",
+    "runs": "Runs",
+    "review": "Review",
+    "sql": "SQL",
+    "editor": "SQL, while writing",
+    "prompt": "In a question at the bottom",
+}
+
+SCREENS = ("runs", "review", "sql")
+"""Scopes in which the keys of `all` work too. In `editor` every letter is text, so it has keys of its own."""
 
 TABLE: tuple[Key, ...] = (
     Key("down", ("j", "down"), "down", "move down", "all"),
@@ -49,11 +59,12 @@ TABLE: tuple[Key, ...] = (
     Key("back", ("escape", "q", "backspace"), "back", "go back one layer; never leaves the cockpit", "all"),
     Key("runs", ("1",), "Runs", "table of experiments, their curves and logs", "all"),
     Key("review", ("2",), "Review", "read and decide the proposals", "all"),
+    Key("sql", ("3",), "SQL", "ask the history: ranked questions, or SQL of your own", "all"),
     Key("filter", ("slash",), "filter", "show only what matches; esc clears it", "all"),
-    Key("copy", ("y",), "copy", "copy the id, the branch or the diff", "all"),
+    Key("copy", ("y",), "copy", "copy the id, the branch, the diff or the cell", "all"),
     Key("theme", ("t",), "theme", "next colour theme", "all"),
     Key("repaint", ("ctrl+l",), "repaint", "paint the whole screen again", "all"),
-    Key("help", ("question_mark",), "help", "all keys; type to filter them, enter does the first one", "all"),
+    Key("help", ("question_mark", "f1"), "help", "all keys; type to filter them, enter does the first one", "all"),
     Key("palette", ("ctrl+p",), "palette", "find any of these actions by name", "all"),
     Key("leave", ("ctrl+q",), "leave", "leave the cockpit; runs keep going", "all"),
     Key("open", ("enter",), "open", "an experiment's evidence, seed by seed, and its shards; open a shard", "runs"),
@@ -138,6 +149,29 @@ TABLE: tuple[Key, ...] = (
         "write", ("w",), "write", "write a proposal of your own in $EDITOR, on the trunk's files", "review", True, True
     ),
     Key("cancel", ("x",), "stop asking", "stop the asking that is going on", "review", True, True),
+    Key("run", ("ctrl+r", "f5"), "run", "run what is in the editor; esc cancels it while it runs", "sql"),
+    Key("open", ("enter",), "open", "ask the question; open the row's experiment or shard on Runs", "sql"),
+    Key("edit", ("i",), "write", "write SQL in the editor", "sql"),
+    Key("parameters", ("f",), "parameters", "fill in the parameters, and ask", "sql"),
+    Key("left", ("h", "left"), "left", "the column before", "sql"),
+    Key("right", ("l", "right"), "right", "the next column", "sql"),
+    Key("first_column", ("H",), "first column", "the first column", "sql"),
+    Key("last_column", ("L",), "last column", "the last column", "sql"),
+    Key("sort", ("o",), "sort", "order by this column: one way, the other way, as it came", "sql"),
+    Key("cell", ("v",), "whole cell", "the cell in full, and back", "sql"),
+    Key("copy_row", ("Y",), "copy the row", "copy the row, tab-separated", "sql"),
+    Key("copy_column", ("ctrl+y",), "copy the column", "copy the column, a value a line", "sql"),
+    Key("plot", ("p",), "picture", "draw two columns: scatter, lines, steps or bars; esc shows the rows again", "sql"),
+    Key("zoom", ("plus",), "large", "the result on the whole screen, and back", "sql"),
+    Key("export", ("e",), "save the result", "save all rows as CSV, JSON, JSONL or Parquet; asks for a file", "sql"),
+    Key(
+        "save", ("w",), "keep the query", "keep the SQL as a question of the lab; asks for its name", "sql", True, True
+    ),
+    Key("run", ("ctrl+r", "f5"), "run", "run it; esc cancels it while it runs", "editor"),
+    Key("complete", ("ctrl+@", "ctrl+n"), "suggest", "suggest what can stand here; esc closes", "editor"),
+    Key("indent", ("tab",), "take", "take the suggestion, or make one; at the start of a line, indent", "editor"),
+    Key("earlier", ("up",), "earlier query", "on the first line: the query that was run before", "editor"),
+    Key("newer", ("down",), "newer query", "on the last line: the query that was run after it", "editor"),
 )
 
 PROMPT: tuple[tuple[str, str], ...] = (
@@ -151,6 +185,7 @@ PROMPT: tuple[tuple[str, str], ...] = (
 _SHOWN = {
     "question_mark": "?", "slash": "/", "space": "space", "plus": "+", "left_square_bracket": "[",
     "right_square_bracket": "]", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "backspace": "bksp",
+    "ctrl+@": "ctrl+space",
 }  # fmt: skip
 
 
@@ -180,7 +215,7 @@ def lint(table: Iterable[Key] = TABLE) -> list[str]:
     taken: dict[tuple[str, str], str] = {}
     for row in table:
         for key in row.keys:
-            scopes = ("runs", "review") if row.scope == "all" else (row.scope,)
+            scopes = SCREENS if row.scope == "all" else (row.scope,)
             for scope in scopes:
                 other = taken.setdefault((scope, key), row.action)
                 if other != row.action:

@@ -14,12 +14,14 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from engine import events as e
 from engine.blobs import Blobs
-from engine.history.database import StoreDamaged, set_aside
+from engine.history.database import StoreClosed, StoreDamaged, StoreError, set_aside
 from engine.history.store import Store
 from engine.lab import Lab
 from engine.ledger import VERSION, Event, Ledger
@@ -47,9 +49,11 @@ class Core:
         self.ledger = Ledger(self.dir.ledger, each=partial(fold_one, self.state))
         self.repo = repo
         self.store = store
+        self._file = file_of(store.path)
         self.wake = asyncio.Event()  # the conductor should look again
         self.warnings: list[str] = []
-        self.damaged = False  # the index was lost while running and is to be rebuilt
+        self.damaged = False  # the index is empty, or being filled again: it answers nobody
+        self.damages = 0  # how often it was lost while running
         self.phase = "starting"
         self.identity = identity.result()
         self.first_free = 1 + max((number_of(name) for name in branches.result()), default=0)
@@ -62,8 +66,7 @@ class Core:
         for event in self.ledger.append_all([e.dump(entry) for entry in entries]):
             fold_one(self.state, event)
         self.wake.set()
-        for listener in self.listeners:
-            listener()
+        self._tell()
 
     def check_writable(self) -> None:
         """Raise RpcError(READ_ONLY) when a newer version wrote this ledger: nothing here may be changed by this one."""
@@ -74,24 +77,66 @@ class Core:
         """Run a call of the repository on git's one thread."""
         return await asyncio.get_running_loop().run_in_executor(self._git, call, *args)
 
-    async def index(self, ask: Callable[[Store], T]) -> T:
+    async def index(self, ask: Callable[[Store], T], *, mending: bool = False) -> T:
         """Run `ask` with the store on the index's one thread. A damaged file is set aside for an empty one, and `damaged`
-        says that this has to be filled again. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask)
-
-    def _ask(self, ask: Callable[[Store], T]) -> T:
+        says that this has to be filled again; until then only who is `mending` is let in. Raises StoreError."""
         try:
-            return ask(self.store)
-        except StoreDamaged as error:
-            log.warning("the index is damaged: %s", error)
-            self.store.close()
-            aside = set_aside(self.store.path)
-            self.store = Store.open(self.store.path)
-            self.warnings.append(
-                f"the index was damaged; it lies in {aside.name}, and a new one was made from the ledger"
-            )
-            self.damaged = True
+            return await asyncio.get_running_loop().run_in_executor(self._index, self._ask, ask, mending)
+        except StoreError:
+            if self.damaged and not mending:
+                self._tell()
             raise
+
+    async def reopen_index(self) -> None:
+        """Close the index and open it again, so that it is read from the disk and not from memory. Raises StoreError."""
+        await asyncio.get_running_loop().run_in_executor(self._index, self._reopen)
+        if self.damaged:
+            self._tell()
+
+    def _ask(self, ask: Callable[[Store], T], mending: bool) -> T:
+        if self._file is None:  # it could not be opened the last time
+            self._reopen()
+        if self.damaged and not mending:
+            raise StoreError("it was damaged and is being made again from the ledger: ask again in a moment")
+        try:
+            if file_of(self.store.path) != self._file:
+                raise StoreDamaged("the history file was removed or replaced while it was open: it has to be rebuilt")
+            return ask(self.store)
+        except StoreClosed:
+            self._reopen()
+            raise
+        except StoreDamaged as error:
+            self._shut()
+            self._file, self.damaged, self.damages = None, True, self.damages + 1
+            aside = set_aside(self.store.path)
+            kept = f"; it lies in {aside.name}" if aside.exists() else ""
+            self._warn(f"the index was damaged ({error}){kept}, and a new one is made from the ledger")
+            self._reopen()
+            raise
+
+    def _reopen(self) -> None:
+        before = self.store
+        self._shut()
+        self._file = None
+        self.store = Store.open(before.path)
+        self.store.version = before.version + 1  # whoever has a copy of the one before has to take another
+        self._file = file_of(before.path)
+        if self.store.recovered:
+            self.damaged, self.damages = True, self.damages + 1
+            self._warn(self.store.recovered)
+
+    def _shut(self) -> None:
+        with suppress(Exception):  # what is damaged, or could not be written, need not close well
+            self.store.close()
+
+    def _warn(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+    def _tell(self) -> None:
+        for listener in list(self.listeners):
+            listener()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds; it is asked again after every event."""
@@ -108,8 +153,7 @@ class Core:
         """What the engine is doing, in one short sentence; clients see it on the status line."""
         if phase != self.phase:
             self.phase = phase
-            for listener in self.listeners:
-                listener()
+            self._tell()
 
     def close(self) -> None:
         self._git.shutdown(wait=True)
@@ -117,6 +161,15 @@ class Core:
         self.repo.close()
         self.store.close()
         self.ledger.close()
+
+
+def file_of(path: Path) -> tuple[int, int] | None:
+    """Which file a path names, as device and inode; None when there is none. Opens nothing."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def number_of(branch: str) -> int:

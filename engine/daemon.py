@@ -143,6 +143,7 @@ class Engine:
         self._phase = ""
 
     async def _checkpoint(self) -> int:
+        await self.indexer.flush()
         return await self.core.index(Store.checkpoint)
 
     async def run(self) -> None:
@@ -188,7 +189,9 @@ class Engine:
         await self.executor.close()
         await self.executor.retire()
         await self.console.close()
-        await self.indexer.flush()
+        if not self.core.damaged:  # what was lost is made again by the next engine
+            with suppress(StoreError):
+                await self.indexer.flush()
         self.core.close()
 
     async def _index(self) -> None:
@@ -206,11 +209,14 @@ class Engine:
             self.server.broadcast("head", {"seq": head, "phase": phase})
 
     async def _tick(self) -> None:
+        """Tell of live rows as soon as something was read, but not more often than every `TICK_S`."""
         while True:
-            await asyncio.sleep(TICK_S)
+            await self.indexer.news.wait()
+            self.indexer.news.clear()
             changes = self.indexer.tick()
             if changes:
                 self.server.broadcast("live", {"shards": changes}, live=True)
+            await asyncio.sleep(TICK_S)
 
 
 def main() -> int:

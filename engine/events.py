@@ -186,6 +186,26 @@ class ShardIntended(msgspec.Struct, frozen=True):
     resumes: str = ""  # the attempt before it, which was cut off, and from whose checkpoint it goes on
 
 
+class SetupNoted(msgspec.Struct, frozen=True):
+    """Shards are about to be started at `rung` under a setup, or on a machine, that was not met like this before.
+
+    `budget` is as the lab file writes it, `data` the key of what shards read, `evaluation` a hash of how they are scored; what
+    is not known is empty, and so is `gpu` where none is leased.
+    """
+
+    setup: str
+    rung: str
+    budget: str
+    metric: str
+    direction: str
+    data: str
+    evaluation: str
+    python: str
+    torch: str
+    gpu: str
+    host: str
+
+
 class ShardStarted(msgspec.Struct, frozen=True):
     """`where` is the executor's own name for the process: a pid, a node with its job; `node` is empty for this machine."""
 
@@ -629,6 +649,23 @@ class AuditEnded(msgspec.Struct, frozen=True):
     pairs: list[Json]
 
 
+class HistoryImported(msgspec.Struct, frozen=True):
+    """A history that another program made was imported: `body` is the source, `links` what a repository said of its commits
+    (both blobs; `links` may be ""). The same `id` again is the same source, read otherwise: it takes the place of the first.
+    `account` says where each of its lines went."""
+
+    id: str
+    name: str
+    body: str
+    size: int
+    format: str
+    mapping: dict[str, str]
+    links: str
+    account: Json
+    who: Json
+    request: str
+
+
 TYPES: dict[str, type] = {
     "engine.started": EngineStarted,
     "config.loaded": ConfigLoaded,
@@ -644,6 +681,7 @@ TYPES: dict[str, type] = {
     "experiment.replayed": ExperimentReplayed,
     "replay.ended": ReplayEnded,
     "experiment.rung": RungReached,
+    "setup.noted": SetupNoted,
     "shard.intended": ShardIntended,
     "shard.started": ShardStarted,
     "shard.ended": ShardEnded,
@@ -684,6 +722,7 @@ TYPES: dict[str, type] = {
     "bundle.intended": BundleIntended,
     "audit.intended": AuditIntended,
     "audit.ended": AuditEnded,
+    "history.imported": HistoryImported,
 }
 NAMES: dict[type, str] = {cls: name for name, cls in TYPES.items()}
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(cls) for name, cls in TYPES.items()}

@@ -6,7 +6,6 @@ Parameters are validated by their annotations before a method runs. Long answers
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -29,9 +28,10 @@ from engine.core import policy as by_policy
 from engine.decide import decide, stop
 from engine.epochs import Epochs, epochs, measured
 from engine.files import read_regular
-from engine.history.console import Console, SqlRefused
+from engine.history.console import Console
 from engine.history.database import StoreError
 from engine.history.store import Store
+from engine.import_methods import IMPORTING, ImportMethods
 from engine.indexer import Indexer
 from engine.lab import LabError, load
 from engine.mix import MixRow, composition
@@ -40,11 +40,11 @@ from engine.past_merges import standing
 from engine.pricing import price
 from engine.reader import is_closed
 from engine.repairs import since_approval
-from engine.resources import shipped
 from engine.rpc import RpcError
 from engine.runs import Runs
 from engine.shortlist import shortlist
 from engine.signing import sign
+from engine.sql_methods import SQL, SqlMethods
 from engine.text import clean
 from engine.types import PROTOCOL, ExperimentState, ProposalState, Who
 from engine.upkeep import gc, trunk, verify
@@ -72,28 +72,28 @@ class Methods:
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
         self.allocating = AllocationMethods(core, runs, self._who)
+        self.importing = ImportMethods(core, indexer)
+        self.asking = SqlMethods(core, indexer, console)
         self.stopping = asyncio.Event()
         self.started = now()
 
     def table(self) -> Mapping[str, Method]:
         """Every method by its name on the wire."""
         names = (
-            "pull live curve metrics log diff body decide stop sign price retune retune_cost shortlist ack rank queries sql "
+            "pull live curve metrics log diff body decide stop sign price retune retune_cost shortlist ack rank "
             "status verify rebuild gc trunk pause resume shutdown"
         )
         own = {name: getattr(self, f"do_{name}") for name in names.split()}
-        asked = {name: getattr(self.proposing, f"do_{name}") for name in ASKED}
-        audited = {name: getattr(self.auditing, f"do_{name}") for name in AUDITED}
-        allocated = {name: getattr(self.allocating, f"do_{name}") for name in ALLOCATED}
-        bundled = {name: getattr(self.bundling, f"do_{name}") for name in BUNDLED}
-        return (
-            own
-            | asked
-            | audited
-            | bundled
-            | allocated
-            | {name: getattr(self.advising, f"do_{name}") for name in ADVISED}
+        parts = (
+            (self.proposing, ASKED),
+            (self.advising, ADVISED),
+            (self.auditing, AUDITED),
+            (self.bundling, BUNDLED),
+            (self.importing, IMPORTING),
+            (self.asking, SQL),
+            (self.allocating, ALLOCATED),
         )
+        return own | {name: getattr(part, f"do_{name}") for part, names in parts for name in names}
 
     def hello(self) -> dict[str, Any]:
         """The answer to a client's hello."""
@@ -206,16 +206,23 @@ class Methods:
 
     async def do_rank(self, limit: int = 20) -> dict[str, Any]:
         """Experiments, best first, out of the index."""
-        await self.indexer.ready.wait()
-        await self.indexer.flush()
+        await self._flush()
         ranked = await self._index(lambda store: store.rank(max(1, min(limit, 1000))))
         return {"experiments": ranked}
+
+    async def _flush(self) -> None:
+        """Have everything indexed that is in the ledger. Raises RpcError."""
+        await self.indexer.ready.wait()
+        try:
+            await self.indexer.flush()
+        except StoreError as error:
+            raise _being_mended(error) from None
 
     async def _index(self, ask: Callable[[Store], T]) -> T:
         try:
             return await self.core.index(ask)
         except StoreError as error:
-            raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None
+            raise _being_mended(error) from None
 
     # --- deciding ---
 
@@ -291,36 +298,6 @@ class Methods:
         self.core.record(e.Resumed(person(self.core.identity).to_json()))
         return {"paused": False}
 
-    # --- SQL ---
-
-    async def do_queries(self) -> dict[str, Any]:
-        """The ranked questions that can be asked by name."""
-        return {"queries": [query.to_json() for query in self._queries().values()]}
-
-    def _queries(self) -> dict[str, Any]:
-        from engine.history.queries import load_all
-
-        return dict(load_all([shipped("queries"), self.core.lab.root / "queries"]))
-
-    async def do_sql(
-        self, text: str = "", query: str = "", params: dict[str, Any] | None = None, limit: int = 1000
-    ) -> dict[str, Any]:
-        """Answer one SELECT, or a named query, in a process of its own on a snapshot of the history."""
-        given: dict[str, Any] = dict(params or {})
-        await self.indexer.ready.wait()
-        await self.indexer.flush()
-        try:
-            if query:
-                found = self._queries().get(query)
-                if found is None:
-                    names = ", ".join(sorted(self._queries()))
-                    raise RpcError(rpc.UNKNOWN_ID, f"no query {query!r}; there are {names}")
-                text, given = found.sql, found.bind(given)
-            answer = await self.console.run(text, given, limit=max(1, min(limit, 100_000)))
-        except (SqlRefused, ValueError) as error:
-            raise RpcError(rpc.BAD_SQL, str(error)) from None
-        return _fit(answer.to_json())
-
     # --- upkeep ---
 
     async def do_status(self) -> dict[str, Any]:
@@ -358,8 +335,7 @@ class Methods:
 
     async def do_verify(self) -> dict[str, Any]:
         """Check ledger, decisions, branches, shards and index against one another."""
-        await self.indexer.ready.wait()
-        await self.indexer.flush()
+        await self._flush()
         return {"checks": await verify(self.core, self.runs.metrics_file)}
 
     async def do_rebuild(self) -> dict[str, Any]:
@@ -380,13 +356,5 @@ class Methods:
         return {"running": len(self.core.state.live)}
 
 
-def _fit(answer: dict[str, Any]) -> dict[str, Any]:
-    """Drop rows from the end until the answer fits one message; `truncated` says so."""
-    size = 0
-    kept: list[Any] = []
-    for row in answer["rows"]:
-        size += len(json.dumps(row, default=str))
-        if size > PAGE_BYTES:
-            return {**answer, "rows": kept, "truncated": True}
-        kept.append(row)
-    return answer
+def _being_mended(error: StoreError) -> RpcError:
+    return RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ import msgspec
 from engine import campaign, faults, further
 from engine import events as e
 from engine.core import Core
+from engine.environment import noted
 from engine.field import OPEN
 from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.found import TREE_CHANGED, next_finding
@@ -69,6 +71,8 @@ class Runs:
         self.shortage: str | None = None  # what the machine lacks for a further shard, in a sentence
         self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
+        self._data_key = ""  # of the data that they read
+        self._noted: set[tuple[str, str]] = set()  # setups and rungs that this engine has looked at
         self.indexer: Indexer | None = None
         self.detecting: Detecting | None = None
         self.measuring: Measuring | None = None
@@ -98,7 +102,7 @@ class Runs:
     def use(self, data: Path | None, key: str) -> None:
         """Run on the data that lie in `data` from now on; `key` says which these are."""
         self.specs.data = {} if data is None else {"data": data / "open", "held": data / "held"}
-        self.setup = campaign.setup_of(self.core.lab, key)
+        self.setup, self._data_key = campaign.setup_of(self.core.lab, key), key
 
     # --- launching ---
 
@@ -107,7 +111,9 @@ class Runs:
         core = self.core
         arm = core.state.experiments[step.experiment]
         commit, tree = str(arm["commit"]), str(arm["tree"])
+        setup = setup_for(self.setup, step.rung, core.lab)
         core.record(
+            *self._news_of(setup, step.rung),
             e.ShardIntended(
                 shard=step.shard,
                 experiment=step.experiment,
@@ -117,7 +123,7 @@ class Runs:
                 slot=step.slot,
                 commit=commit,
                 tree=tree,
-                setup=setup_for(self.setup, step.rung, core.lab),
+                setup=setup,
                 source=core.lab.metric.source,
                 pattern=core.lab.metric.pattern,
                 smoke=step.smoke,
@@ -125,7 +131,7 @@ class Runs:
                 canary=step.canary,
                 retune=step.retune,
                 resumes=self._cut_off(step),
-            )
+            ),
         )
         faults.point("launch.intent")
         await self.start(step.shard)
@@ -140,6 +146,16 @@ class Runs:
         if row is None or not same or self.core.state.setups[before] != setup_for(self.setup, step.rung, self.core.lab):
             return ""
         return before if row["outcome"] in UNLUCKY else ""
+
+    def _news_of(self, setup: str, rung: str) -> list[e.SetupNoted]:
+        """What is to be written down of the conditions that a shard starts under, unless that stands in the ledger. Looked at
+        once an engine: an interpreter does not change under a lab that runs."""
+        host = socket.gethostname()
+        if (setup, rung) in self._noted:
+            return []
+        self._noted.add((setup, rung))
+        news = noted(self.core.lab, setup, rung, self._data_key, host, self.specs.slots)
+        return [] if self.core.state.noted_setups.get((setup, rung, host)) == news else [news]
 
     async def start(self, shard: str) -> None:
         """Start an intended shard; the second time it is found to be known, and nothing is started."""

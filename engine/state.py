@@ -90,6 +90,9 @@ class State:
     stops: dict[str, e.StopIntended] = field(default_factory=dict)  # intended, not done
     unlaunched: dict[str, e.ShardIntended] = field(default_factory=dict)  # intended, not started
     setups: dict[str, str] = field(default_factory=dict)  # shard to how it was run and measured
+    noted_setups: dict[tuple[str, str, str], e.SetupNoted] = field(
+        default_factory=dict
+    )  # by setup, rung and host: the last
     forgiven: set[str] = field(default_factory=set)  # shards whose bad luck no longer counts against another try
     stopped_by_person: set[str] = field(default_factory=set)  # shards
     live: dict[str, None] = field(default_factory=dict)  # shards that have not ended
@@ -122,6 +125,7 @@ class State:
     auditing: str = ""  # the audit that has not ended
     audit_from: int = 0  # how many shards there were when it began
     bundles: dict[str, e.BundleIntended] = field(default_factory=dict)
+    imports: dict[str, e.HistoryImported] = field(default_factory=dict)  # histories made elsewhere, by id
     full_next: bool = False  # the trunk's next arm is to have a full-scale run
     full_runs: dict[str, None] = field(default_factory=dict)  # arms of the trunk that a person wants one of
 
@@ -401,6 +405,10 @@ def _pull_ended(s: State, n: int, t: float, ev: e.PullDone | e.PullFailed) -> No
 # --- shards ------------------------------------------------------------------------------------------------------------
 
 
+def _setup_noted(s: State, n: int, t: float, ev: e.SetupNoted) -> None:
+    s.noted_setups[ev.setup, ev.rung, ev.host] = ev
+
+
 def _shard_intended(s: State, n: int, t: float, ev: e.ShardIntended) -> None:
     s.unlaunched[ev.shard] = ev
     s.setups[ev.shard] = ev.setup
@@ -536,6 +544,12 @@ def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
             s.forgiven.add(row["id"])
 
 
+def _imported(s: State, n: int, t: float, ev: e.HistoryImported) -> None:
+    """An imported history is no part of the lab's own: it is known, and its bodies are kept."""
+    s.imports[ev.id] = ev
+    s.bodies.update(name for name in (ev.body, ev.links) if name)
+
+
 _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ConfigLoaded: _config_loaded,
     e.ConfigBroken: _config_broken,
@@ -550,6 +564,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.ExperimentReplayed: moved.replayed,
     e.ReplayEnded: moved.ended,
     e.RungReached: _rung_reached,
+    e.SetupNoted: _setup_noted,
     e.ShardIntended: _shard_intended,
     e.ShardStarted: _shard_started,
     e.ShardEnded: _shard_ended,
@@ -587,4 +602,5 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.BundleIntended: bundled.intended,
     e.AuditIntended: merged.audit_intended,
     e.AuditEnded: merged.audit_ended,
+    e.HistoryImported: _imported,
 }

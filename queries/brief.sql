@@ -13,7 +13,7 @@ WITH batch AS (
     WHERE role = 'experiment' AND verdict IS NOT NULL AND verdict != 'undecided'
     GROUP BY category
 ), per_source AS (
-    SELECT experiment, rung, seed, unnest(map_entries(sources), recursive := true) FROM finals
+    SELECT experiment, rung, setup, seed, unnest(map_entries(sources), recursive := true) FROM finals
 ), harmed AS (  -- worse on every seed, so that a source which merely wavers is none
     SELECT
         b.id, m.key AS source,
@@ -22,6 +22,7 @@ WITH batch AS (
     FROM batch b
     JOIN per_source m ON m.experiment = b.id AND m.rung = b.verdict_rung
     JOIN per_source t ON t.experiment = b.baseline AND t.rung = m.rung AND t.seed = m.seed AND t.key = m.key
+        AND t.setup IS NOT DISTINCT FROM m.setup
     WHERE b.verdict = 'solid'
     GROUP BY b.id, m.key
     HAVING gain < 0

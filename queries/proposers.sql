@@ -22,10 +22,10 @@ SELECT
     count(*) FILTER (e.verdict = 'not-solid') AS not_solid,
     count(*) FILTER (e.verdict = 'harmful') AS harmful,
     count(*) FILTER (e.verdict = 'broken') AS broken,
-    max(e.effect) FILTER (e.verdict = 'solid') AS best_effect,
+    max(e.effect) FILTER (e.verdict = 'solid' AND isfinite(e.effect)) AS best_effect,
     array_to_string(list_slice(list(printf('%+.4f [%+.4f, %+.4f]', e.effect, e.lo, e.hi) ORDER BY e.effect DESC)
-        FILTER (e.verdict = 'solid' AND e.effect IS NOT NULL), 1, 3), ', ') AS best_three,
-    median(e.effect) AS median_effect,
+        FILTER (e.verdict = 'solid' AND isfinite(e.effect)), 1, 3), ', ') AS best_three,
+    median(e.effect) FILTER (isfinite(e.effect)) AS median_effect,
     sum(t.shards) AS shards,
     sum(t.minutes) AS shard_minutes,
     any_value(c.usd) AS usd

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from engine.history.console import Answer, Console, SqlRefused
+from engine.history.console_process import Child
 from engine.history.store import Store
 from tests.history_samples import losses, small_history
 
@@ -48,7 +49,7 @@ class Bench:
 
     @property
     def child(self) -> int | None:
-        return self.console._child.pid if self.console._child is not None else None
+        return self.console._idle[-1].pid if self.console._idle else None
 
     async def ask(self, sql: str, **more: object) -> Answer:
         return await self.console.run(sql, **more)  # type: ignore[arg-type]
@@ -290,14 +291,14 @@ async def test_a_client_that_gives_up_leaves_no_answer_for_the_next_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.ask("SELECT 1")
-    handed_over, warm_child = asyncio.Event(), bench.console._warm_child
+    handed_over, take = asyncio.Event(), bench.console._take
 
-    async def noted() -> asyncio.subprocess.Process:
-        child = await warm_child()
+    async def noted() -> Child:
+        child = await take()
         handed_over.set()  # whoever waits for this runs after the query was written to the child
         return child
 
-    monkeypatch.setattr(bench.console, "_warm_child", noted)
+    monkeypatch.setattr(bench.console, "_take", noted)
     slow = asyncio.create_task(bench.ask("SELECT count(*) FROM range(10000000) a, range(10000000) b", deadline_s=60))
     waiting = asyncio.create_task(bench.ask("SELECT 'mine'"))
     await handed_over.wait()
@@ -365,7 +366,7 @@ async def test_copies_taken_while_the_store_writes_are_whole(bench: Bench) -> No
 
 async def test_a_copy_that_came_to_harm_is_taken_again(bench: Bench) -> None:
     await bench.ask("SELECT 1")
-    await bench.console._kill()
+    bench.console._idle.pop().kill()
     next(bench.workdir.iterdir()).write_bytes(b"not a database at all" * 1000)
     assert (await bench.ask("SELECT count(*) FROM shards")).rows == [[16]]
 

@@ -176,3 +176,22 @@ def test_the_command_line_lists_the_same() -> None:
     line = next(line for line in experiment_lines(listing).split("\n") if line.startswith("0020"))
     assert "31/20" in line
     assert "0.575" in line
+
+
+@SIZES
+async def test_what_it_does_to_each_source_is_drawn_around_zero(size: tuple[int, int]) -> None:
+    engine = judged_by_evidence()
+    for seed in range(3):
+        engine.change("shard", f"trunk-1.screen.s{seed}.a1", sources={"code": 1.5, "web": 2.0, "books": 1.8})
+        engine.change("shard", f"0020.screen.s{seed}.a1", sources={"code": 1.52, "web": 1.96, "books": 1.8})
+    async with sitting(engine, size) as desk:
+        await desk.until(lambda: "0020" in desk.text)
+        await desk.press("j", "enter")
+        await desk.until(lambda: "evidence 0020" in desk.text)
+        await desk.press("tab", "G")
+        await desk.until(lambda: "by source, better by" in desk.text)
+        found = desk.text.split("by source, better by")[1].split("\n")[1:4]
+        bars = [line[line.index(name) :] for line, name in zip(found, ("code", "books", "web"), strict=True)]
+        assert ["━" in each.split("│")[0] for each in bars] == [True, False, False], "a loss is to the left"
+        assert ["━" in each.split("│")[1] for each in bars] == [False, False, True]
+        assert [figure in each for figure, each in zip(("−.0200", "+.0000", "+.0400"), bars, strict=True)] == [True] * 3

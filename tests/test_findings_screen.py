@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from cockpit.findings import before_signing
 from cockpit.format import width_of
 from engine.types import FindingRow
 from tests.fakes import T0, ScriptedEngine, lab_in_progress, lab_row
@@ -152,3 +153,23 @@ async def test_what_an_audit_suspects_stands_with_the_trunk_and_says_how_it_harm
         await desk.press("enter")
         await desk.until(lambda: "all seeds are one run" in desk.text)
         assert "bars none of them" in " ".join(desk.text.split())
+
+
+@SIZES
+async def test_signing_names_the_findings_that_wait_before_anything_is_typed(size: tuple[int, int]) -> None:
+    async with sitting(with_findings(), size) as desk:
+        await select(desk, "0005")
+        await desk.press("s")
+        assert "0005 waits for a word on frozen-parameters: f, then i" in desk.status
+        assert not desk.asking
+        await select(desk, "0002")
+        await desk.press("s")
+        assert "0002 can never be signed (step-budget): f shows why" in desk.status
+        assert desk.engine.asked("price") == []
+
+
+def test_findings_that_are_many_are_counted_and_what_nobody_waits_for_says_nothing() -> None:
+    rows = {f"f{n}": finding(n, "0005", rule, "asks", "look") for n, rule in enumerate(["a", "a", "b", "c", "d"])}
+    assert before_signing("0005", rows, rows) == "0005 waits for a word on a, b and 2 more: f, then i"
+    assert before_signing("0005", [], rows) is None
+    assert before_signing("0005", ["gone"], rows) is None

@@ -59,3 +59,12 @@ def test_the_launcher_imports_the_standard_library_alone() -> None:
 
 def test_the_engine_knows_no_terminal() -> None:
     assert not loaded("engine.daemon", "engine.doctor", "engine.init") & {"textual", "rich", "cockpit", "torch"}
+
+
+def test_the_first_paint_does_not_wait_for_the_sql_screen() -> None:
+    code = "import sys, cockpit.open, cockpit.app\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    names = done.stdout.split()
+    assert "cockpit.screens.runs" in names
+    assert not [name for name in names if "sql" in name.rpartition(".")[2] and name.startswith("cockpit")]
+    assert "textual.widgets._text_area" not in names

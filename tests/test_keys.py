@@ -9,6 +9,7 @@ from cockpit import keys
 from cockpit.screens.base import CockpitScreen
 from cockpit.screens.review import ReviewScreen
 from cockpit.screens.runs import RunsScreen
+from cockpit.screens.sql import SqlScreen
 
 
 def test_the_table_breaks_no_rule() -> None:
@@ -33,9 +34,11 @@ def test_every_final_byte_of_an_arrow_or_a_report_is_unsafe() -> None:
 
 def test_every_row_of_the_table_can_be_done_where_it_says() -> None:
     screens: dict[str, tuple[type[CockpitScreen], ...]] = {
-        "all": (RunsScreen, ReviewScreen),
+        "all": (RunsScreen, ReviewScreen, SqlScreen),
         "runs": (RunsScreen,),
         "review": (ReviewScreen,),
+        "sql": (SqlScreen,),
+        "editor": (SqlScreen,),
     }
     for row in keys.TABLE:
         for screen in screens[row.scope]:

@@ -307,6 +307,8 @@ def test_the_golden_ledger_has_every_type_of_event() -> None:
         "v1-vouching",
         "v1-retuning",
         "v1-cluster",
+        "v1-importing",
+        "v1-setups",
     ],
 )
 def test_the_golden_ledger_still_folds_to_the_same_rows(name: str) -> None:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from engine.history.console import Console
 from engine.history.queries import Query, QueryError, load, load_all, parse
+from engine.history.questions_page import SECTIONS
 from engine.history.store import Store
 from tests.history_samples import T0, losses, small_history
 
@@ -67,17 +68,15 @@ def utc(seconds: float) -> str:
 
 
 def test_the_shipped_questions_are_all_there_and_whole() -> None:
-    assert list(SHIPPED) == [
-        "brief", "categories", "curves", "cycle_time", "decisions", "declined", "failures", "findings",
-        "harm", "leaderboard", "noise", "proposers", "reader_agreement", "reader_calibration", "runs", "shortlist", "sources",
-    ]  # fmt: skip
+    assert list(SHIPPED) == sorted(name for names in SECTIONS.values() for name in names)
     assert [query.problem for query in SHIPPED.values() if query.problem] == []
 
 
 @in_turn
 @pytest.mark.parametrize("name", list(SHIPPED))
 async def test_each_question_runs_on_an_empty_history(ask: Asker, name: str) -> None:
-    given = {"shard": "0001.screen.s0.a1"} if name == "curves" else {}
+    examples = {"shard": "0001.screen.s0.a1", "experiment": "0001"}
+    given = {each.name: examples[each.name] for each in SHIPPED[name].params if each.required}
     assert await ask(name, "empty", **given) == []
 
 
@@ -128,6 +127,7 @@ async def test_noise(ask: Asker) -> None:
         "sd": about(0.1),
         "lowest": 2.0,
         "highest": 2.2,
+        "setup": None,
     }
 
 

@@ -324,6 +324,53 @@ async def test_a_loud_shard_does_not_silence_the_others(tmp_path: Path, monkeypa
     assert len(order) > 50
 
 
+async def test_one_look_finds_what_many_files_hold_and_stops_where_that_is_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"s{n:02}" for n in range(2 * tail.WATCHED)]  # too many to be watched
+    tailer = Tailer(tmp_path, poll_s=0.02)
+    for name in names:
+        append(tmp_path / name, line(1))
+        tailer.add(name, tmp_path / name, make_parser("jsonl"))
+    async with asyncio.timeout(20), aclosing(tailer.rounds()) as rounds:  # type: ignore[type-var]
+        assert [batch.shard for batch in await anext(rounds)] == names
+        append(tmp_path / names[7], line(2))
+        assert [batch.shard for batch in await anext(rounds)] == [names[7]]
+        monkeypatch.setattr(tail, "ROUND", 3 * len(line(1)))
+        for name in names:
+            append(tmp_path / name, line(3))
+        sizes, seen = [], []
+        while len(seen) < len(names):
+            found = await anext(rounds)
+            sizes.append(len(found))
+            seen += [batch.shard for batch in found]
+        assert max(sizes) <= 3
+        assert sorted(seen) == names
+        await tailer.close()
+
+
+async def test_a_shard_that_leaves_need_not_wait_for_a_loud_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "CHUNK", 100)
+    tailer = Tailer(tmp_path)
+    for shard, count in (("loud", 50_000), ("quiet", 1)):
+        append(tmp_path / shard, b"".join(line(step) for step in range(count)))
+        tailer.add(shard, tmp_path / shard, make_parser("jsonl"))
+    found: list[Batch] = []
+
+    async def follow() -> None:
+        async for batch in tailer.batches():
+            found.append(batch)
+
+    async with asyncio.timeout(20):
+        follower = asyncio.create_task(follow())
+        await tailer.remove("quiet")
+        await tailer.close()
+        await follower
+    assert sum(len(batch.points) for batch in found if batch.shard == "loud") < 50_000
+
+
 async def test_removing_a_shard_reads_the_rest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail, "CHUNK", 500)
     tailer, path = Tailer(tmp_path), tmp_path / "metrics.jsonl"

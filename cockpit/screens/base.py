@@ -30,6 +30,8 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
     """A screen that shows the read model. Subclasses fill `body`, `sync_body` and one `do_<action>` for each key."""
 
     scope: ClassVar[str] = "all"
+    within: ClassVar[tuple[str, ...]] = ()
+    """Scopes of parts of the screen that have keys of their own; the help shows them too."""
     CSS_PATH = "base.tcss"
     AUTO_FOCUS = ""
 
@@ -160,6 +162,9 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
 
     def do_review(self) -> None:
         self.cockpit.show_screen("review")
+
+    def do_sql(self) -> None:
+        self.cockpit.show_screen("sql")
 
     def do_theme(self) -> None:
         self.cockpit.next_theme()

@@ -27,7 +27,7 @@ class Entry:
 def entries(screen: CockpitScreen, typed: str, width: int) -> list[Entry]:
     """The table for one screen as lines, only rows in which every typed word is found."""
     found: list[Entry] = []
-    for scope in (screen.scope, "all"):
+    for scope in (screen.scope, *screen.within, "all"):
         rows: list[Entry] = []
         for key in keys.of((scope,)):
             names = " ".join(keys.shown(each) for each in key.keys)

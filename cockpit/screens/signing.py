@@ -8,6 +8,7 @@ from engine.rpc import RpcError
 from engine.text import clean, clean_all
 from engine.types import ExperimentRow, ExperimentState
 
+from ..findings import before_signing
 from ..follow import OFFLINE
 from ..widgets.prompt import Question
 from .weighing import WeighingScreen
@@ -37,7 +38,10 @@ class SigningScreen(WeighingScreen):
     def why_not(self, action: str) -> str | None:
         if action == "sign" and (rows := self.to_sign_together()):
             late = next((row for row in rows if row["state"] != ExperimentState.JUDGED), None)
-            return f"{late['id']} is {late['state']}: take its mark off (space)" if late else super().why_not(action)
+            if late is not None:
+                return f"{late['id']} is {late['state']}: take its mark off (space)"
+            told = (self._before_signing(row) for row in rows)
+            return next((said for said in told if said), None) or super().why_not(action)
         if action == "sign":
             row = self.to_sign()
             if row is None or row["role"] == "trunk":
@@ -46,7 +50,11 @@ class SigningScreen(WeighingScreen):
                 return f"{row['id']} is {row['state']}: there is no verdict to sign on"
             if self.model.lab is not None and row["baseline"] != self.model.lab["trunk_arm"]:
                 return f"{row['id']} was measured against {row['baseline']}, and the trunk has moved since"
+            return self._before_signing(row) or super().why_not(action)
         return super().why_not(action)
+
+    def _before_signing(self, row: ExperimentRow) -> str | None:
+        return before_signing(row["id"], [*row.get("barred", ()), *row.get("asks", ())], self.model.findings)
 
     def do_sign(self) -> None:
         if rows := self.to_sign_together():

@@ -1,4 +1,4 @@
-"""Loss curves in braille: overlaid, two dots across and four down in every cell, drawn by pure functions.
+"""Loss curves in braille, overlaid, drawn by pure functions.
 
 The step axis spans the whole planned run from the start, so that a growing curve repaints only the cells that it reaches.
 """
@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import format as f
+from ..raster import Canvas
 from .lines import Line, Lines, Span, rule
-
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""Braille bits by row and column of the dot."""
 
 SMOOTHING = {"off": 0.0, "light": 0.02, "strong": 0.08}
 """Share of the curve over which the running mean fades."""
@@ -70,39 +68,6 @@ def value_range(traces: Sequence[Trace]) -> tuple[float, float] | None:
     return low - pad, high + pad
 
 
-class Canvas:
-    """A grid of braille cells; each keeps the colour of what was drawn there last."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self._bits = [[0] * width for _ in range(height)]
-        self._colour = [["text"] * width for _ in range(height)]
-
-    def dot(self, x: int, y: int, colour: str) -> None:
-        """Set a dot; x from the left, y from the top, in dots. Outside the grid nothing happens."""
-        column, row = x >> 1, y >> 2
-        if 0 <= column < self.width and 0 <= row < self.height and x >= 0 and y >= 0:
-            self._bits[row][column] |= DOTS[y & 3][x & 1]
-            self._colour[row][column] = colour
-
-    def stroke(self, x: int, y0: int, y1: int, colour: str) -> None:
-        """A vertical run of dots in one column, both ends included."""
-        top, bottom = max(min(y0, y1), 0), min(max(y0, y1), self.height * 4 - 1)
-        for y in range(top, bottom + 1):
-            self.dot(x, y, colour)
-
-    def spans(self, row: int) -> list[Span]:
-        """One row of cells, neighbours of one colour joined."""
-        out: list[Span] = []
-        for bits, colour in zip(self._bits[row], self._colour[row], strict=True):
-            char = chr(0x2800 + bits) if bits else " "
-            if out and (out[-1][1] == colour or not bits):
-                out[-1] = (out[-1][0] + char, out[-1][1])
-            else:
-                out.append((char, colour))
-        return out
-
-
 def draw(canvas: Canvas, trace: Trace, last_step: int, low: float, high: float) -> None:
     """Draw one curve: the mean of the points that fall on each column of dots, joined to the column before."""
     columns, rows = canvas.width * 2, canvas.height * 4
@@ -126,18 +91,8 @@ def draw(canvas: Canvas, trace: Trace, last_step: int, low: float, high: float) 
         if before is None:
             canvas.stroke(x, y, y, trace.colour)
         else:
-            _join(canvas, before, (x, y), trace.colour)
+            canvas.join(before, (x, y), trace.colour)
         before = (x, y)
-
-
-def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], colour: str) -> None:
-    (x0, y0), (x1, y1) = start, end
-    last = y0
-    for x in range(x0 + 1, x1 + 1):
-        y = round(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
-        step = (y > last) - (y < last)
-        canvas.stroke(x, last + step, y, colour)
-        last = y
 
 
 def plot(traces: Sequence[Trace], width: int, height: int, *, share: float = 0.0, log: bool = False) -> list[Line]:

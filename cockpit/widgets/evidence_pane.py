@@ -3,13 +3,17 @@ each figure comes from."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from engine.text import clean_line
 from engine.types import ExperimentRow
 
 from .. import format as f
+from ..bars import bar_rows
 from ..evidence import OnBasis, Source, explained, further_of, headline, on_bases, sources
 from ..model import ReadModel
+from ..sources import changes
 from ..summary import glyph, word_of
 from .forest import Mark, forest
 from .lines import BLANK, Line, Lines, Span, rule
@@ -37,6 +41,7 @@ def page(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
         lines += [BLANK, *plot]
     lines += [BLANK, *_table(sources(model, row), width), BLANK]
     lines += _bases(on_bases(row))
+    lines += _by_source(model, row, width)
     lines += _further(further_of(model, row))
     lines += [line for each in model.retunes_of(row["id"]) for line in retuned(each, width)]
     for each in explained(model, row):
@@ -88,6 +93,22 @@ def _bases(found: list[OnBasis]) -> list[Line]:
         ]
         lines.append(Line(tuple(spans)))
     return [*lines, BLANK]
+
+
+def _by_source(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
+    """What the verdict comes to on each data source, the worst first, as bars around zero."""
+    if not row["verdict"] or not row["baseline"] or model.lab is None:
+        return []
+    mine, theirs = model.shards_of(row["id"]), model.shards_of(row["baseline"])
+    found = changes(mine, theirs, row["verdict"]["rung"], model.lab["direction"])
+    items = [(clean_line(name), gain) for name, gain in found.items() if math.isfinite(gain)]
+    if not items:
+        return []
+    items.sort(key=lambda pair: pair[1])
+    # the scale reaches to both sides, so that a small loss and a small gain look alike
+    widest = max(abs(gain) for _, gain in items)
+    rows = bar_rows(items, min(width, 72), "better by", span=[-widest, widest])
+    return [Line((("by source, better by", "faint"),)), *(Line(each) for each in rows), BLANK]
 
 
 def _further(found: list[Change]) -> list[Line]:

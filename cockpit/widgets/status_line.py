@@ -14,7 +14,7 @@ def header(model: ReadModel, screen: str, width: int) -> Line:
     lab = model.lab
     waiting = len(model.waiting())
     spans: list[Span] = [(f" {lab['name'] if lab else 'cockpit'}  ", "strong")]
-    for number, name, badge in (("1", "Runs", 0), ("2", "Review", waiting)):
+    for number, name, badge in (("1", "Runs", 0), ("2", "Review", waiting), ("3", "SQL", 0)):
         here = name.lower() == screen
         spans.append((f" {number} {name}", "accent" if here else "dim"))
         spans.append((f" {badge}" if badge else "", "warn"))
@@ -50,7 +50,7 @@ def best(model: ReadModel) -> Span | None:
 
 
 def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: Span | None, width: int) -> Line:
-    """The bottom line; a message takes the place of the less urgent half until the next key."""
+    """The bottom line; until the next key a message takes the place of the less urgent half, and if it must of the counts."""
     running, queued, waiting = counts(model)
     left: list[Span] = [
         (f" ● {running} running", "run" if running else "faint"),
@@ -64,6 +64,9 @@ def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: S
         right.append(("reconnecting; runs keep going", "bad"))
     if message is not None:
         middle: list[Span] = [message]
+        beside = sum(f.width_of(text) for text, _ in (*left, *right))
+        if f.width_of(message[0]) > width - beside - 7:
+            left = []
     elif trouble:
         middle = [(trouble[0], "bad")]
     else:

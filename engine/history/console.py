@@ -1,37 +1,48 @@
 """SQL over the whole history for a person, run where it can do no harm: see `console_child`.
 
-The engine's side: it has the history checkpointed and copied when there is something new, keeps one child warm, hands it
-one query at a time, and kills it at the deadline. A killed child is replaced at the next query.
+The engine's side: it has the history checkpointed and copied when there is something new, hands a query to a child that is
+warm, and kills that child at the deadline, or when whoever asked has had enough. A result that is held lives in the child
+that made it, each in one of its own, so that no other query can take it along; the oldest ones are let go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-ADDRESS_SPACE = 2 * 1024**3
-"""Bytes of addresses that a query's process may use; what asks for more fails there and nowhere else."""
-MEMORY = 768 * 1024**2
-"""Bytes that DuckDB plans with in it."""
+from engine.history.console_process import Child, Copies, SqlRefused
+
+__all__ = ["Answer", "Console", "NotHeld", "SqlRefused"]
+
 SQL_LENGTH = 100_000
 LIMIT = 100_000
-START_S = 30.0
-"""Seconds within which a child has to come up, on however slow a machine."""
-COPY_S = 120.0
-_PACKAGES = str(Path(__file__).resolve().parents[2])
-_LINE = 16 * 1024**2
+RUNNING = 3
+"""Queries that run at a time; further ones wait."""
+HELD = 4
+"""Results that are held at a time."""
+IDLE = 1
+"""Children that wait for the next query."""
+UNUSED_S = 1800.0
+"""Seconds after which a result that nobody looks at is let go when the next one is opened."""
+LEAST_S = 0.3
+ARRANGE_S = 15.0
+PART_S = 30.0
+
+T = TypeVar("T")
 
 
-class SqlRefused(Exception):
-    """A query was not run or did not finish; the message says what and what to do."""
+class NotHeld(Exception):
+    """A result is no longer there; the message says what to do."""
+
+    def __init__(self) -> None:
+        super().__init__("that result is no longer held: run the query again (ctrl+r)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,21 @@ class Answer:
         }
 
 
+@dataclass(slots=True)
+class _Held:
+    """A result in its child; one question at a time is put to it."""
+
+    child: Child
+    used: float
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(slots=True)
+class _Running:
+    task: asyncio.Task[Any]
+    cancelled: bool = False
+
+
 class Console:
     """Runs queries over copies of `database`, which lie in `workdir` (made, private) until the console is closed.
 
@@ -67,146 +93,261 @@ class Console:
     """
 
     def __init__(self, database: Path, workdir: Path, checkpoint: Callable[[], Awaitable[int]]) -> None:
-        self._database = database
         self._workdir = workdir
-        self._checkpoint = checkpoint
-        self._copied: int | None = None
-        self._copy: Path | None = None
-        self._copies = 0
-        self._child: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
+        self._copies = Copies(database, workdir, checkpoint)
+        self._idle: list[Child] = []
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._running: dict[str, _Running] = {}
+        self._turns = asyncio.Semaphore(RUNNING)
+        self._starting: asyncio.Task[Child] | None = None  # the next one, on its way or ready
+        self._ending: set[Child] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+
+    # --- running
 
     async def run(
-        self, sql: str, params: Mapping[str, object] | None = None, limit: int = 1000, deadline_s: float = 10
+        self,
+        sql: str,
+        params: Mapping[str, object] | None = None,
+        limit: int = 1000,
+        deadline_s: float = 10,
+        request: str = "",
     ) -> Answer:
-        """Run one SELECT or EXPLAIN on the history as it is now; queries wait for each other.
+        """Run one SELECT or EXPLAIN on the history as it is now.
 
-        `params` are bound to `$name`; at most `limit` rows come back. Raises SqlRefused when the query is not allowed,
-        is wrong, needs too much memory, or takes longer than `deadline_s` seconds.
+        `params` are bound to `$name`; at most `limit` rows come back; `cancel(request)` stops it. Raises SqlRefused when
+        the query is not allowed, is wrong, needs too much memory, takes longer than `deadline_s` seconds or is cancelled.
         """
-        if len(sql) > SQL_LENGTH:
-            raise SqlRefused(f"the query has {len(sql):,} characters and {SQL_LENGTH:,} are allowed: shorten it")
-        request = {"sql": sql, "params": dict(params or {}), "limit": max(1, min(limit, LIMIT))}
-        async with self._turn:
-            reply = await self._ask(request, deadline_s)
-            if "unopened" in reply:  # the copy came to harm: take another one, once
-                self._copied = None
-                reply = await self._ask(request, deadline_s)
-        if "unopened" in reply:
-            raise SqlRefused(f"the copy of the history cannot be opened ({reply['unopened']}): run cockpit rebuild")
-        if "exhausted" in reply:
-            raise SqlRefused("the query needs more memory than it may have: aggregate or filter earlier")
-        if "refused" in reply:
-            raise SqlRefused(str(reply["refused"]))
+        asked = {"op": "run", "sql": sql, "params": dict(params or {}), "limit": max(1, min(limit, LIMIT))}
+        reply = await self.stoppable(request, self._answered(asked, deadline_s))
         columns, types = tuple(reply["columns"]), tuple(reply["types"])
         return Answer(columns, types, reply["rows"], reply["truncated"], reply["ms"], tuple(reply["notes"]))
 
-    async def close(self) -> None:
-        """End the child and remove the copy."""
-        async with self._turn:
-            await self._kill()
-            if self._copy is not None:
-                self._copy.unlink(missing_ok=True)
-            self._copy = self._copied = None
+    async def open(
+        self, sql: str, params: Mapping[str, object] | None = None, deadline_s: float = 10, request: str = ""
+    ) -> dict[str, Any]:
+        """Run a query and hold all of its rows (up to what a child can hold), for `rows`, `arrange` and `export`.
 
-    async def _ask(self, request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        """One request to the child, and its reply; the child is killed unless it answered in time."""
-        request = {"database": str(await self._fresh_copy()), **request}
-        child = await self._warm_child()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        line = b""
+        `result` names it, `page` are its first rows, `rows` how many there are, `age_s` how old the data may be that it
+        saw. Raises as `run`.
+        """
+        asked = {"op": "open", "sql": sql, "params": dict(params or {})}
+        name, reply, age = await self.stoppable(request, self._opened(asked, deadline_s))
+        names = ("columns", "types", "truncated", "ms", "notes")
+        more = {"rows": reply["total"], "age_s": round(age, 3), "page": reply["rows"]}
+        return {"result": name, **{each: reply[each] for each in names}, **more}
+
+    def cancel(self, request: str) -> bool:
+        """Stop a query that runs or waits; whoever asked it is refused at once. False when there is none of that name."""
+        running = self._running.get(request)
+        if running is None or running.task.done():
+            return False
+        running.cancelled = True
+        running.task.cancel()
+        return True
+
+    # --- looking at what is held
+
+    async def rows(self, result: str, start: int, count: int) -> dict[str, Any]:
+        """Rows of a result as it is arranged: `rows`, `start`, `total`. Raises NotHeld and SqlRefused."""
+        return await self._look(result, {"op": "rows", "start": start, "count": count}, ARRANGE_S)
+
+    async def arrange(self, result: str, sort: list[dict[str, Any]], filter: str) -> int:
+        """Sort and filter a result; how many rows are then shown. Raises NotHeld and SqlRefused."""
+        reply = await self._look(result, {"op": "arrange", "sort": sort, "filter": filter}, ARRANGE_S)
+        return int(reply["total"])
+
+    async def export(self, result: str, form: str, start_part: int) -> dict[str, Any]:
+        """One part of a result as a file: `part` (base64) and `next`. Raises NotHeld and SqlRefused."""
+        return await self._look(result, {"op": "export", "format": form, "start_part": start_part}, PART_S)
+
+    async def drop(self, result: str) -> None:
+        """Let go of a result; its child can be used again."""
+        held = self._held.pop(result, None)
+        if held is not None:
+            await asyncio.shield(self._aside(self._let_go(held)))
+
+    # --- copies for other programs
+
+    async def snapshot(self, target: Path) -> None:
+        """Put a copy of the history as it is now at `target`, seen to open. Raises SqlRefused."""
+        await self._copies.dated(target)
+
+    async def close(self) -> None:
+        """End the children and remove the copies."""
+        at_work = [running.task for running in self._running.values()]
+        for task in at_work:
+            task.cancel()
+        await asyncio.gather(*at_work, *self._background, return_exceptions=True)
+        ready, self._starting = self._starting, None
+        if ready is not None and not ready.cancelled() and ready.exception() is None:
+            self._end(ready.result())
+        for child in [*self._idle, *(held.child for held in self._held.values())]:
+            self._end(child)
+        self._idle.clear()
+        self._held.clear()
+        for child in list(self._ending):
+            await child.gone()
+        self._ending.clear()
+        await self._copies.close()
+
+    # --- inside
+
+    async def stoppable(self, request: str, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns; `cancel(request)` ends it with SqlRefused, which two of one name at a time also raise."""
+        if request and request in self._running:
+            work.close()
+            raise SqlRefused(f"a query named {request!r} runs already: name each one differently")
+        task = asyncio.ensure_future(work)
+        running = _Running(task)
+        name = request or uuid.uuid4().hex
+        self._running[name] = running
         try:
-            async with asyncio.timeout(deadline_s):
-                child.stdin.write(json.dumps(request, default=str).encode() + b"\n")
-                await child.stdin.drain()
-                line = await child.stdout.readline()
-        except TimeoutError:
-            raise SqlRefused(f"the query took longer than {deadline_s:g} s and was stopped: ask for less") from None
-        except (ConnectionError, ValueError):  # it died before it read the request, or its line has no end
-            pass
+            return await task
+        except asyncio.CancelledError:
+            if not running.cancelled:
+                raise
+            raise SqlRefused("cancelled") from None
         finally:
-            if not line.endswith(b"\n"):
-                await self._kill()
-        if not line.endswith(b"\n"):
-            raise SqlRefused("the query's process died, probably for want of memory: aggregate or filter earlier")
-        reply: dict[str, Any] = json.loads(line)
-        if "exhausted" in reply:
-            await self._kill()
+            del self._running[name]
+
+    async def _answered(self, asked: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        child, reply, _ = await self._query(asked, deadline_s)
+        self._rest(child)
         return reply
 
-    async def _fresh_copy(self) -> Path:
-        """The copy to query, taken again when the history has changed since the last one."""
-        version = await self._checkpoint()
-        if self._copy is not None and version == self._copied:
-            return self._copy
-        if self._copies == 0:
-            self._workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _remove(self._workdir, "console-*.duckdb*")
-        self._copies += 1
-        target = self._workdir / f"console-{os.getpid()}-{self._copies}.duckdb"
-        copier = await _spawn(self._workdir, "copy", str(self._database.absolute()), str(target.absolute()))
+    async def _opened(self, asked: dict[str, Any], deadline_s: float) -> tuple[str, dict[str, Any], float]:
+        child, reply, age = await self._query(asked, deadline_s)
+        name = uuid.uuid4().hex
+        self._held[name] = _Held(child, time.monotonic())
+        self._let_go_of_old()
+        self._warm_up()
+        return name, reply, age
+
+    async def _query(self, asked: dict[str, Any], deadline_s: float) -> tuple[Child, dict[str, Any], float]:
+        """The child that answered, what it said, and how old the data may be that it saw, in seconds."""
+        if len(asked["sql"]) > SQL_LENGTH:
+            raise SqlRefused(
+                f"the query has {len(asked['sql']):,} characters and {SQL_LENGTH:,} are allowed: shorten it"
+            )
+        async with self._turns:
+            until = time.monotonic() + deadline_s
+            child, reply, age = await self._try(asked, until, deadline_s)
+            if "unopened" in reply:  # the copy came to harm: take another one, once
+                self._rest(child)
+                self._copies.distrust()
+                child, reply, age = await self._try(asked, until, deadline_s)
+        if "columns" in reply:
+            return child, reply, age
+        self._rest(child)
+        raise SqlRefused(_refusal(reply))
+
+    async def _try(self, asked: dict[str, Any], until: float, deadline_s: float) -> tuple[Child, dict[str, Any], float]:
+        """Ask a child, which has until `until` (monotonic); a little longer where starting and copying took all of that."""
+        child = await self._take()  # before the copy, which is then the younger
         try:
-            async with asyncio.timeout(COPY_S):
-                said, _ = await copier.communicate()
-        except TimeoutError:
-            raise SqlRefused(f"copying the history took longer than {COPY_S:g} s: is its disk very slow?") from None
-        finally:
-            _kill_group(copier)
-            _remove(self._workdir, f"{target.name}.partial")
-        if copier.returncode != 0:
-            raise SqlRefused(said.decode("utf-8", "replace").strip() or "the history could not be copied: ask again")
-        if self._copy is not None:
-            self._copy.unlink(missing_ok=True)
-        self._copy, self._copied = target, version
-        return target
+            async with self._copies.fresh() as copy:
+                now = time.monotonic()
+                age, left = now - copy.seen, max(until - now, min(0.1 * deadline_s, LEAST_S))
+                reply = await child.ask({**asked, "database": str(copy.path.absolute())}, left, deadline_s)
+        except BaseException:
+            self._end(child)
+            self._warm_up()
+            raise
+        return child, reply, age
 
-    async def _warm_child(self) -> asyncio.subprocess.Process:
-        if self._child is not None and self._child.returncode is None:
-            return self._child
-        self._child = await _spawn(self._workdir, "serve", str(ADDRESS_SPACE), str(MEMORY))
-        assert self._child.stdout is not None
-        line = b""
-        try:
-            async with asyncio.timeout(START_S):
-                line = await self._child.stdout.readline()
-        except TimeoutError:
-            raise SqlRefused(f"the query's process did not start within {START_S:g} s: ask again") from None
-        finally:
-            if not line.endswith(b"\n"):
-                await self._kill()
-        if self._child is None:
-            raise SqlRefused("the query's process did not start: run cockpit doctor")
-        return self._child
+    async def _look(self, result: str, asked: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        held = self._held.get(result)
+        if held is None or not held.child.alive:
+            self._held.pop(result, None)
+            raise NotHeld
+        held.used = time.monotonic()
+        self._held.move_to_end(result)
+        # a client that gives up must not leave its answer in the pipe for the next one: the question is finished anyway
+        reply = await asyncio.shield(self._aside(self._put(held, asked, deadline_s)))
+        if "exhausted" in reply:
+            self._held.pop(result, None)
+            raise SqlRefused("this needs more memory than it may have, and the result was let go: run the query again")
+        if "refused" in reply:
+            raise SqlRefused(str(reply["refused"]))
+        return reply
 
-    async def _kill(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            _kill_group(child)
-            await child.wait()
+    async def _put(self, held: _Held, asked: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        async with held.turn:
+            if not held.child.alive:
+                raise NotHeld
+            try:
+                return await held.child.ask(asked, deadline_s)
+            finally:
+                if not held.child.alive:
+                    self._end(held.child)
+
+    async def _let_go(self, held: _Held) -> None:
+        with contextlib.suppress(SqlRefused, NotHeld):
+            await self._put(held, {"op": "drop"}, ARRANGE_S)
+        self._rest(held.child)
+
+    async def _take(self) -> Child:
+        """A child that is ready, the last one used first."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive:
+                return child
+            self._end(child)
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            with contextlib.suppress(SqlRefused, OSError):
+                child = await starting
+                if child.alive:
+                    return child
+                self._end(child)
+        return await self._start()
+
+    def _rest(self, child: Child) -> None:
+        """Keep a child for the next query, or end it when enough wait."""
+        if child.alive and len(self._idle) < IDLE + 1:
+            self._idle.append(child)
+        else:
+            self._end(child)
+
+    def _end(self, child: Child) -> None:
+        child.kill()
+        if child not in self._ending:
+            self._ending.add(child)
+            self._aside(child.gone()).add_done_callback(lambda _: self._ending.discard(child))
+
+    def _let_go_of_old(self) -> None:
+        now = time.monotonic()
+        unused = [name for name, held in self._held.items() if now - held.used > UNUSED_S]
+        while len(self._held) - len(unused) > HELD:
+            unused.append(next(name for name in self._held if name not in unused))
+        for name in unused:
+            self._end(self._held.pop(name).child)
+
+    def _warm_up(self) -> None:
+        """Have a child ready for the next query, in the background."""
+        if len(self._idle) < IDLE and self._starting is None:
+            self._starting = self._aside(self._start())
+
+    async def _start(self) -> Child:
+        self._copies.prepare()
+        return await Child.start(self._workdir)
+
+    def _aside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._done_aside)
+        return task
+
+    def _done_aside(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told; when nobody does, nobody has to know
 
 
-async def _spawn(workdir: Path, *arguments: str) -> asyncio.subprocess.Process:
-    """Start `console_child` in a session of its own, with nothing of the engine's environment but what it needs."""
-    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    environment["PYTHONPATH"] = _PACKAGES
-    environment["MALLOC_ARENA_MAX"] = "1"  # else each thread reserves addresses that the limit counts
-    copying = arguments[0] == "copy"
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-s", "-m", "engine.history.console_child", *arguments,
-        stdin=asyncio.subprocess.DEVNULL if copying else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT if copying else asyncio.subprocess.DEVNULL,
-        cwd=workdir, env=environment, start_new_session=True, limit=_LINE,
-    )  # fmt: skip
-
-
-def _remove(directory: Path, pattern: str) -> None:
-    for each in directory.glob(pattern):
-        each.unlink(missing_ok=True)
-
-
-def _kill_group(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+def _refusal(reply: Mapping[str, Any]) -> str:
+    if "unopened" in reply:
+        return f"the copy of the history cannot be opened ({reply['unopened']}): run cockpit rebuild"
+    if "exhausted" in reply:
+        return "the query needs more memory than it may have: aggregate or filter earlier"
+    return str(reply["refused"])

@@ -1,19 +1,20 @@
 """The process that runs a person's SQL, so that nothing a query does can reach the engine.
 
-    python -m engine.history.console_child serve ADDRESS_SPACE MEMORY     answers requests, one JSON line each
-    python -m engine.history.console_child copy SOURCE TARGET             copies the history's file
+    python -m engine.history.console_child serve ADDRESS_SPACE MEMORY [COPIES]   answers requests, one JSON line each
+    python -m engine.history.console_child copy SOURCE TARGET                   copies the history's file
+    python -m engine.history.console_child check COPY                           opens a copy, as another program would
 
 DuckDB has no privileges within a process, and neither its memory limit nor its time limit reaches inside one function
 call. So `serve` opens a copy of the history, read-only and locked down, in a process with an address-space limit, no
-environment, and no right to write a file; the engine kills it at the deadline. `copy` is a process of its own because
-closing a file drops all locks that the closing process has on it, the engine's own among them.
+environment, no right to write a file, and, where the kernel has landlock and seccomp, no files but Python's and those in
+COPIES, and no sockets; the engine kills it at the deadline. `copy` is a process of its own because closing a file drops
+all locks that the closing process has on it, the engine's own among them.
 """
 
 from __future__ import annotations
 
-import errno
+import base64
 import json
-import math
 import os
 import queue
 import resource
@@ -21,19 +22,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import date, datetime
-from datetime import time as clock_time
-from decimal import Decimal
+from functools import partial
 from typing import Any
 
-CELL = 64 * 1024
-"""Characters of one cell that are answered; the rest is cut off and its length told."""
+from engine.history.console_cells import Cells
+from engine.history.console_filter import FilterError
+from engine.history.console_results import BATCH, ROWS, ResultError, gather
+
 ANSWER = 900_000
 """Bytes of all rows together, so that an answer fits in one message of the socket protocol."""
 COLUMNS = 1_000
-HEADER = 12_288
-"""Bytes at the start of a DuckDB file that a checkpoint rewrites last: the main header and two database headers."""
-COPY_TRIES = 20
+FIRST_PAGE = 200
+"""Rows of a held result that come with its first answer."""
+IDLE_S = 0.1
+"""Seconds without a request after which Arrow is loaded, for the first result that is to be held."""
 
 _OPEN: dict[str, str | bool | int | float | list[str]] = {
     "access_mode": "READ_ONLY",
@@ -63,92 +65,104 @@ class Unopened(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    """Run `serve` or `copy`; returns the exit status."""
+    """Run `serve`, `copy` or `check`; returns the exit status."""
     match arguments:
         case ["copy", source, target]:
-            return _copy(source, target)
-        case ["serve", space, memory]:
-            return _serve(int(space), int(memory))
+            from engine.history.console_copying import copy
+
+            return copy(source, target)
+        case ["check", path]:
+            return _check(path)
+        case ["serve", space, memory, *copies]:
+            return _serve(int(space), int(memory), *copies[:1])
     print(__doc__, file=sys.stderr)
     return 2
-
-
-# --- copying --------------------------------------------------------------------------------------------------------
-
-
-def _copy(source: str, target: str) -> int:
-    """Copy a checkpointed history, private to its owner, and rename it into place.
-
-    DuckDB never overwrites a block that the present header refers to. So a copy is whole when the header is the same
-    after it as before it; when a checkpoint came in between, it is taken again.
-    """
-    partial = f"{target}.partial"
-    try:
-        for _ in range(COPY_TRIES):
-            before = _header(source)
-            _copy_bytes(source, partial)
-            if before == _header(source) == _header(partial):
-                os.rename(partial, target)
-                return 0
-        print("the history was being written to all the time: ask again", file=sys.stderr)
-    except OSError as error:
-        print(f"the history could not be copied for the query: {error.strerror} ({error.filename})", file=sys.stderr)
-    if os.path.exists(partial):
-        os.unlink(partial)
-    return 1
-
-
-def _header(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(HEADER)
-
-
-def _copy_bytes(source: str, target: str) -> None:
-    with open(source, "rb") as old, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as new:
-        while True:
-            try:
-                moved = os.copy_file_range(old.fileno(), new.fileno(), 1 << 30)  # shares blocks where the disk can
-            except (OSError, AttributeError) as error:
-                if getattr(error, "errno", None) == errno.ENOSPC:
-                    raise
-                break
-            if moved == 0:
-                return
-        while chunk := os.read(old.fileno(), 1 << 20):
-            new.write(chunk)
 
 
 # --- answering ------------------------------------------------------------------------------------------------------
 
 
-def _serve(space: int, memory: int) -> int:
+def _check(path: str) -> int:
+    """Whether a copy opens, read-only, and every table in it can be read; prints why it does not."""
+    import duckdb
+
+    try:
+        with duckdb.connect(path, config=_OPEN) as con:
+            for (name,) in con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall():
+                con.execute(f'SELECT count(*) FROM "{name}"').fetchall()
+    except duckdb.Error as error:
+        print(f"the copy of the history cannot be opened: {_brief(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _serve(space: int, memory: int, copies: str | None = None) -> int:
     """Answer requests from standard input until it ends; the process ends with it, whatever a query is doing."""
-    requests: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # others reserve addresses by the gigabyte
     replies = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # nothing but replies may come out of the pipe
     import duckdb
 
     _limit(space)
+    if copies is not None:
+        _confine(copies)
+        duckdb.connect().close()  # what DuckDB cannot do without, it has to be seen to miss before a query comes
+    requests: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()  # the box holds for it too: it came after
     session = _Session(duckdb, memory)
     _write(replies, b'{"ready":true}\n')
+    try:
+        line = requests.get(timeout=IDLE_S)
+    except queue.Empty:
+        _load_arrow()
+        line = requests.get()
     while True:
-        request = json.loads(requests.get())
-        try:
-            reply = session.answer(request)
-        except Refused as refused:
-            reply = json.dumps({"refused": str(refused)})
-        except Unopened as error:
-            reply = json.dumps({"unopened": str(error)})
-        except (MemoryError, duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException) as error:
-            _write(replies, (json.dumps({"exhausted": _brief(error)}) + "\n").encode())
-            os._exit(1)  # what ran out of memory half-way is not to be trusted with another query
-        except duckdb.Error as error:
-            reply = json.dumps({"refused": _advice(_brief(error))})
-        except (ValueError, TypeError, RecursionError) as error:  # text or nesting that Python cannot take on
-            reply = json.dumps({"refused": f"the query or its answer cannot be read: {_brief(error)}"})
-        _write(replies, reply.encode("utf-8", "replace") + b"\n")
+        _write(replies, _reply(session, json.loads(line), duckdb, replies).encode("utf-8", "replace") + b"\n")
+        line = requests.get()
+
+
+def _reply(session: _Session, request: dict[str, Any], duckdb: Any, replies: int) -> str:
+    try:
+        return session.answer(request)
+    except Refused as refused:
+        return json.dumps({"refused": str(refused)})
+    except Unopened as error:
+        return json.dumps({"unopened": str(error)})
+    except (FilterError, ResultError) as error:
+        return json.dumps({"refused": str(error)})
+    except (MemoryError, duckdb.OutOfMemoryException, duckdb.FatalException, duckdb.InternalException) as error:
+        _write(replies, (json.dumps({"exhausted": _brief(error)}) + "\n").encode())
+        os._exit(1)  # what ran out of memory half-way is not to be trusted with another query
+    except duckdb.Error as error:
+        return json.dumps({"refused": _advice(_brief(error))})
+    except (ValueError, TypeError, RecursionError, ArithmeticError) as error:  # what Python or Arrow cannot take on
+        return json.dumps({"refused": f"the query or its answer cannot be read: {_brief(error)}"})
+
+
+def _load_arrow() -> None:
+    import pyarrow
+    import pyarrow.compute
+
+    pyarrow.set_cpu_count(1)
+    pyarrow.set_io_thread_count(1)
+
+
+def _confine(copies: str) -> None:
+    """No file but the copies and what Python itself is made of, and no socket; where the kernel cannot, DuckDB's own locks
+    and the limits remain."""
+    from engine.shards import box
+
+    own = [sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/bin", "/etc/localtime", "/etc/ld.so.cache"]
+    own += ["/proc/self", "/proc/meminfo", "/proc/cpuinfo", "/sys/fs/cgroup"]  # DuckDB looks there for what it may use
+    packages = [each for each in sys.path if os.path.basename(each) in ("site-packages", "dist-packages")]
+    code = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        scoped = box.landlock([copies, code, *own, *packages], [], [os.devnull, "/dev/urandom"])
+        box.drop_capabilities()
+        box.seccomp(2, signals_scoped=scoped)
+    except OSError:
+        return
 
 
 def _read(requests: queue.Queue[bytes]) -> None:
@@ -173,16 +187,43 @@ def _limit(space: int) -> None:
 
 
 class _Session:
-    """One open copy of the history. Every query has a cursor and a read-only transaction of its own."""
+    """One open copy of the history. Every query has a cursor and a read-only transaction of its own. One result is held."""
 
     def __init__(self, duckdb: Any, memory: int) -> None:
         self._duckdb = duckdb
         self._config = _OPEN | {"memory_limit": f"{memory}B"}
         self._path: str | None = None
         self._con: Any = None
+        self._held: Any = None
+        self._export: Any = None
 
     def answer(self, request: dict[str, Any]) -> str:
-        """The answer to `{"database", "sql", "params", "limit"}` as a line of JSON without its end."""
+        """The answer to a request as a line of JSON without its end. `op` says which:
+
+        `run`, also when there is none: `{"database", "sql", "params", "limit"}`, all rows at once; `open`: the same, and
+        the rows are held; then `rows`, `arrange` and `export` are about those, and `drop` lets go of them.
+        """
+        match request.get("op", "run"):
+            case "run":
+                return self._query(request, partial(_fetch, limit=request["limit"]))
+            case "open":
+                return self._query(request, self._hold)
+            case "drop":
+                self._held = self._export = None
+                return "{}"
+        if self._held is None:
+            raise Refused("there is no result here")
+        match request["op"]:
+            case "rows":
+                return str(self._held.page(request["start"], request["count"]))
+            case "arrange":
+                self._export = None
+                return json.dumps({"total": self._held.arrange(request["sort"], request["filter"])})
+            case "export":
+                return self._exported(request["format"], request["start_part"])
+        raise Refused(f"there is no op {request['op']!r}")
+
+    def _query(self, request: dict[str, Any], answer: Callable[[Any, Any, dict[str, Any]], str]) -> str:
         if request["database"] != self._path:
             if self._con is not None:
                 self._con.close()
@@ -194,11 +235,52 @@ class _Session:
         cursor = self._con.cursor()  # temporary tables and variables end with it
         try:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
-            began = time.perf_counter()
-            cursor.execute(statement, params) if params else cursor.execute(statement)
-            return _fetch(cursor, request["limit"], began)
+            return answer(cursor, statement, params)
         finally:
             cursor.close()  # rolls back
+
+    def _hold(self, cursor: Any, statement: Any, params: dict[str, Any]) -> str:
+        _load_arrow()
+        self._held = self._export = None
+        began = time.perf_counter()
+        if statement.type == self._duckdb.StatementType.SELECT:  # a relation streams into Arrow
+            try:
+                source = cursor.sql(statement, params=params) if params else cursor.sql(statement)
+            except self._duckdb.Error:
+                cursor.execute(statement, params) if params else cursor.execute(statement)  # says at which line, too
+                raise
+            columns, kinds = list(source.columns), [str(each) for each in source.types]
+        else:
+            source = cursor.execute(statement, params) if params else cursor.execute(statement)
+            columns, kinds = (
+                [str(each[0]) for each in source.description],
+                [str(each[1]) for each in source.description],
+            )
+        _columns(list(zip(columns, kinds, strict=True)))
+        held = gather(columns, kinds, source.to_arrow_reader(BATCH))
+        head = {
+            "columns": [name[:1024] for name in columns],
+            "types": [kind[:1024] for kind in kinds],
+            "total": held.total,
+            "truncated": held.truncated,
+            "ms": round((time.perf_counter() - began) * 1e3, 3),
+            "notes": [],
+        }
+        if held.truncated:
+            why = f"at most {ROWS:,} rows" if held.total == ROWS else "what fits in memory"
+            head["notes"] = [
+                f"the result was cut at {held.total:,} rows: {why} can be held; aggregate or filter earlier"
+            ]
+        self._held = held
+        return json.dumps(head, ensure_ascii=False)[:-1] + "," + held.page(0, FIRST_PAGE)[1:]
+
+    def _exported(self, form: str, number: int) -> str:
+        from engine.history.console_export import Export
+
+        if number == 0 or self._export is None or self._export.form != form:
+            self._export = Export(self._held, form)
+        part, after = self._export.part(number)
+        return json.dumps({"part": base64.b64encode(part).decode(), "next": after})
 
     def _open(self, path: str) -> Any:
         try:
@@ -239,16 +321,23 @@ def _params(statement: Any, given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _fetch(cursor: Any, limit: int, began: float) -> str:
-    """At most `limit` rows and `ANSWER` bytes of them, as JSON; streams, so a huge result costs what is read of it."""
-    description = cursor.description or []
+def _columns(description: list[tuple[str, str]]) -> None:
+    """Refuse what cannot be shown, by (name, type) of each column."""
     if len(description) > COLUMNS:
         raise Refused(f"the answer has {len(description)} columns and {COLUMNS} are shown: name the ones you want")
-    for name, kind, *_ in description:
-        if "TIME ZONE" in str(kind):
+    for name, kind in description:
+        if "TIME ZONE" in kind:
             raise Refused(f'column "{name}" is {kind}: cast it, as in {name}::TIMESTAMP (UTC)')
+
+
+def _fetch(cursor: Any, statement: Any, params: dict[str, Any], limit: int) -> str:
+    """At most `limit` rows and `ANSWER` bytes of them, as JSON; streams, so a huge result costs what is read of it."""
+    began = time.perf_counter()
+    cursor.execute(statement, params) if params else cursor.execute(statement)
+    description = cursor.description or []
+    _columns([(str(name), str(kind)) for name, kind, *_ in description])
     rows: list[str] = []
-    size, truncated, cells = 0, False, _Cells()
+    size, truncated, cells = 0, False, Cells()
     while not truncated:
         got = cursor.fetchmany(256)
         for values in got:
@@ -272,59 +361,6 @@ def _fetch(cursor: Any, limit: int, began: float) -> str:
         "notes": cells.said(),
     }
     return json.dumps(head, ensure_ascii=False)[:-1] + ',"rows":[' + ",".join(rows) + "]}"
-
-
-class _Cells:
-    """Makes values plain JSON, and remembers what could not be said in it."""
-
-    def __init__(self) -> None:
-        self.nonfinite = 0
-        self.cut = 0
-        self.notes: list[str] = []
-
-    def plain(self, value: Any) -> Any:
-        """A value that JSON has; what is longer than `CELL` is cut, nested values as the text of their JSON."""
-        if isinstance(value, str):
-            return self._cut(value)
-        made = self._nested(value)
-        if isinstance(made, list | dict):
-            text = json.dumps(made, ensure_ascii=False)
-            return made if len(text) <= CELL else self._cut(text)
-        return self._cut(made) if isinstance(made, str) else made
-
-    def said(self) -> list[str]:
-        """What the reader of the answer has to be told."""
-        out = list(self.notes)
-        if self.nonfinite:
-            out.append(f"{self.nonfinite} values that are not finite (NaN or infinite) are shown as null")
-        if self.cut:
-            out.append(f"{self.cut} cells were cut at {CELL:,} characters")
-        return out
-
-    def _cut(self, text: str) -> str:
-        if len(text) <= CELL:
-            return text
-        self.cut += 1
-        return f"{text[:CELL]}… ({len(text) - CELL:,} more)"
-
-    def _nested(self, value: Any) -> Any:
-        if value is None or isinstance(value, bool | int | str):
-            return value
-        if isinstance(value, float | Decimal):
-            number = float(value)
-            if math.isfinite(number):
-                return number
-            self.nonfinite += 1
-            return None
-        if isinstance(value, bytes | bytearray):
-            return value[: CELL // 2 + 1].hex()
-        if isinstance(value, datetime | date | clock_time):
-            return value.isoformat()
-        if isinstance(value, dict):
-            return {str(key): self._nested(each) for key, each in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self._nested(each) for each in value]
-        return str(value)
 
 
 def _brief(error: BaseException) -> str:

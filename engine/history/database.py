@@ -10,8 +10,14 @@ from pathlib import Path
 
 import duckdb
 
-SCHEMA = 10
-"""Version of schema.sql. A file with another one is made anew, since everything in it can be rebuilt."""
+from engine.history.migrations import migrate
+
+SCHEMA = 11
+"""Version of schema.sql. A file with an older one is brought up to it (`engine.history.migrations`); one of a newer schema is
+set aside and made anew, since everything in it can be rebuilt."""
+
+SCRIPTS = ("schema.sql", "imported.sql")
+"""What makes the tables and views, in this order, at every opening; those that are not there are left out."""
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",  # so that tools of the last year can open a copy
@@ -19,9 +25,10 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
-    "threads": 2,  # the cores belong to the shards
+    "threads": 1,  # the cores belong to the shards
     "memory_limit": "1GiB",
 }
+_DAMAGE = ("corrupt", "checksum", "not a valid duckdb", "could not read enough bytes", "could not read all bytes")
 _SIDE_FILES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")
 
 
@@ -33,6 +40,10 @@ class StoreDamaged(StoreError):
     """DuckDB met damaged bytes after opening: close, `set_aside`, open again and rebuild."""
 
 
+class StoreClosed(StoreError):
+    """DuckDB gave up for another reason, such as a full disk at a checkpoint: close and open again, nothing is lost."""
+
+
 def open_database(path: Path) -> tuple[duckdb.DuckDBPyConnection, str | None]:
     """A connection to the history at `path`, made if missing, and why an empty one took its place, or None.
 
@@ -42,19 +53,19 @@ def open_database(path: Path) -> tuple[duckdb.DuckDBPyConnection, str | None]:
         con = _connect(path)
     except duckdb.Error as error:
         recovered = _recover(path, error)
-        return _connect(path), recovered
-    found = con.execute("SELECT max(number) FROM meta WHERE key = 'schema'").fetchone()
-    if found == (SCHEMA,):
+        return _made(path), recovered
+    if con is not None:
         return con, None
-    con.close()
     aside = set_aside(path)
     recovered = f"the history was written by another version and moved to {aside.name}; it is made anew"
-    return _connect(path), recovered
+    return _made(path), recovered
 
 
 def make_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables and views of schema.sql, and the row of `meta` that says how far the ledger is indexed."""
-    con.execute(Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+    """Make the tables and views that are missing, and the row of `meta` that says how far the ledger is indexed."""
+    for script in map(Path(__file__).with_name, SCRIPTS):
+        if script.exists():
+            con.execute(script.read_text(encoding="utf-8"))
     con.execute(
         "INSERT INTO meta SELECT * FROM (VALUES ('schema', ?), ('indexed', 0)) v(key, number) "
         "WHERE NOT EXISTS (FROM meta)",
@@ -85,14 +96,21 @@ def told() -> Iterator[None]:
         text = _first_line(error)
         if _is_damage(error):
             raise StoreDamaged(f"the history file is damaged ({text}): it has to be rebuilt") from error
+        if isinstance(error, duckdb.FatalException):
+            raise StoreClosed(f"the history file cannot be written ({text}): is the disk full?") from error
         if isinstance(error, duckdb.IOException):
             raise StoreError(f"the history file cannot be used ({text}): is the disk full or read-only?") from error
         raise
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+def _connect(path: Path) -> duckdb.DuckDBPyConnection | None:
+    """The open history, brought up to the present schema; None, and closed, where it is of one that cannot be."""
     con = duckdb.connect(str(path), config=_CONFIG)
     try:
+        found = _schema_of(con)
+        if found is not None and not migrate(con, found, SCHEMA):
+            con.close()
+            return None
         con.execute("BEGIN")
         make_tables(con)
         con.execute("COMMIT")
@@ -103,6 +121,21 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         con.close()
         raise
     return con
+
+
+def _made(path: Path) -> duckdb.DuckDBPyConnection:
+    """A new history, where there is none."""
+    con = _connect(path)
+    assert con is not None, "a new history is of the present schema"
+    return con
+
+
+def _schema_of(con: duckdb.DuckDBPyConnection) -> int | None:
+    """The schema that a history was written with; None for an empty one. Raises duckdb.Error where it says none."""
+    if con.execute("SELECT 1 FROM duckdb_tables() WHERE NOT internal LIMIT 1").fetchone() is None:
+        return None
+    found = con.execute("SELECT max(number) FROM meta WHERE key = 'schema'").fetchone()
+    return 0 if found is None or found[0] is None else int(found[0])
 
 
 def _recover(path: Path, error: duckdb.Error) -> str:
@@ -122,10 +155,15 @@ def _recover(path: Path, error: duckdb.Error) -> str:
 
 def _is_damage(error: duckdb.Error) -> bool:
     """Whether an error speaks of the file's bytes: those that DuckDB gives up on, and checksums that do not match."""
-    if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.SerializationException):
+    if isinstance(error, duckdb.InternalException | duckdb.SerializationException):
         return True
-    about_file = isinstance(error, duckdb.IOException) or type(error) is duckdb.Error
-    return about_file and any(word in str(error).lower() for word in ("corrupt", "checksum", "not a valid duckdb"))
+    about_file = isinstance(error, duckdb.IOException | duckdb.FatalException) or type(error) is duckdb.Error
+    return about_file and speaks_of_damage(str(error))
+
+
+def speaks_of_damage(text: str) -> bool:
+    """Whether an error of DuckDB, here or in a process that reads a copy, may be about the file's bytes."""
+    return any(words in text.lower() for words in _DAMAGE)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,18 +3,23 @@
     -- title: Leaderboard
     -- description: Experiments, best first
     -- param: limit integer = 20 How many rows
+    -- picture: bars experiment effect
     SELECT … LIMIT $limit
 
-A parameter is `name type`, then `= default` where it has one, then what it means; types are integer, number, text and
-boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted into the SQL.
+A picture says how the answer is best drawn: `scatter X Y`, `lines X Y [SERIES]`, `steps X Y [SERIES]` or `bars LABEL VALUE`,
+by columns of the answer. A parameter is `name type`, then `= default` where it has one, then what it means; types are
+integer, number, text and boolean, and a text default that holds spaces is quoted. Values are bound by DuckDB, never pasted
+into the SQL.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,12 @@ _PARAM = re.compile(
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*$")
 _LARGEST = 64 * 1024
+_PICTURES: Mapping[str, tuple[str, ...]] = {
+    "scatter": ("x", "y"),
+    "lines": ("x", "y", "series"),
+    "steps": ("x", "y", "series"),
+    "bars": ("label", "value"),
+}
 
 
 class QueryError(ValueError):
@@ -53,7 +64,11 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question with its SQL. `problem` says why a file cannot be used; such a query is listed but cannot be asked."""
+    """A question with its SQL. `problem` says why a file cannot be used; such a query is listed but cannot be asked.
+
+    `picture` is `{"kind": "scatter" | "lines" | "steps" | "bars"}` with a column for each of its axes; `source` is "shipped"
+    or "lab".
+    """
 
     name: str
     title: str
@@ -61,6 +76,8 @@ class Query:
     params: tuple[Param, ...]
     sql: str
     problem: str | None = None
+    picture: Mapping[str, str | None] | None = None
+    source: str = "shipped"
 
     def bind(self, values: Mapping[str, object]) -> dict[str, Value]:
         """Values for all parameters, defaults filled in. Raises QueryError for a wrong, missing or unknown one."""
@@ -90,28 +107,35 @@ class Query:
             for each in self.params
         ]
         about = {"name": self.name, "title": self.title, "description": self.description, "params": params}
-        return about | {"problem": self.problem}
+        drawn = None if self.picture is None else dict(self.picture)
+        return about | {"problem": self.problem, "picture": drawn, "source": self.source, "sql": self.sql}
 
 
 def load_all(directories: Iterable[Path]) -> dict[str, Query]:
     """Every `*.sql` of the directories by name; a later directory overrides an earlier one, a missing one is empty.
 
-    A file that cannot be used becomes a query with a `problem`, so that it is seen and the others still work.
+    The first directory holds what is shipped, the others a lab's own. A file that cannot be used becomes a query with a
+    `problem`, so that it is seen and the others still work.
     """
     queries: dict[str, Query] = {}
-    for directory in directories:
+    for place, directory in enumerate(directories):
         for path in sorted(directory.glob("*.sql")):
             try:
-                queries[path.stem] = load(path)
+                found = load(path)
             except QueryError as error:
-                queries[path.stem] = Query(path.stem, path.stem, "this file cannot be used", (), "", str(error))
+                found = Query(path.stem, path.stem, "this file cannot be used", (), "", str(error))
+            queries[path.stem] = replace(found, source="lab" if place else "shipped")
     return dict(sorted(queries.items()))
 
 
 def load(path: Path) -> Query:
     """The query in the file `path`. Raises QueryError with file and line."""
     try:
-        with path.open("rb") as file:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not hold us up
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise QueryError(f"{path}: cannot be read: it is not a file, and a question is one .sql file")
+        with os.fdopen(handle, "rb") as file:
             body = file.read(_LARGEST + 1)
     except OSError as error:
         raise QueryError(f"{path}: cannot be read ({error.strerror})") from None
@@ -145,8 +169,8 @@ def parse(text: str, path: Path) -> Query:
             if param.name in params:
                 raise QueryError(f"{where}: parameter {param.name} comes twice: rename one")
             params[param.name] = param
-        elif key not in ("title", "description"):
-            raise QueryError(f"{where}: unknown key {key!r}: a header has title, description and param")
+        elif key not in ("title", "description", "picture"):
+            raise QueryError(f"{where}: unknown key {key!r}: a header has title, description, param and picture")
         elif key in said or not value:
             raise QueryError(f"{where}: {key} {'comes twice' if key in said else 'is empty'}: give one")
         else:
@@ -155,7 +179,18 @@ def parse(text: str, path: Path) -> Query:
         if key not in said:
             raise QueryError(f"{path}:1: has no {key}: add a line `-- {key}: …` at the top")
     _check(text, path, end + 1, params)
-    return Query(path.stem, said["title"], said["description"], tuple(params.values()), text.strip())
+    picture = _picture(said["picture"], path) if "picture" in said else None
+    return Query(path.stem, said["title"], said["description"], tuple(params.values()), text.strip(), picture=picture)
+
+
+def _picture(text: str, path: Path) -> dict[str, str | None]:
+    kind, *columns = text.split()
+    axes = _PICTURES.get(kind)
+    if axes is None or not len(axes) - ("series" in axes) <= len(columns) <= len(axes):
+        raise QueryError(
+            f"{path}:1: {text!r} is no picture: write `scatter X Y`, `lines` or `steps X Y [SERIES]`, or `bars LABEL VALUE`"
+        )
+    return {"kind": kind} | dict.fromkeys(axes) | dict(zip(axes, columns, strict=False))
 
 
 def _param(text: str, where: str) -> Param:

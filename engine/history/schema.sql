@@ -60,7 +60,8 @@ CREATE TABLE IF NOT EXISTS readings (
 -- (docs/statistics.md); `headline` is the mean of the fresh pairs that a signature asked for, and stands in no verdict;
 -- `signoff` is confirming, confirmed, vetoed or withdrawn. A `bundle` is of the experiments that it names, signed together: it has
 -- no verdict, its `headline` stands beside `promised`, the sum of their shrunk gains; its parts are `merged_with` it.
--- `retuned` says what came of both sides at their own best learning rate (table `retunes`), which stands in no verdict either
+-- `retuned` says what came of both sides at their own best learning rate (table `retunes`), which stands in no verdict either.
+-- `claim` is gain, speed or simplification; a `control` ran to learn what is missed by not running its like
 CREATE TABLE IF NOT EXISTS experiments (
     id VARCHAR, seq BIGINT, role VARCHAR, state VARCHAR, hypothesis VARCHAR, category VARCHAR, proposal VARCHAR,
     branch VARCHAR, parent VARCHAR, baseline VARCHAR, "commit" VARCHAR, tree VARCHAR, rung VARCHAR,
@@ -74,7 +75,8 @@ CREATE TABLE IF NOT EXISTS experiments (
     signoff VARCHAR, signoff_sentence VARCHAR, headline DOUBLE, headline_lo DOUBLE, headline_hi DOUBLE,
     headline_n BIGINT,
     headline_pairs STRUCT(seed BIGINT, trunk DOUBLE, candidate DOUBLE, difference DOUBLE)[],
-    bundle VARCHAR[], promised DOUBLE, merged_with VARCHAR, retuned VARCHAR
+    bundle VARCHAR[], promised DOUBLE, merged_with VARCHAR, retuned VARCHAR,
+    control BOOLEAN, claim VARCHAR
 );
 
 -- both sides of an experiment at the same bracket of learning rates: `factors` of the rate in each side's code, each on the seeds
@@ -90,12 +92,24 @@ CREATE TABLE IF NOT EXISTS retunes (
 
 -- a shard that did not finish has no metric: NULL, never 0 or 100; nor has a smoke, the short run before the first full one.
 -- A canary repeats a run of the trunk, and stands in no pair; `fresh` ones were run for a signature, on seeds never used before.
--- One with a `scale` had its learning rate multiplied by that, for the retuning `retune`, at a rung of its own: `screen@0.5`
+-- One with a `scale` had its learning rate multiplied by that, for the retuning `retune`, at a rung of its own: `screen@0.5`.
+-- What runs have to agree in to be compared: `metric_of` is the name of the metric, `budget` the rung's as the lab writes it,
+-- `setup` a hash of the lab's commands, data and evaluation, `environment` the interpreter, torch and GPU, `board` all of these
+-- in short. `host` and `engine` (its version) started it; `contended`: a detector noted that something else had the machine
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
     ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN, retune VARCHAR,
-    scale DOUBLE, further MAP(VARCHAR, DOUBLE)
+    scale DOUBLE, further MAP(VARCHAR, DOUBLE),
+    setup VARCHAR, host VARCHAR, engine VARCHAR, metric_of VARCHAR, budget VARCHAR, environment VARCHAR, board VARCHAR,
+    contended BOOLEAN
+);
+
+-- under what conditions shards were started, written down when they were first met or had changed: `event` is the number of
+-- the ledger event, `data` and `evaluation` are hashes of what is trained on and of how it is scored
+CREATE TABLE IF NOT EXISTS setups (
+    event BIGINT, t DOUBLE, setup VARCHAR, rung VARCHAR, budget VARCHAR, metric VARCHAR, direction VARCHAR, data VARCHAR,
+    evaluation VARCHAR, python VARCHAR, torch VARCHAR, gpu VARCHAR, host VARCHAR
 );
 
 CREATE TABLE IF NOT EXISTS decisions (
@@ -128,7 +142,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
     lo DOUBLE, hi DOUBLE, se DOUBLE, n BIGINT, sentence VARCHAR,
     evidence DOUBLE, bar DOUBLE, sigma DOUBLE, mode VARCHAR, shrunk DOUBLE, seconds DOUBLE, pairing VARCHAR,
     compare VARCHAR, kappa DOUBLE, tokens_ratio DOUBLE, flops_ratio DOUBLE, time_ratio DOUBLE,
-    effect_tokens DOUBLE, effect_flops DOUBLE, effect_time DOUBLE
+    effect_tokens DOUBLE, effect_flops DOUBLE, effect_time DOUBLE, control BOOLEAN, claim VARCHAR
 );
 
 -- the ledger; `data` is JSON
@@ -148,12 +162,13 @@ CREATE TABLE IF NOT EXISTS shard_facts (shard VARCHAR, key VARCHAR, number DOUBL
 -- how far each shard's file was read, in bytes, and how many of its lines were garbage
 CREATE TABLE IF NOT EXISTS offsets (shard VARCHAR, byte_offset BIGINT, garbage BIGINT);
 
--- the latest finished attempt of each seed; fresh ones, and those at a scaled learning rate, left out
+-- the latest finished attempt of each seed under each setup; fresh ones, and those at a scaled learning rate, left out. Two arms
+-- are compared on the same rung, seed and setup
 CREATE OR REPLACE VIEW finals AS
-SELECT experiment, rung, seed, id AS shard, metric, sources
+SELECT experiment, rung, seed, id AS shard, metric, sources, setup, budget, host, environment, board, contended
 FROM shards
 WHERE outcome = 'finished' AND metric IS NOT NULL AND NOT smoke AND NOT canary AND NOT fresh AND retune IS NULL
-QUALIFY row_number() OVER (PARTITION BY experiment, rung, seed ORDER BY attempt DESC) = 1;
+QUALIFY row_number() OVER (PARTITION BY experiment, rung, setup, seed ORDER BY attempt DESC) = 1;
 
 -- what came of smokes; they are no results, and in none of the other views
 CREATE OR REPLACE VIEW smokes AS
@@ -164,7 +179,7 @@ FROM shards s
 LEFT JOIN experiments e ON e.id = s.experiment
 WHERE s.smoke;
 
--- every shard but smokes with what it tried; `gain` > 0 is better than the trunk on the same seed at the same rung
+-- every shard but smokes with what it tried; `gain` > 0 is better than the trunk on the same seed, rung and setup
 CREATE OR REPLACE VIEW runs AS
 SELECT
     s.id AS run, s.experiment, e.role, e.hypothesis, e.category, p.proposer, s.rung, s.seed, s.attempt, s.state,
@@ -174,35 +189,112 @@ SELECT
     s.ended - s.started AS seconds,
     make_timestamp((s.started * 1e6)::BIGINT) AS started,
     make_timestamp((s.ended * 1e6)::BIGINT) AS ended,
-    s.detail, e.branch
+    s.detail, e.branch, s.setup, s.budget, s.host, s.board, s.contended
 FROM shards s
 LEFT JOIN experiments e ON e.id = s.experiment
 LEFT JOIN proposals p ON p.id = e.proposal
 LEFT JOIN finals f ON f.experiment = e.baseline AND f.rung = s.rung AND f.seed = s.seed AND NOT s.fresh
+    AND f.setup IS NOT DISTINCT FROM s.setup
 WHERE NOT s.smoke;
 
--- experiments, best first, each on the latest trunk that it was replayed on: solid, undecided, not judged yet, barred, not
--- solid, harmful, broken; then by effect. `mean` and `sd` are of the metric over the seeds that finished at the rung of the
--- verdict; `minutes` is what all of the experiment's shards took
-CREATE OR REPLACE VIEW leaderboard AS
-WITH measured AS (
+-- the board that each arm stands on: that of its latest run at the rung of its verdict, or where it has none yet, of the latest
+-- run there of any arm. What broke at its smoke stands where it would have run
+CREATE OR REPLACE VIEW placed AS
+WITH arms AS (
+    SELECT id AS experiment, created, coalesce(nullif(verdict_rung, 'smoke'), rung) AS rung FROM experiments
+), ran AS (
     SELECT
-        e.id, avg(f.metric) AS mean, stddev_samp(f.metric) AS sd, count(f.metric) AS seeds,
-        (SELECT sum(s.ended - s.started) / 60 FROM shards s WHERE s.experiment = e.id) AS minutes
-    FROM experiments e
-    LEFT JOIN finals f ON f.experiment = e.id AND f.rung = coalesce(e.verdict_rung, e.rung)
-    GROUP BY e.id
+        experiment, rung, max(seq) AS seq,
+        arg_max({'board': board, 'metric': metric_of, 'budget': budget, 'setup': setup, 'environment': environment}, seq) AS how
+    FROM shards
+    WHERE NOT smoke AND NOT canary AND NOT fresh AND retune IS NULL
+    GROUP BY experiment, rung
+), present AS (
+    SELECT rung, arg_max(how, seq) AS how FROM ran GROUP BY rung
+)
+SELECT
+    a.experiment, a.rung, a.created,
+    coalesce(coalesce(r.how, p.how).board, '?/' || a.rung || '/?/?/?') AS board, coalesce(r.how, p.how).metric AS metric, coalesce(r.how, p.how).budget AS budget,
+    coalesce(r.how, p.how).setup AS setup, coalesce(r.how, p.how).environment AS environment
+FROM arms a
+LEFT JOIN ran r ON r.experiment = a.experiment AND r.rung = a.rung
+LEFT JOIN present p ON p.rung = a.rung;
+
+-- experiments on their boards, each on the latest trunk that it was replayed on. `rank` counts within a board, best first: solid,
+-- undecided, not judged yet, barred, not solid, harmful, broken; then by effect. `board_place` is 1 for the board that the lab
+-- now works on, at its largest rung. `mean` and `sd` are of the metric over the seeds that finished at the rung of the verdict;
+-- `minutes` is what all of the experiment's shards took, `contended` how many of its runs shared the machine
+CREATE OR REPLACE VIEW leaderboard AS
+WITH finished AS (
+    SELECT experiment, rung, setup, avg(metric) AS mean, stddev_samp(metric) AS sd, count(*) AS seeds,
+        count(*) FILTER (contended) AS contended
+    FROM finals
+    GROUP BY experiment, rung, setup
+), spent AS (
+    SELECT experiment, sum(ended - started) / 60 AS minutes FROM shards GROUP BY experiment
+), known AS (
+    SELECT any_value(metric) AS metric, any_value(direction) AS direction, any_value(rungs) AS rungs FROM lab
+), directions AS (
+    SELECT setup, rung, any_value(direction) AS direction FROM setups GROUP BY setup, rung
+), boards AS (
+    SELECT
+        board, any_value(rung) AS rung, any_value(metric) AS metric, any_value(budget) AS budget, any_value(setup) AS setup,
+        any_value(environment) AS environment, max(created) AS latest
+    FROM placed
+    WHERE experiment IN (SELECT id FROM experiments WHERE role = 'experiment' AND state <> 'moved')
+    GROUP BY board
+), used AS (  -- the rungs of one lab file belong together, and the latest of those files comes first
+    SELECT *, max(latest) OVER (PARTITION BY metric, setup, environment) AS used FROM boards
+), ordered AS (
+    SELECT
+        *,
+        row_number() OVER (
+            ORDER BY used DESC NULLS LAST, list_position((SELECT rungs FROM known), rung) DESC NULLS LAST, board
+        ) AS place
+    FROM used
 )
 SELECT
     row_number() OVER (
+        PARTITION BY b.place
         ORDER BY
             list_position(['solid', 'undecided', '', 'barred', 'not-solid', 'harmful', 'broken'], coalesce(e.verdict, '')),
-            e.effect DESC NULLS LAST, e.id
+            CASE WHEN isfinite(e.effect) THEN e.effect END DESC NULLS LAST, e.id
     ) AS rank,
     e.id AS experiment, e.hypothesis, e.category, p.proposer, e.state, coalesce(e.verdict_rung, e.rung) AS rung,
-    e.verdict, e.effect, e.lo, e.hi, e.n, m.mean, m.sd, m.seeds, e.sentence, e.branch,
-    e.evidence, e.bar, e.sigma, e.mode, e.shrunk, m.minutes, e.barred, e.asks
+    e.verdict, e.effect, e.lo, e.hi, e.n, f.mean, f.sd, coalesce(f.seeds, 0) AS seeds, e.sentence, e.branch,
+    e.evidence, e.bar, e.sigma, e.mode, e.shrunk, s.minutes, e.barred, e.asks,
+    b.board, coalesce(b.metric, (SELECT metric FROM known)) AS metric,
+    coalesce(d.direction, (SELECT direction FROM known)) AS direction, b.budget, b.setup, b.environment,
+    e.claim, e.control, coalesce(f.contended, 0) AS contended, b.place AS board_place
 FROM experiments e
-JOIN measured m ON m.id = e.id
+JOIN placed a ON a.experiment = e.id
+JOIN ordered b ON b.board = a.board
+LEFT JOIN directions d ON d.setup = b.setup AND d.rung = b.rung
+LEFT JOIN finished f ON f.experiment = e.id AND f.rung = a.rung AND f.setup IS NOT DISTINCT FROM a.setup
+LEFT JOIN spent s ON s.experiment = e.id
 LEFT JOIN proposals p ON p.id = e.proposal
 WHERE e.role = 'experiment' AND e.state <> 'moved';
+
+-- what can be compared with each other: a board, and the experiments that stand on it
+CREATE OR REPLACE VIEW comparable AS
+SELECT
+    board, any_value(metric) AS metric, any_value(direction) AS direction, any_value(rung) AS rung,
+    any_value(budget) AS budget, any_value(setup) AS setup, any_value(environment) AS environment,
+    count(*) AS experiments, count(verdict) AS judged, count(*) FILTER (verdict = 'solid') AS solid,
+    arg_min(experiment, rank) AS best, min(board_place) AS board_place
+FROM leaderboard
+GROUP BY board;
+
+-- where shards ran, and with what: one row for each setup, host, version of the engine and environment
+CREATE OR REPLACE VIEW environments AS
+WITH ran AS (
+    SELECT s.setup, s.rung, s.host, s.engine, s.started, n.python, n.torch, n.gpu, n.data, n.evaluation
+    FROM shards s
+    ASOF LEFT JOIN setups n ON n.setup = s.setup AND n.rung = s.rung AND n.host = s.host AND n.t <= s.started
+)
+SELECT
+    setup, host, engine, python, torch, gpu, data, evaluation,
+    make_timestamp((min(started) * 1e6)::BIGINT) AS first_seen, make_timestamp((max(started) * 1e6)::BIGINT) AS last_seen,
+    count(*) AS shards
+FROM ran
+GROUP BY setup, host, engine, python, torch, gpu, data, evaluation;

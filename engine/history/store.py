@@ -18,10 +18,13 @@ from typing import Any, TypedDict
 import duckdb
 
 from engine.history.database import make_tables, open_database, told
+from engine.history.imported import Links, put_import
+from engine.history.importers.base import Reading
+from engine.history.keys import Keys
+from engine.history.measured import Measured
 from engine.history.tables import (
     TABLES,
     Batch,
-    PointColumns,
     Record,
     event_record,
     fact_records,
@@ -39,9 +42,11 @@ class RankedShard(TypedDict):
 
 
 class Ranked(TypedDict):
-    """One experiment of the ranking; `effect` and `interval` in the metric's unit, > 0 is better than the trunk."""
+    """One experiment of the ranking, on the `board` of those that it can be compared with; `effect` and `interval` in the
+    metric's unit, > 0 is better than the trunk."""
 
     id: str
+    board: str
     hypothesis: str
     verdict: str | None
     effect: float | None
@@ -66,7 +71,8 @@ class Store:
         self.version = 0
         """Counts the writes since opening: equal numbers mean equal contents."""
         self._con = connection
-        self._offsets: dict[str, int] = {}
+        self._measured = Measured(connection)
+        self._keys = Keys(connection)
         self._schemas: dict[str, Any] = {}
         self._indexed = 0
 
@@ -100,14 +106,25 @@ class Store:
         if [event["n"] for event in fresh] != list(range(self._indexed + 1, upto + 1)):
             got = f"{fresh[0]['n']} to {fresh[-1]['n']}" if fresh else "none"
             raise ValueError(f"events {self._indexed + 1} to {upto} are wanted and {got} given: index without gaps")
-        verdicts = [verdict_record(event) for event in fresh if event["type"] == "verdict.reached"]
+        arms = {row["id"]: row for row in rows if row["kind"] == "experiment"}
+        reached = [event for event in fresh if event["type"] == "verdict.reached"]
+        tables = records(rows)
         with self._transaction():
-            for table, rows_of in records(rows).items():
+            setups, contended = self._keys.label(tables.get("shards", []), fresh)
+            for table, rows_of in tables.items():
                 self._replace(table, rows_of)
+            if contended:
+                self._con.execute("UPDATE shards SET contended = true WHERE id IN (SELECT unnest(?))", [contended])
+            self._insert("setups", setups)
             self._insert("events", [event_record(event) for event in fresh])
-            self._insert("verdicts", verdicts)
+            self._insert("verdicts", [verdict_record(each, arms.get(each["data"]["experiment"])) for each in reached])
             self._con.execute("UPDATE meta SET number = ? WHERE key = 'indexed'", [max(upto, self._indexed)])
         self._indexed = max(upto, self._indexed)
+
+    def put_import(self, entry: Mapping[str, Any], reading: Reading, links: Links) -> None:
+        """Put a history that another program made in the place of an earlier reading of it, in one transaction."""
+        with self._transaction():
+            put_import(self._con, entry, reading, links)
 
     def append(self, batches: Sequence[Batch]) -> tuple[str, ...]:
         """Append points, summaries and byte offsets of `batches` in one transaction.
@@ -115,34 +132,20 @@ class Store:
         A batch that does not start where its shard's last one ended is left out whole; the shards of such batches are
         returned, and are to be read again from `offsets()`.
         """
-        offsets, garbage = dict(self._offsets), dict[str, int]()
-        columns, summaries, refused = PointColumns(), dict[str, dict[str, float | str]](), dict[str, None]()
-        for batch in batches:
-            if batch.start != offsets.get(batch.shard, 0) or batch.offset < batch.start:
-                refused[batch.shard] = None
-                continue
-            offsets[batch.shard] = batch.offset
-            odd = columns.add(batch.shard, batch.points)
-            garbage[batch.shard] = garbage.get(batch.shard, 0) + batch.garbage + odd
-            if batch.summary:
-                summaries.setdefault(batch.shard, {}).update(batch.summary)
-        if not garbage:
-            return tuple(refused)
-        facts = [record for shard, summary in summaries.items() for record in fact_records(shard, summary)]
-        with self._transaction():
-            if columns.values:
-                self._append_points(columns)
-            self._replace_facts(facts)
-            self._advance([(shard, offsets[shard], more) for shard, more in garbage.items()])
-        self._offsets = offsets
-        return tuple(refused)
+        taken = self._measured.take(batches)
+        if taken.reads:
+            facts = [row for shard, summary in taken.summaries.items() for row in fact_records(shard, summary)]
+            with self._transaction():
+                tallies = self._measured.write(taken)
+                self._replace_facts(facts)
+            self._measured.keep(taken, tallies)
+        return tuple(taken.refused)
 
     def forget(self, shard: str) -> None:
         """Drop everything measured of `shard` and its offset, so that its file can be read again from the start."""
         with self._transaction():
-            for table in ("points", "summaries", "shard_facts", "offsets"):
-                self._con.execute(f"DELETE FROM {table} WHERE shard = ?", [shard])
-        self._offsets.pop(shard, None)
+            self._measured.forget(shard)
+        self._measured.drop(shard)
 
     def clear(self) -> None:
         """Empty every table, to rebuild from the ledger and the shards' files."""
@@ -166,7 +169,7 @@ class Store:
 
     def offsets(self) -> dict[str, int]:
         """Shard to the byte up to which its file was read."""
-        return dict(self._offsets)
+        return {shard: read.offset for shard, read in self._measured.reads.items()}
 
     def point_counts(self) -> dict[str, tuple[int, int]]:
         """Shard to the byte up to which its file was read and the number of values that the history holds of it."""
@@ -223,12 +226,13 @@ class Store:
         return curves
 
     def rank(self, limit: int = 20) -> list[Ranked]:
-        """Experiments, best first, each with the latest shard of every seed and rung; see the view `leaderboard`.
+        """Experiments by board, the one that the lab now works on first, best first on each, with the latest shard of every
+        seed and rung; see the view `leaderboard`.
 
         A smoke is listed where it failed, which is then all that there is."""
         best = self._ask(
-            "SELECT experiment, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes "
-            "FROM leaderboard ORDER BY rank LIMIT ?",
+            "SELECT experiment, board, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes "
+            "FROM leaderboard ORDER BY board_place, rank LIMIT ?",
             [limit],
         )
         ids = [row[0] for row in best]
@@ -244,6 +248,7 @@ class Store:
         return [
             {
                 "id": id,
+                "board": board,
                 "hypothesis": hypothesis,
                 "verdict": verdict,
                 "effect": effect,
@@ -257,7 +262,7 @@ class Store:
                 "minutes": minutes,
                 "shards": shards[id],
             }
-            for id, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes in best
+            for id, board, hypothesis, verdict, effect, lo, hi, n, evidence, bar, sigma, mode, shrunk, minutes in best
         ]
 
     def digest(self) -> dict[str, str]:
@@ -287,7 +292,9 @@ class Store:
         self.version += 1
 
     def _load(self) -> None:
-        self._offsets = dict(self._ask("SELECT shard, byte_offset FROM offsets"))
+        self._keys = Keys(self._con)
+        with told():
+            self._measured.load()
         ((self._indexed,),) = self._ask("SELECT number FROM meta WHERE key = 'indexed'")
 
     @contextmanager
@@ -327,60 +334,6 @@ class Store:
                 )
                 self._con.execute("INSERT INTO shard_facts SELECT * FROM incoming")
 
-    def _advance(self, progress: Sequence[tuple[str, int, int]]) -> None:
-        """Move byte offsets forward and add to the garbage counts."""
-        rows = [{"shard": shard, "byte_offset": offset, "garbage": more} for shard, offset, more in progress]
-        with self._incoming(self._arrow("offsets", rows)):
-            self._con.execute(
-                "UPDATE offsets SET byte_offset = i.byte_offset, garbage = offsets.garbage + i.garbage "
-                "FROM incoming i WHERE offsets.shard = i.shard"
-            )
-            self._con.execute(
-                "INSERT INTO offsets SELECT * FROM incoming WHERE shard NOT IN (SELECT shard FROM offsets)"
-            )
-
-    def _append_points(self, columns: PointColumns) -> None:
-        import pyarrow
-
-        shards = pyarrow.DictionaryArray.from_arrays(pyarrow.array(columns.shards, pyarrow.int32()), columns.names)
-        try:
-            metrics = pyarrow.array(columns.metrics, pyarrow.string())
-            values = pyarrow.array(columns.values, pyarrow.float64())
-        except (pyarrow.ArrowException, ValueError, OverflowError):  # a name or number that needs care
-            columns.make_storable()
-            metrics = pyarrow.array(columns.metrics, pyarrow.string())
-            values = pyarrow.array(columns.values, pyarrow.float64())
-        steps = pyarrow.array(columns.steps, pyarrow.int64())
-        times = pyarrow.array(columns.times, pyarrow.float64())
-        order = pyarrow.array(range(len(columns.steps)), pyarrow.int64())
-        names = ["shard", "metric", "step", "t", "value", "line"]
-        with self._incoming(pyarrow.table([shards, metrics, steps, times, values, order], names=names)):
-            self._con.execute("INSERT INTO points SELECT shard, metric, step, t, value FROM incoming ORDER BY line")
-            sums = self._con.sql(_SUMS).to_arrow_table()
-        with self._incoming(sums):
-            self._con.execute(_UPDATE_SUMMARIES)
-            self._con.execute(
-                "INSERT INTO summaries SELECT * FROM incoming i WHERE NOT EXISTS "
-                "(FROM summaries s WHERE s.shard = i.shard AND s.metric = i.metric)"
-            )
-
-
-# NaN counts as greater than any number in DuckDB, so it is filtered out by name
-_SUMS = """
-SELECT
-    shard, metric, arg_max(value, line) AS last, arg_max(step, line) AS last_step,
-    min(value) FILTER (isfinite(value)) AS min, count(*) AS count, count(*) FILTER (NOT isfinite(value)) AS nonfinite
-FROM incoming
-GROUP BY shard, metric
-"""
-
-_UPDATE_SUMMARIES = """
-UPDATE summaries SET
-    last = i.last, last_step = i.last_step, min = least(summaries.min, i.min), count = summaries.count + i.count,
-    nonfinite = summaries.nonfinite + i.nonfinite
-FROM incoming i
-WHERE summaries.shard = i.shard AND summaries.metric = i.metric
-"""
 
 # rowid grows with every line that was appended, so it tells which of two values of a step is the later one
 _CURVE = """

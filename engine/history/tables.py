@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.history.imported import IMPORTED
 from engine.shortlist import shrunk_gain
-from engine.types import Row
+from engine.types import Claim, Row
 
 Record = dict[str, Any]
 
@@ -32,9 +32,19 @@ ROW_TABLES: Mapping[str, str] = {
 }
 """Kind of a read-model row to the table that holds it."""
 
-TABLES = (*ROW_TABLES.values(), "verdicts", "events", "points", "summaries", "shard_facts", "offsets", "meta")
+TABLES = (
+    *ROW_TABLES.values(),
+    "setups",
+    "verdicts",
+    "events",
+    "points",
+    "summaries",
+    "shard_facts",
+    "offsets",
+    "meta",
+    *IMPORTED,
+)
 
-_INT64 = 2**63
 _VERDICT = (
     *("verdict", "rung", "effect", "lo", "hi", "se", "n", "sentence"),
     *("evidence", "bar", "sigma", "mode", "shrunk", "seconds", "pairing"),
@@ -81,7 +91,13 @@ def _experiment(row: Mapping[str, Any]) -> Record:
         "shrunk": gain,
         **_signoff(row),
         **_bundle(row),
+        **claimed(row),
     }
+
+
+def claimed(row: Mapping[str, Any]) -> Record:
+    """What an experiment claims, and whether it is a control."""
+    return {"control": bool(row.get("control")), "claim": row.get("claims") or Claim.GAIN.value}
 
 
 def _signoff(row: Mapping[str, Any]) -> Record:
@@ -192,12 +208,12 @@ def event_record(event: Mapping[str, Any]) -> Record:
     return {"n": event["n"], "t": event["t"], "type": event["type"], "data": storable(data)}
 
 
-def verdict_record(event: Mapping[str, Any]) -> Record:
-    """A `verdict.reached` event for the table `verdicts`."""
+def verdict_record(event: Mapping[str, Any], experiment: Mapping[str, Any] | None = None) -> Record:
+    """A `verdict.reached` event for the table `verdicts`, with what the experiment's row says of it, where that is at hand."""
     data: Record = storable(event["data"])
     flat = {name: data.get(name) for name in (*_VERDICT, "experiment", "baseline")}
     more = {"pairing": flat["pairing"] or None, "event": event["n"], "t": event["t"]}
-    return {**flat, **_bases(data.get("bases")), **more}
+    return {**flat, **_bases(data.get("bases")), **more, **(claimed(experiment) if experiment else {})}
 
 
 def storable(value: Any) -> Any:
@@ -209,40 +225,6 @@ def storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(storable(each) for each in value)
     return value
-
-
-@dataclass(slots=True)
-class PointColumns:
-    """Points of many batches as columns; `shards` are numbers into `names`. `odd` counts points that no column can hold."""
-
-    names: list[str] = field(default_factory=list)
-    shards: list[int] = field(default_factory=list)
-    metrics: list[str] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
-    times: list[float | None] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def add(self, shard: str, points: Sequence[Point]) -> int:
-        """Append the points of one shard, in order; returns how many were left out since they fit no column."""
-        number, odd = len(self.names), 0
-        self.names.append(storable(shard))
-        for point in points:
-            values = point.values
-            if not -_INT64 <= point.step < _INT64:
-                odd += 1
-                continue
-            width = len(values)
-            self.metrics.extend(values)
-            self.values.extend(values.values())
-            self.steps.extend((point.step,) * width)
-            self.times.extend((point.t,) * width)
-        self.shards.extend((number,) * (len(self.steps) - len(self.shards)))
-        return odd
-
-    def make_storable(self) -> None:
-        """Put names and numbers into a form that a column can hold; see `storable` and `number`."""
-        self.metrics = [storable(name) for name in self.metrics]
-        self.values = [number(value) for value in self.values]
 
 
 def fact_records(shard: str, summary: Mapping[str, float | str]) -> list[Record]:

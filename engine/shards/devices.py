@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def cards(proc: Path = PROC) -> list[Card]:
         if minor is not None:
             found.append(Card(place.name, int(minor[1]), uuid[1] if uuid else None))
     return found
+
+
+def models(proc: Path = PROC) -> list[str]:
+    """The kinds of GPU that this machine has, each once, in the order of their bus addresses."""
+    found = dict[str, None]()
+    with suppress(OSError):
+        for place in sorted(proc.iterdir()):
+            said = (place / "information").read_text(errors="replace")
+            model = re.search(r"^Model:\s*(\S.*?)\s*$", said, re.MULTILINE)
+            found |= {model[1][:80]: None} if model else {}
+    return list(found)
 
 
 def by_uuid(names: Iterable[str], proc: Path = PROC) -> list[str]:

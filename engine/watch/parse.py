@@ -23,7 +23,9 @@ NAMES = 512  # distinct names of one run
 NAME = 200  # characters of a name
 TEXT = 500  # characters of a summary text
 STEP = 1 << 53
+SHAPES = 64  # lists of names that one run's lines are remembered by
 
+_NUMBERS = frozenset({int, float})
 _NUMBER = re.compile(r"[+-]?(?:\d[\d,]*\.?\d*(?:[eE][+-]?\d{1,4})?|\.\d+(?:[eE][+-]?\d{1,4})?|nan|inf(?:inity)?)", re.I)
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -116,13 +118,24 @@ class _Lines(ABC):
 
 
 class JsonLines(_Lines):
-    """One JSON object a line: `{"step": 10, "loss": 2.3}` is a point, `{"summary": {...}}` merges into the summary."""
+    """One JSON object a line: `{"step": 10, "loss": 2.3}` is a point, `{"summary": {...}}` merges into the summary.
+
+    A run writes the same names on nearly all of its lines: those that were found good once are not looked at again.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        super().__init__(names)
+        self._good: set[tuple[str, ...]] = set()  # names of whole lines of numbers, in their order
 
     def read(self, line: bytes, parsed: Parsed) -> None:
         try:
             row = _load(line)
         except (ValueError, RecursionError):
             row = None
+        shape = tuple(row) if isinstance(row, dict) else ()
+        if shape in self._good and (point := _point(row)) is not None:
+            parsed.points.append(point)
+            return
         if not isinstance(row, dict) or not all(name.isprintable() for name in row):
             parsed.garbage += 1
             return
@@ -136,6 +149,9 @@ class JsonLines(_Lines):
             parsed.points.append(Point(step, t if t is not None and math.isfinite(t) else None, {}))
             self._values(row, parsed)
             good = True
+            plain = "summary" not in shape and len(row) == len(parsed.points[-1].values)
+            if plain and len(self._good) < SHAPES:
+                self._good.add(shape)
         if not good:
             parsed.garbage += 1
 
@@ -157,6 +173,21 @@ class JsonLines(_Lines):
                 parsed.ignored += 1
             else:
                 parsed.summary[name] = value
+
+
+def _point(row: dict[str, Any]) -> Point | None:
+    """The point of a line whose names are good; None, and `row` with all that it had, when a value is not a plain number."""
+    step = row.pop("step")
+    t = row.pop("t", None)
+    kinds = set(map(type, row.values()))
+    if type(step) is int and 0 <= step < STEP and kinds <= _NUMBERS and (t is None or type(t) is float):
+        when = t if t is not None and math.isfinite(t) else None
+        try:
+            return Point(step, when, row if int not in kinds else {name: float(value) for name, value in row.items()})
+        except OverflowError:
+            pass  # an integer beyond all floats is left out, as on any other line
+    row |= {"step": step} if t is None else {"step": step, "t": t}
+    return None
 
 
 def _load(line: bytes) -> Any:

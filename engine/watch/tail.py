@@ -21,8 +21,12 @@ import watchfiles
 from engine.watch.parse import Parser, Point
 
 CHUNK = 1 << 20  # bytes of one file a turn
+ROUND = 4 << 20  # bytes of all files that are read before they are handed on
 LIMIT = 1 << 30  # bytes of one file at most
 POLL_S = 0.25
+WATCHED = 16
+"""Files up to which their directories are watched. Of more, something is new at every look: then watching finds nothing that
+polling does not, and costs more than looking does."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +63,17 @@ class _Tail:
     over: bool = False  # nothing more is read of it
     leaving: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at some files found: batches; the files that it did not come to; those it read something of, and whether one
+    of them may have more to read at once."""
+
+    found: list[Batch]
+    unread: list[_Tail]
+    moved: set[_Tail]
+    more: bool
 
 
 class Tailer:
@@ -102,22 +117,31 @@ class Tailer:
 
     async def batches(self) -> AsyncIterator[Batch]:
         """What is new, as it comes, until `close`. For one reader."""
+        async for found in self.rounds():
+            for batch in found:
+                yield batch
+
+    async def rounds(self) -> AsyncIterator[list[Batch]]:
+        """The same, with all that one look at the files has found at a time: a thread is asked once for many files, and
+        whoever reads can do for all of them what need not be done for each. None is empty."""
         self._reading = True
         try:
             while not self._closed:
                 self._wake.clear()
                 tails = list(self._tails.values())
                 leaving = [tail for tail in tails if tail.leaving]
-                self._notifier.watch({tail.path.parent for tail in tails if not tail.over}, self._wake)
-                busy = await asyncio.to_thread(lambda looked=tails: [tail for tail in looked if _has_news(tail)])  # type: ignore[misc]
-                for tail in busy:
-                    batch = await asyncio.to_thread(_read, tail)
-                    if batch is not None:
-                        yield batch
+                followed = [tail for tail in tails if not tail.over]
+                self._notifier.watch({tail.path.parent for tail in followed if len(followed) <= WATCHED}, self._wake)
+                unread, moved, more = followed, set[_Tail](), False
+                while unread:
+                    look = await asyncio.to_thread(_look, unread)
+                    unread, moved, more = look.unread, moved | look.moved, more or look.more
+                    if look.found:
+                        yield look.found
                 for tail in leaving:
-                    if tail not in busy:
+                    if tail not in moved:
                         self._forget(tail)
-                if not busy:
+                if not more and moved.isdisjoint(leaving):
                     await self._next()
         finally:
             self._reading = False
@@ -144,21 +168,6 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
-def _has_news(tail: _Tail) -> bool:
-    """True when there is something to read, or to say, about the file."""
-    if tail.over:
-        return False
-    try:
-        found = _open(tail.path)
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    try:
-        info = os.fstat(found)
-    finally:
-        os.close(found)
-    return _refused(tail, info) is not None or info.st_size > tail.position
-
-
 def _refused(tail: _Tail, info: os.stat_result) -> tuple[str, bool] | None:
     """Why the file is read no further, and whether that is because it shrank or was replaced."""
     name = tail.path.name
@@ -171,6 +180,25 @@ def _refused(tail: _Tail, info: os.stat_result) -> tuple[str, bool] | None:
     if info.st_size > tail.position >= LIMIT:
         return f"{name} is larger than {LIMIT} bytes; it is read no further", False
     return None
+
+
+def _look(tails: list[_Tail]) -> _Look:
+    """Read the next piece of each file, until that is enough."""
+    found: list[Batch] = []
+    moved: set[_Tail] = set()
+    read, more = 0, False
+    for n, tail in enumerate(tails):
+        if read >= ROUND:
+            return _Look(found, tails[n:], moved, more)
+        before = tail.position
+        batch = _read(tail)
+        if tail.position > before:
+            moved.add(tail)
+        read += tail.position - before
+        more = more or tail.position - before >= CHUNK
+        if batch is not None:
+            found.append(batch)
+    return _Look(found, [], moved, more)
 
 
 def _read(tail: _Tail) -> Batch | None:
@@ -187,6 +215,8 @@ def _read(tail: _Tail) -> Batch | None:
         if refused is not None:
             return _end(tail, *refused)
         tail.identity = (info.st_dev, info.st_ino)
+        if info.st_size == tail.position:
+            return None
         data = os.pread(found, CHUNK, tail.position)
     except OSError as error:
         return _end(tail, f"{tail.path.name} cannot be read: {error.strerror}", False)
@@ -241,8 +271,8 @@ def _notify(
         changes = watchfiles.watch(
             *directories,
             watch_filter=None,
-            debounce=200,
-            step=100,
+            debounce=100,
+            step=50,
             stop_event=stop,
             rust_timeout=1000,
             yield_on_timeout=True,
