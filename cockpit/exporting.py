@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cockpit.attach import attached, lab_here
 from cockpit.commands import Failed, WrongUse, emit
+from cockpit.querying import asked_of, write_whole
 from engine.text import clean
 
 
@@ -77,10 +76,7 @@ def report(args: argparse.Namespace) -> int:
             top=args.top,
         )
     body = page(campaign).encode("utf-8", "replace")
-    try:
-        write_whole(target, body)
-    except OSError as error:
-        raise Failed(f"{target} cannot be written ({error.strerror}): name another file") from None
+    write_whole(target, [body], force=args.force)
     unanswered = [each.name for each in campaign.answers.values() if each.problem]
     value = {"file": str(target.absolute()), "bytes": len(body), "head": head, "unanswered": unanswered}
     said = f"wrote {clean(str(target))}, {len(body) / 1e3:.0f} kB, as of event {head}"
@@ -92,19 +88,13 @@ def plot(args: argparse.Namespace) -> int:
     from cockpit.drawing import NoPicture
     from cockpit.plotting import plot_text, words_of
 
-    question = args.question.strip()
-    named = len(question.split()) == 1
-    params = dict(each.partition("=")[::2] for each in args.param)
-    if bad := [each for each in args.param if not each.partition("=")[0] or "=" not in each]:
-        raise WrongUse(f"--param {bad[0]!r}: write NAME=VALUE")
+    asked = asked_of(args.question, args.param)
     words = list(args.words)
     with attached(lab_here(args.lab)) as session:
-        answer = session.call("sql", **{"query" if named else "text": question}, params=params, limit=args.limit)
-        if named and not words:
-            asked: dict[str, Any] = next(
-                (each for each in session.call("queries")["queries"] if each["name"] == question), {}
-            )
-            words = words_of(asked.get("picture"))
+        answer = session.call("sql", **asked, limit=args.limit)
+        if "query" in asked and not words:
+            listed = session.call("queries")["queries"]
+            words = words_of(next((each["picture"] for each in listed if each["name"] == asked["query"]), None))
     size = shutil.get_terminal_size((100, 30))
     try:
         drawn = plot_text(words, answer["columns"], answer["rows"], size.columns, max(size.lines - 2, 8))
@@ -112,16 +102,3 @@ def plot(args: argparse.Namespace) -> int:
         raise WrongUse(str(problem)) from None
     note = f"\n({len(answer['rows'])} rows were drawn, more were cut)" if answer["truncated"] else ""
     return emit(args, {**answer, "picture": drawn}, drawn + note)
-
-
-def write_whole(target: Path, body: bytes) -> None:
-    """Have `body` in the file, all of it or none. Raises OSError."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)

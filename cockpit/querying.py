@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import os
-import secrets
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cockpit import listing
+from cockpit import listing, sql_export
 from cockpit.attach import EngineDown, Session, attached, lab_here
 from cockpit.commands import Failed, WrongUse, _width, emit
 from cockpit.history_arguments import LIMIT
+from cockpit.sql_export import FORMATS, Exists, ExportError, decoded
 from engine.rpc import RpcError
 from engine.text import clean, clean_line
-
-FORMATS = {
-    ".csv": "csv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
 
 
 def sql(args: argparse.Namespace) -> int:
@@ -40,8 +29,7 @@ def sql(args: argparse.Namespace) -> int:
         return _list(args, root)
     if args.show:
         return _show(args, root)
-    params = dict(_param(each) for each in args.param)
-    asked: dict[str, Any] = {"query" if _is_name(args.question) else "text": args.question.strip(), "params": params}
+    asked = asked_of(args.question, args.param)
     if args.save is not None:
         return _save(args, root, asked)
     if args.output is not None:
@@ -55,8 +43,10 @@ def sql(args: argparse.Namespace) -> int:
     return emit(args, answer, text + note + "".join(f"\n{clean(each)}" for each in answer["notes"]))
 
 
-def _is_name(question: str) -> bool:
-    return len(question.split()) == 1
+def asked_of(question: str, params: Iterable[str]) -> dict[str, Any]:
+    """A SELECT (`text`) or the name of a query (`query`), with its `params` of NAME=VALUE words. Raises WrongUse."""
+    key = "query" if len(question.split()) == 1 else "text"
+    return {key: question.strip(), "params": dict(_param(each) for each in params)}
 
 
 def _param(text: str) -> tuple[str, str]:
@@ -126,30 +116,16 @@ def _parts(session: Session, result: str, form: str) -> Iterator[bytes]:
     number: int | None = 0
     while number is not None:
         part = session.call("sql_export", result=result, format=form, start_part=number)
-        yield base64.b64decode(part["part"])
+        yield decoded(part["part"])
         number = part["next"]
 
 
 def write_whole(path: Path, pieces: Iterable[bytes], *, force: bool) -> int:
     """Write a file that appears whole or not at all; its size in bytes. Raises Failed; without `force` also when there is
     one of that name by then."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    size = 0
     try:
-        try:
-            with open(partial, "xb") as file:
-                for piece in pieces:
-                    size += file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            if force:
-                os.replace(partial, path)
-            else:
-                os.link(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except FileExistsError:
+        return sql_export.write_whole(path, pieces, replace=force)
+    except Exists:
         raise Failed(f"{path} is there already: choose another name, or --force") from None
-    except OSError as error:
-        raise Failed(f"{path} cannot be written: {error.strerror}") from None
-    return size
+    except ExportError as error:
+        raise Failed(str(error)) from None

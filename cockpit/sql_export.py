@@ -1,4 +1,4 @@
-"""Writes a result that comes in parts into a file of the reader: whole or not at all, and never over another unasked."""
+"""Writes what comes in parts into a file of the reader: whole or not at all, and never over another unasked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import base64
 import errno
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+           ".pq": "parquet"}  # fmt: skip
 
 
 class ExportError(Exception):
@@ -48,15 +49,12 @@ class Saving:
             raise ExportError(f"{path.parent} cannot be written: {error.strerror}") from None
         self._file = os.fdopen(handle, "wb")
 
-    def add(self, part: str) -> None:
-        """Append a part (base64)."""
+    def add(self, body: bytes) -> None:
+        """Append a part."""
         try:
-            body = base64.b64decode(part, validate=True)
             self._file.write(body)
         except OSError as error:
             raise ExportError(f"{self.path} cannot be written: {error.strerror}") from None
-        except ValueError:
-            raise ExportError("the engine sent a part that cannot be read: try again") from None
         self.size += len(body)
 
     def finish(self, replace: bool) -> None:
@@ -92,6 +90,26 @@ class Saving:
             os.unlink(self._partial)
 
 
+def decoded(part: str) -> bytes:
+    """A part as the engine sends it, base64. Raises ExportError."""
+    try:
+        return base64.b64decode(part, validate=True)
+    except ValueError:
+        raise ExportError("the engine sent a part that cannot be read: try again") from None
+
+
+def write_whole(path: Path, pieces: Iterable[bytes], *, replace: bool) -> int:
+    """Write `pieces` into `path`; returns its size in bytes. Raises ExportError, and whatever the pieces raise."""
+    saving = Saving(path)
+    try:
+        for piece in pieces:
+            saving.add(piece)
+        saving.finish(replace)
+        return saving.size
+    finally:
+        saving.drop()
+
+
 async def write(
     path: Path,
     replace: bool,
@@ -107,7 +125,7 @@ async def write(
         part: int | None = 0
         while part is not None:
             answer = await fetch(part)
-            await in_thread(saving.add, answer["part"])
+            await in_thread(lambda part: saving.add(decoded(part)), answer["part"])
             progress(saving.size)
             part = answer["next"]
         await in_thread(saving.finish, replace)

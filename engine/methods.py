@@ -44,12 +44,11 @@ from engine.rpc import RpcError
 from engine.runs import Runs
 from engine.shortlist import shortlist
 from engine.signing import sign
-from engine.sql_methods import SQL, SqlMethods
+from engine.sql_methods import PAGE_BYTES, SQL, SqlMethods, being_mended
 from engine.text import clean
 from engine.types import PROTOCOL, ExperimentState, ProposalState, Who
 from engine.upkeep import gc, trunk, verify
 
-PAGE_BYTES = 900_000
 POLICIES = {"demo --approve-all": "demo.json", "selftest --aa": "selftest.json"}
 """Policies that a client may decide by, each only in labs that were made for it: their state directory has its marker."""
 BODY_BYTES = 256 * 1024
@@ -216,13 +215,13 @@ class Methods:
         try:
             await self.indexer.flush()
         except StoreError as error:
-            raise _being_mended(error) from None
+            raise being_mended(error) from None
 
     async def _index(self, ask: Callable[[Store], T]) -> T:
         try:
             return await self.core.index(ask)
         except StoreError as error:
-            raise _being_mended(error) from None
+            raise being_mended(error) from None
 
     # --- deciding ---
 
@@ -354,7 +353,3 @@ class Methods:
         """Stop the engine. Shards go on; the next engine re-attaches to them."""
         self.stopping.set()
         return {"running": len(self.core.state.live)}
-
-
-def _being_mended(error: StoreError) -> RpcError:
-    return RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}")

@@ -212,10 +212,15 @@ class SqlMethods:
             await self.indexer.doubt(str(error))
             raise RpcError(rpc.BAD_SQL, str(error)) from None
         except StoreError as error:
-            raise RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}") from None
+            raise being_mended(error) from None
         except OSError as error:
             why = f"{error.strerror} ({error.filename})"
             raise RpcError(rpc.NOT_NOW, f"the history cannot be copied just now: {why}") from None
+
+
+def being_mended(error: StoreError) -> RpcError:
+    """What a client is told while the history cannot be read."""
+    return RpcError(rpc.NOT_NOW, f"the index cannot answer just now, it is being mended: {error}")
 
 
 async def _held(ask: Awaitable[T]) -> T:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TOO_SOON = "that key came before this could be read: press it again"
 
+FARTHEST = 1 << 60
+"""More lines or rows than there ever are."""
+
 
 class CockpitScreen(Screen[None], inherit_bindings=False):
     """A screen that shows the read model. Subclasses fill `body`, `sync_body` and one `do_<action>` for each key."""
@@ -156,6 +159,32 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
 
     def ask(self, question: Question) -> None:
         self.prompt.ask(question)
+
+    def move(self, by: int) -> None:
+        """Move in the pane that has the keys, down by so many lines or rows, or up; no further than there are."""
+        raise NotImplementedError
+
+    def half_page(self) -> int:
+        """Lines or rows that half a page of that pane has."""
+        raise NotImplementedError
+
+    def do_down(self) -> None:
+        self.move(1)
+
+    def do_up(self) -> None:
+        self.move(-1)
+
+    def do_half_down(self) -> None:
+        self.move(self.half_page())
+
+    def do_half_up(self) -> None:
+        self.move(-self.half_page())
+
+    def do_top(self) -> None:
+        self.move(-FARTHEST)
+
+    def do_bottom(self) -> None:
+        self.move(FARTHEST)
 
     def do_runs(self) -> None:
         self.cockpit.show_screen("runs")

@@ -272,25 +272,13 @@ class ReadingScreen(CockpitScreen):
         row = self.queue.current
         self.keep = row["id"] if row is not None and row["state"] == "waiting" else None
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         if self.pane == "diff":
             self.diff_view.scroll_by(by)
         elif self.pane == "asking":
             self.asking_pane.scroll_by(by)
         else:
             self.select(by)
-
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_top(self) -> None:
-        self._move(-1_000_000)
-
-    def do_bottom(self) -> None:
-        self._move(1_000_000)
 
     def do_half_down(self) -> None:
         self.diff_view.scroll_by(max(self.diff_view.size.height // 2, 1))

@@ -161,7 +161,7 @@ class RunsScreen(PilotingScreen):
 
     # --- moving
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         if self.pane == "brief":
             self.brief_pane.scroll_by(by)
         elif self.pane == "evidence" and self.evidence_shown:
@@ -175,31 +175,13 @@ class RunsScreen(PilotingScreen):
         else:
             self.table.move(by)
 
-    def _page(self) -> int:
+    def half_page(self) -> int:
         if self.pane == "findings":
             return 5
         pane = {"log": self.log_view, "brief": self.brief_pane, "evidence": self.evidence_pane}.get(
             self.pane, self.table
         )
         return max(pane.size.height // 2, 1)
-
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_half_down(self) -> None:
-        self._move(self._page())
-
-    def do_half_up(self) -> None:
-        self._move(-self._page())
-
-    def do_top(self) -> None:
-        self._move(-1_000_000)
-
-    def do_bottom(self) -> None:
-        self._move(1_000_000)
 
     def do_next_pane(self) -> None:
         if self.evidence_shown:

@@ -175,33 +175,15 @@ class SqlScreen(SqlWriting):
     def do_previous_pane(self) -> None:
         self.to_pane(PANES[(PANES.index(self.pane) - 1) % 3])
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
         if self.pane == "questions":
             self.menu.move(by)
         else:
             self.grid.move(by)
 
-    def _page(self) -> int:
+    def half_page(self) -> int:
         pane = self.menu.size.height if self.pane == "questions" else self.grid.rows_visible
         return max(pane // 2, 1)
-
-    def do_down(self) -> None:
-        self._move(1)
-
-    def do_up(self) -> None:
-        self._move(-1)
-
-    def do_half_down(self) -> None:
-        self._move(self._page())
-
-    def do_half_up(self) -> None:
-        self._move(-self._page())
-
-    def do_top(self) -> None:
-        self._move(-(1 << 60))
-
-    def do_bottom(self) -> None:
-        self._move(1 << 60)
 
     def do_left(self) -> None:
         self.grid.sideways(-1)

@@ -20,6 +20,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,26 @@ def load_all(directories: Iterable[Path]) -> dict[str, Query]:
     for place, directory in enumerate(directories):
         for path in sorted(directory.glob("*.sql")):
             try:
-                found = load(path)
+                found = _known(path, _stamp(path))
             except QueryError as error:
                 found = Query(path.stem, path.stem, "this file cannot be used", (), "", str(error))
             queries[path.stem] = replace(found, source="lab" if place else "shipped")
     return dict(sorted(queries.items()))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when the file does: parsing all that are shipped costs far more than a look at each."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(maxsize=1024)
+def _known(path: Path, stamp: tuple[int, ...]) -> Query:
+    """`load`, once for each state of a file; what went wrong is tried again."""
+    return load(path)
 
 
 def load(path: Path) -> Query:
