@@ -1,11 +1,11 @@
 """Times shards of the sample lab from launch to their first optimizer step: cold, warm, and warm in a box.
 
-    python benchmarks/launch.py [--shards 10] [--steps 20]
+    python benchmarks/launch.py [--shards 10] [--steps 20] [--gpu]
 
 All kinds run one after the other, by turns, through one launcher, as an engine starts them; the box is the best that this
 machine can make. CPU time is the shard's own until that step, and what its warm parent and, at level 3, bubblewrap spent on
 its start. A shard ends after `--steps` steps, its own report on the dev split included. The last line is how much sooner the
-first step of a warm and boxed shard comes than that of a cold one without a box.
+first step of a warm and boxed shard comes than that of a cold one without a box. With `--gpu` all train on the first GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from engine.shards.imports import warm_imports
 from engine.shards.local import LocalExecutor, _ask
 from engine.shards.records import read_exit
 from engine.shards.sandbox import SHOWN, Level, lab_box, probe, wrap
+from engine.shards.slots import gpus_here
 from engine.shards.spec import ShardSpec, shard_env
 
 LAB = Path(__file__).resolve().parent.parent / "sample_runs" / "nanolm"
@@ -47,17 +48,19 @@ def prepare(place: Path) -> tuple[Path, Path]:
     return tree, place / "open"
 
 
-def shard(state: StateDir, tree: Path, data: Path, id: str, steps: int, warm: bool, level: Level) -> ShardSpec:
-    """One training run, in a box of that level."""
+def shard(
+    state: StateDir, tree: Path, data: Path, id: str, steps: int, gpus: tuple[str, ...], warm: bool, level: Level
+) -> ShardSpec:
+    """One training run on these GPUs, in a box of that level."""
     run_dir = state.runs / id
     words = ("train.py", "--seed", 0, "--steps", steps, "--data", data, "--out", run_dir)
     argv = (sys.executable, *map(str, words), "--metrics", str(run_dir / "metrics.jsonl"))
     cache = state.caches / "tree"
     cache.mkdir(parents=True, exist_ok=True)
-    env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree, lab_root=tree.parent, cache=cache)
+    env = shard_env({}, (), threads=1, gpus=gpus, run_dir=run_dir, tree=tree, lab_root=tree.parent, cache=cache)
     imports = warm_imports(warm, sys.executable, argv, tree)
     spec = ShardSpec(
-        id=id, argv=argv, cwd=str(tree), env=env, run_dir=str(run_dir), timeout_s=120.0, nice=5, warm=imports
+        id=id, argv=argv, cwd=str(tree), env=env, run_dir=str(run_dir), gpus=gpus, timeout_s=120.0, nice=5, warm=imports
     )
     box = lab_box(
         level,
@@ -66,7 +69,7 @@ def shard(state: StateDir, tree: Path, data: Path, id: str, steps: int, warm: bo
         run_dir=run_dir,
         data=(data,),
         mounts=(),
-        gpus=(),
+        gpus=gpus,
         private=(state.root,),
         lab_root=tree.parent / "lab",
         cache=cache,
@@ -122,7 +125,7 @@ def private_mib(pid: int) -> tuple[float, float]:
     return private / 1024, int(lines["Pss"].split()[0]) / 1024
 
 
-async def bench(place: Path, shards: int, steps: int) -> None:
+async def bench(place: Path, shards: int, steps: int, gpus: tuple[str, ...]) -> None:
     """Run and print."""
     tree, data = await asyncio.to_thread(prepare, place)
     state = StateDir(place / "state")
@@ -137,7 +140,7 @@ async def bench(place: Path, shards: int, steps: int) -> None:
 
     async def one(kind: str, n: int) -> tuple[float, float, float]:
         id = f"{list(kinds).index(kind)}-{n}"
-        return await measure(executor, shard(state, tree, data, id, steps, *kinds[kind]))
+        return await measure(executor, shard(state, tree, data, id, steps, gpus, *kinds[kind]))
 
     for kind in list(kinds)[1:]:
         await one(kind, 999)
@@ -182,11 +185,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the launch of cold and warm shards.")
     parser.add_argument("--shards", type=int, default=10, help="of each kind")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--gpu", action="store_true", help="train on the first GPU")
     arguments = parser.parse_args()
+    gpus = tuple(gpus_here()[:1]) if arguments.gpu else ()
+    if arguments.gpu and not gpus:
+        parser.error("there is no GPU here")
     place = Path(tempfile.mkdtemp(prefix="ck-"))
     os.environ["XDG_RUNTIME_DIR"] = str(place)
     try:
-        asyncio.run(bench(place, arguments.shards, arguments.steps))
+        asyncio.run(bench(place, arguments.shards, arguments.steps, gpus))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 
 from engine.paths import StateDir
 from engine.shards import slots
-from engine.shards.devices import Card, by_uuid, cards, gpu_devices
+from engine.shards.devices import Card, by_uuid, cards, driver_libraries, gpu_devices
 from engine.shards.local import LocalExecutor
-from engine.shards.sandbox import Box, wrap
+from engine.shards.sandbox import Box, lab_box, wrap
 from engine.shards.slots import gpus_here
 from engine.shards.spec import ShardSpec, shard_env
 from tests import test_warm as warming
@@ -77,6 +78,54 @@ def test_a_machine_whose_driver_says_nothing_goes_by_the_number(dev: Path, tmp_p
     assert nodes(dev, tmp_path / "none", "2") == {"nvidia2"}
 
 
+def test_a_container_that_shows_one_node_and_no_driver_has_that_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nvidia3", "nvidiactl"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(slots, "PROC", tmp_path / "none")
+    monkeypatch.setattr(slots, "DEV", tmp_path)
+    monkeypatch.setattr(slots, "cards", list)
+    monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
+    assert gpus_here({}) == ["0"]
+    assert nodes(tmp_path, tmp_path / "none", "0") == {"nvidia3"}
+
+
+def test_a_driver_beside_the_system_is_found_by_shards_with_a_gpu_and_seen_in_their_box(
+    proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on GKE, and on NixOS: LD_LIBRARY_PATH alone says where the driver's libraries lie."""
+    driver, other = tmp_path / "driver", tmp_path / "other"
+    for each in (driver, other, tmp_path / "tree", tmp_path / "run"):
+        each.mkdir()
+    (driver / "libcuda.so.1").touch()
+    given = {"LD_LIBRARY_PATH": f"{other}:relative::{driver}:{driver}"}
+    assert driver_libraries(given) == [driver]
+    assert driver_libraries({}) == []
+
+    def environment(gpus: tuple[str, ...], **lab: str) -> dict[str, str]:
+        return shard_env(lab, (), 1, gpus, tmp_path / "run", tmp_path / "tree", environ=given)
+
+    assert environment(("GPU-aaaa-1",))["LD_LIBRARY_PATH"] == str(driver)
+    assert environment(("GPU-aaaa-1",), LD_LIBRARY_PATH="/opt/lib")["LD_LIBRARY_PATH"] == f"/opt/lib:{driver}"
+    assert "LD_LIBRARY_PATH" not in environment(())
+    monkeypatch.setenv("LD_LIBRARY_PATH", given["LD_LIBRARY_PATH"])
+    for gpus in (("GPU-aaaa-1",), ()):
+        box = lab_box(
+            3,
+            interpreter=sys.executable,
+            tree=tmp_path / "tree",
+            run_dir=tmp_path / "run",
+            data=(),
+            mounts=(),
+            gpus=gpus,
+            private=(),
+            lab_root=tmp_path / "lab",
+        )
+        assert (driver in box.readable) is bool(gpus)
+        assert other not in box.readable
+
+
 @pytest.mark.parametrize("name", ["GPU-cccc-3", "GPU-", "MIG-77"])
 def test_a_name_that_cannot_be_told_gets_all_gpus(proc: Path, dev: Path, name: str) -> None:
     assert nodes(dev, proc, name) == {"nvidia0", "nvidia1", "nvidia2"}
@@ -111,6 +160,19 @@ def test_a_box_binds_what_the_slot_was_given_and_its_environment_names_it(
     bound = {Path(argv[at + 1]).name for at, word in enumerate(argv) if word == "--dev-bind-try"}
     assert {"nvidia0", "nvidiactl", "nvidia-uvm"} <= bound
     assert not bound & {"nvidia1", "nvidia2", "nvidia-caps"}
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_at_level_2_only_a_shard_with_a_gpu_reads_what_the_driver_says(
+    proc: Path, dev: Path, tmp_path: Path, granted: bool
+) -> None:
+    devices = gpu_devices(["GPU-aaaa-1"], dev, proc) if granted else ()
+    place = {"cwd": str(tmp_path), "run_dir": str(tmp_path / "run"), "timeout_s": 1.0}
+    spec = ShardSpec(id="a", argv=("true",), env={}, **place)  # type: ignore[arg-type]
+    readable = json.loads(wrap(spec, Box(2, devices=devices)).walls[1])["readable"]
+    assert ("/proc/driver/nvidia" in readable) is granted
+    assert ("/proc/self" in readable) is granted
+    assert not {"/proc", "/proc/sys"} & set(readable)
 
 
 # --- warm parents

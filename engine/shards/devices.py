@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def gpu_devices(gpus: Iterable[str], dev: Path = DEV, proc: Path = PROC) -> tupl
     minors: list[int] = []
     for name in names:
         minor = _minor(name, known)
-        if minor is None:
+        if minor is None or not (known or (dev / f"nvidia{minor}").exists()):  # in a container 0 may be /dev/nvidia3
             nodes = sorted(dev.glob("nvidia[0-9]*"))
             break
         minors.append(minor)
@@ -87,6 +88,13 @@ def gpu_devices(gpus: Iterable[str], dev: Path = DEV, proc: Path = PROC) -> tupl
 def any_gpu(dev: Path = DEV) -> tuple[Path, ...]:
     """Device nodes of whatever GPU another machine may give: those that are not there are left out when the box is made."""
     return (*(dev / f"nvidia{n}" for n in range(MOST)), *(dev / name for name in _CONTROL), dev / _CAPS)
+
+
+def driver_libraries(environ: Mapping[str, str]) -> list[Path]:
+    """Directories of LD_LIBRARY_PATH that hold the driver's own library: where a container or a distribution mounts the driver
+    beside the system (/usr/local/nvidia/lib64, /run/opengl-driver/lib), nothing else says where it lies."""
+    places = filter(os.path.isabs, environ.get("LD_LIBRARY_PATH", "").split(":"))
+    return [place for place in map(Path, dict.fromkeys(places)) if (place / "libcuda.so.1").exists()]
 
 
 def _minor(name: str, known: Sequence[Card]) -> int | None:

@@ -46,7 +46,10 @@ _HEAP = ":".join(
 the page faults before the first step go. Only what is read at the start of a process counts, so no fork has it to see."""
 _ROOM = 16384  # bytes of the parent's environment that its forks' environments are shown in
 _PER_RUN = frozenset(  # read when they are first needed, so that a fork can still set them
-    ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "CUDA_VISIBLE_DEVICES")
+    (
+        *("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR"),
+        *("CUDA_CACHE_PATH", "CUDA_VISIBLE_DEVICES"),
+    )
 )
 _NO_HOME = "/nonexistent"  # where a parent's home directory is, when its forks have each their own
 _THREADS = frozenset(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"))

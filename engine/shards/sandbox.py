@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.shards import bubblewrap
-from engine.shards.devices import gpu_devices
+from engine.shards.devices import driver_libraries, gpu_devices
 from engine.shards.join import command
 from engine.shards.spec import GUARD, ShardSpec
 
@@ -41,6 +41,7 @@ _ETC_MORE = ("hosts", "mime.types", "locale.alias", "OpenCL")
 _ETC_NETWORK = ("resolv.conf", "ssl", "pki", "ca-certificates")  # what looking up names and checking certificates reads
 _SYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _SYS_GPU = ("/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/sys/module/nvidia_uvm")
+_PROC_GPU = ("self", "driver/nvidia", "driver/nvidia-caps", "devices", "meminfo", "modules", "version", "sys/vm")
 _SYS_NETWORK = ("/sys/devices", "/sys/bus/pci", "/sys/class/net")  # gloo looks for the interfaces' devices
 _PLAIN_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
@@ -194,6 +195,8 @@ def _with_target(path: Path) -> list[Path]:
 def _rules(box: Box) -> dict[str, list[str] | bool]:
     # /proc as a whole would show other processes; without this file torch complains, and takes slower kernels
     readable = [*_system(), Path("/proc/cpuinfo"), *_own_code(), *box.readable]
+    if box.devices:  # CUDA looks at the driver's settings and its own mappings; `self` is the shard, once it is boxed
+        readable += [Path("/proc", name) for name in _PROC_GPU]
     granted = (*readable, *box.writable)
     for hidden in box.hidden:
         for path in granted:
@@ -276,6 +279,7 @@ def lab_box(
     prefixes = [part for each in places for part in _narrowed(each, hidden)]
     gpus = tuple(gpus)
     more = [*(Path("/etc", name) for name in _ETC_NETWORK), *map(Path, _SYS_NETWORK)] if network else []
+    more += driver_libraries(os.environ) if gpus else []
     seen = [*prefixes, *wanted, *(path for each in (tree, *data, *more) for path in _with_target(each))]
     return Box(
         level,

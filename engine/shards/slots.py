@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.shards.devices import PROC, by_uuid, cards
+from engine.shards.devices import DEV, PROC, by_uuid, cards
 
 _SMI_S = 10.0
 
@@ -74,12 +74,13 @@ def gpus_here(environ: Mapping[str, str] | None = None) -> list[str]:
     allowed = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         return by_uuid(_allowed(allowed))
-    if not PROC.is_dir() and not Path("/dev/nvidiactl").exists():
+    if not PROC.is_dir() and not (DEV / "nvidiactl").exists():
         return []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         shown = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=_SMI_S, check=True)
         return parse_list(shown.stdout)
-    return by_uuid(str(n) for n in range(len(cards())))
+    count = len(cards()) or len(list(DEV.glob("nvidia[0-9]*")))  # not every container shows what the driver says
+    return by_uuid(str(n) for n in range(count))
 
 
 def _allowed(text: str) -> list[str]:

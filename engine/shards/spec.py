@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from engine.shards.devices import driver_libraries
+
 How = Literal["exited", "timeout", "stopped", "memory", "disk", "processes", "start-failed", "preempted", "node-lost"]
 
 GUARD = Path(__file__).resolve().parent / "guard"
@@ -210,7 +212,7 @@ def shard_env(
     shards must not fight for cores, and none may import from outside its run tree. `lab_root` arms the import guard.
     Compilers keep what they make in `cache`; left out, in the run's own scratch directory.
     """
-    source = os.environ if environ is None else environ
+    source, gpus = (os.environ if environ is None else environ), tuple(gpus)
     env = {"PATH": source.get("PATH", os.defpath), "LANG": source.get("LANG", "C.UTF-8")}
     if "HOME" in source:
         env["HOME"] = source["HOME"]
@@ -220,11 +222,15 @@ def shard_env(
     scratch = run_dir / "tmp"
     cache = cache or scratch  # see engine.shards.caches for who may share one
     env |= {name: str(threads) for name in _THREADS}
+    if gpus and (libraries := driver_libraries(source)):
+        own = filter(None, env.get("LD_LIBRARY_PATH", "").split(":"))
+        env["LD_LIBRARY_PATH"] = ":".join(dict.fromkeys((*own, *map(str, libraries))))
     env |= {
         "TMPDIR": str(scratch),
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "TORCH_EXTENSIONS_DIR": str(cache / "extensions"),
+        "CUDA_CACHE_PATH": str(cache / "cuda"),  # what the driver compiles for this GPU
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that device numbers mean the same to everyone
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         "PYTHONDONTWRITEBYTECODE": "1",

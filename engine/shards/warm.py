@@ -77,6 +77,7 @@ def prepare(modules: list[str]) -> None:
         raise Unfit("an import initialised CUDA, which no fork could use")
     if "torch" in sys.modules:  # the first optimizer and use_deterministic_algorithms would import it, in over a second
         importlib.import_module("torch._dynamo")
+    end_nvml()
     if _descriptors() - before:
         raise Unfit("an import left files or sockets open, which forks would share")
     for name, module in sorted(sys.modules.items()):
@@ -92,6 +93,18 @@ def prepare(modules: list[str]) -> None:
     gc.collect()
     gc.freeze()
     use_huge_pages()
+
+
+def end_nvml() -> None:
+    """Close what an import that counted GPUs left open: torch asks NVML and never ends that. A fork begins it anew."""
+    with open("/proc/self/maps") as file:
+        found = next((line.split()[-1] for line in file if "/libnvidia-ml.so" in line), None)
+    if found is None:
+        return
+    nvml = ctypes.CDLL(found)
+    for _ in range(1000):  # once for each that has begun it
+        if nvml.nvmlShutdown() != 0:
+            return
 
 
 def use_huge_pages() -> None:
