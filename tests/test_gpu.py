@@ -1,6 +1,6 @@
 """Shards on a real GPU: each sees its own and no other, forks of a warm parent use it, and what goes wrong on it is typed.
 
-For whoever has one: make test TEST_ARGS=tests/test_gpu.py. Elsewhere all of it is skipped; tests/test_devices.py fakes a driver.
+For whoever has one: make test TEST_ARGS=tests/test_gpu.py. Elsewhere it is skipped; tests/test_devices.py fakes a driver.
 """
 
 from __future__ import annotations
