@@ -48,7 +48,7 @@ def why_not() -> str | None:
     return f"torch cannot use the GPU: {done.stderr.splitlines()[-1]}" if done.returncode else None
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def a_gpu() -> None:
     if (why := why_not()) is not None:
         pytest.skip(why)
