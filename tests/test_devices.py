@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -211,3 +214,38 @@ async def test_a_warm_parent_never_initialises_cuda(
         await until(state, lambda found: all(each["ready"] for each in found))
     assert was_warm(state, "b") is not up, says(state)
     assert ("an import initialised CUDA" in says(state)) is up
+
+
+# As NVML behaves: the first that begins it opens devices, the last that ends it closes them.
+NVML = """
+#include <fcntl.h>
+#include <unistd.h>
+static int begun, device;
+int nvmlInit_v2(void) { if (!begun++) device = open("/dev/null", O_RDONLY); return 0; }
+int nvmlShutdown(void) { if (!begun) return 1; if (!--begun) close(device); return 0; }
+"""
+
+
+@LINUX
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, to stand in for NVML")
+@pytest.mark.parametrize("by_pynvml", [False, True])
+async def test_a_parent_whose_imports_count_gpus_is_forked_unless_forks_would_miss_what_it_began(
+    state: StateDir, executor: LocalExecutor, tree: Path, tmp_path: Path, by_pynvml: bool
+) -> None:
+    home = tmp_path / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    home.mkdir(parents=True)
+    (home / "nvml.c").write_text(NVML)
+    library = home / "libnvidia-ml.so.1"
+    argv = ["cc", "-shared", "-fPIC", "-o", str(library), str(home / "nvml.c")]
+    await asyncio.to_thread(subprocess.run, argv, check=True, timeout=60)
+    begins = f"import ctypes\nnvml = ctypes.CDLL({str(library)!r})\nnvml.nvmlInit_v2(), nvml.nvmlInit_v2()\n"
+    (home / "pynvml.py").write_text(begins + "_nvmlLib_refcount = 2\n")
+    (home / "asks.py").write_text("import pynvml\n" if by_pynvml else begins)
+    python = venv(tmp_path)
+    for id in ("a", "b"):
+        shard = script(state, tree, "import asks", id, warm=("asks",), argv=(str(python), f"{id}.py"))
+        await executor.launch(shard)
+        assert (await end_of(executor)).code == 0, output(shard)
+        await until(state, lambda found: all(each["ready"] for each in found))
+    assert was_warm(state, "b") is not by_pynvml, says(state)
+    assert ("left files or sockets open" in says(state)) is by_pynvml

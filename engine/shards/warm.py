@@ -96,7 +96,10 @@ def prepare(modules: list[str]) -> None:
 
 
 def end_nvml() -> None:
-    """Close what an import that counted GPUs left open: torch asks NVML and never ends that. A fork begins it anew."""
+    """Close what an import that counted GPUs left open: torch asks NVML, never ends that, and begins it anew for each question.
+    pynvml begins it once: an import that did so by pynvml would leave its forks one that has ended, so it is left as it is."""
+    if getattr(sys.modules.get("pynvml"), "_nvmlLib_refcount", 0):
+        return
     with open("/proc/self/maps") as file:
         found = next((line.split()[-1] for line in file if "/libnvidia-ml.so" in line), None)
     if found is None:
