@@ -33,7 +33,7 @@ from engine.scales import unscaled
 from engine.scoring import read_score, scratch_of
 from engine.setups import setup_for
 from engine.shards.caches import Caches
-from engine.shards.executor import Executor
+from engine.shards.executor import Began, Executor
 from engine.shards.outcome import Facts, classify
 from engine.shards.records import read_exit
 from engine.shards.room import disk_of, memory_here, shortage
@@ -180,6 +180,18 @@ class Runs:
             await self.watch(shard)
         else:
             await self.ended(shard)
+
+    async def began(self, event: Began) -> None:
+        """A shard that waited runs now, or it is known now what it runs on."""
+        row = self.core.state.shards.get(event.id)
+        if row is None or row["state"] not in (ShardState.QUEUED, ShardState.RUNNING):
+            return
+        if event.id in self.core.state.unlaunched:
+            self.core.record(e.ShardStarted(event.id, event.where, event.node))
+            await self.watch(event.id)
+        row = self.core.state.shards[event.id]
+        if (event.node, event.gpus) != (row.get("node", ""), row.get("gpus", "")):
+            self.core.record(e.ShardPlaced(event.id, event.node, event.gpus))
 
     async def _tree(self, commit: str, tree: str) -> Path:
         """The run tree of a commit, whole. When somebody changed the pooled one, whoever runs in it is noted before it is
