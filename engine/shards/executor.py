@@ -23,9 +23,9 @@ class Handle:
     """Answer to a launch.
 
     `known`: it had been launched before and nothing was started now. `state`: "running"; "queued" (it was handed over and
-    waits for its turn: `Began` follows); "ended" (its record can be read; also when it could not be started at all); "lost" (its
-    directory exists, but it neither runs nor left a record: a launch was cut short). `where` is the executor's own name for it,
-    for people; `node` the machine that it runs on, empty for this one.
+    waits for its turn: `Began` follows); "ended" (its record can be read; also when it could not be started at all);
+    "lost" (its directory exists, but it neither runs nor left a record: a launch was cut short). `where` is the executor's
+    own name for it, for people; `node` the machine that it runs on, empty for this one.
     """
 
     id: str

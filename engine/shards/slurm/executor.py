@@ -14,14 +14,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
@@ -105,6 +105,16 @@ class SlurmExecutor:
     def capacity(self) -> int:
         """How many shards may run at once now: lost nodes have room for none."""
         return len(self._nodes()) * self._settings.per_node(self._ranks)
+
+    @property
+    def standing(self) -> Mapping[str, Standing]:
+        """Every step of the pilot, by shard."""
+        left_s = self.pilot.left_s
+        return {
+            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node)
+            for id, placed in self._placed.items()
+            if placed.order.job
+        }
 
     @property
     def allocation(self) -> Allocation:
