@@ -28,6 +28,7 @@ from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.found import TREE_CHANGED, next_finding
 from engine.leftovers import defuse
 from engine.live import Live
+from engine.racing import RETRIES
 from engine.repo import RepoError
 from engine.scales import unscaled
 from engine.scoring import read_score, scratch_of
@@ -36,6 +37,7 @@ from engine.shards.caches import Caches
 from engine.shards.executor import Began, Executor
 from engine.shards.outcome import Facts, classify
 from engine.shards.records import read_exit
+from engine.shards.resuming import left_something
 from engine.shards.room import disk_of, memory_here, shortage
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
@@ -56,6 +58,8 @@ CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"}
 METRICS_LIMIT = 1 << 30
 CHUNK = 1 << 20
 GRACE_S = 5.0
+CUT_OFF = ("preempted", "node-lost")  # how a process ends with its node or allocation
+MOST_CUT_OFF = RETRIES[Outcome.PREEMPTED]
 MOST_LINES, MOST_COLUMNS = 12, 200  # of the output of a smoke that failed: what its event holds
 
 
@@ -130,22 +134,27 @@ class Runs:
                 fresh=step.fresh,
                 canary=step.canary,
                 retune=step.retune,
-                resumes=self._cut_off(step),
+                resumes=await asyncio.to_thread(self._cut_off, step),
             ),
         )
         faults.point("launch.intent")
         await self.start(step.shard)
 
     def _cut_off(self, step: campaign.Launch) -> str:
-        """The attempt before it that it goes on from: one that ended by no fault of its own, in a lab whose runs can resume."""
-        if not self.core.lab.resumable or step.attempt < 2:
+        """The attempt that it goes on from, in a lab whose runs can resume: the newest that saved anything, of those just
+        before it that ended by no fault of their own. One that never began has saved nothing."""
+        if not self.core.lab.resumable or step.canary:
             return ""
-        before = replace(step, attempt=step.attempt - 1).shard
-        row = self.core.state.shards.get(before)
-        same = row is not None and bool(row.get("fresh")) == step.fresh and not row.get("canary") and not step.canary
-        if row is None or not same or self.core.state.setups[before] != setup_for(self.setup, step.rung, self.core.lab):
-            return ""
-        return before if row["outcome"] in UNLUCKY else ""
+        setup = setup_for(self.setup, step.rung, self.core.lab)
+        for attempt in range(step.attempt - 1, 0, -1):
+            before = replace(step, attempt=attempt).shard
+            row = self.core.state.shards.get(before)
+            same = row is not None and bool(row.get("fresh")) == step.fresh and not row.get("canary")
+            if row is None or not same or row["outcome"] not in UNLUCKY or self.core.state.setups[before] != setup:
+                return ""
+            if left_something(str(self.core.dir.runs / before)):
+                return before
+        return ""
 
     def _news_of(self, setup: str, rung: str) -> list[e.SetupNoted]:
         """What is to be written down of the conditions that a shard starts under, unless that stands in the ledger. Looked at
@@ -405,6 +414,9 @@ class Runs:
         run_dir = core.dir.runs / shard
         await asyncio.to_thread(defuse, run_dir)  # scoring runs the candidate's model code there
         record = await asyncio.to_thread(read_exit, further.place_of(core.dir, shard, step), f"{step}-exit.json")
+        if record is not None and record.how in CUT_OFF:
+            await self._score_elsewhere(row, step, record)
+            return
         score = record if step == further.SCORE else await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
         if record is None or score is None:
             await self._score_again(row)
@@ -439,6 +451,17 @@ class Runs:
         for scratch in [*scratch_of(self.core.dir.runs / shard), *further.done_with(self.core.lab, self.core.dir, row)]:
             with suppress(OSError):
                 remove_tree(scratch)
+
+    async def _score_elsewhere(self, row: ShardRow, step: str, record: ExitRecord) -> None:
+        """Scoring was cut off by what it ran on, which says nothing of the shard: it is repeated once there is room."""
+        place = further.place_of(self.core.dir, row["id"], step)
+        tries = len(list(place.glob(f"{step}-cut-off-*")))
+        if tries >= MOST_CUT_OFF:
+            detail = clean(f"scoring was cut off {tries + 1} times, the last time since {record.error or record.how}")
+            self.core.record(e.ShardScored(row["id"], Outcome.LOST, detail, None))
+            return
+        (place / f"{step}-exit.json").rename(place / f"{step}-cut-off-{tries + 1}.json")
+        await self.score(row["id"])
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""

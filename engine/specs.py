@@ -45,7 +45,7 @@ class Specs:
 
     def learn(self, found: Probe | None, program: str | None) -> bool:
         """Take note of what boxes can be made where shards run. True when that is news."""
-        if found is None or found == self._probed:
+        if found is None or (found, program) == (self._probed, self.program):
             return False
         self._probed, self.program = found, program
         self.level, self.refusal = choose(self.lab.isolation, found)

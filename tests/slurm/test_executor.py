@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.paths import StateDir
-from engine.shards.executor import Vanished
+from engine.shards.executor import ExecutorError, Vanished
 from engine.shards.local import _ask
 from engine.shards.sandbox import with_ranks
 from tests.slurm.cluster import NODES, Cluster
@@ -274,3 +274,18 @@ async def test_a_pilot_that_was_asked_for_and_never_heard_of_is_found_by_its_nam
     finally:
         await executor.close()
         await end(state)
+
+
+async def test_a_second_engine_leaves_the_shared_directory_of_another_alone(slurm: Cluster, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    first, second = StateDir(tmp_path / "first", shared), StateDir(tmp_path / "second", shared)
+    async with piloted(slurm, first, shared=shared) as executor:
+        await executor.launch(shard(first, "held", "print('up', flush=True); import time; time.sleep(600)"))
+        await written(first, "held", "up")
+        other = make(slurm, second, shared=shared)
+        with pytest.raises(ExecutorError, match="used by the engine on"):
+            await other.reattach()
+        await other.close()
+        assert (shared / "steps" / "held" / "order.json").exists()
+        assert await executor.kill("held")
+        assert record((await endings(executor, 1))["held"]).how == "stopped"

@@ -25,7 +25,7 @@ from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Hand
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
-from engine.shards.slurm import ends, order, step
+from engine.shards.slurm import ends, order, owner, step
 from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
 from engine.shards.slurm.commands import job as own_job
 from engine.shards.slurm.commands import step as step_words
@@ -214,6 +214,8 @@ class SlurmExecutor:
 
     async def _attach(self) -> None:
         """Take up what runs; settle what ended while no engine was there; then follow the rest."""
+        if self._settings.shared is not None:
+            await asyncio.to_thread(owner.take, self._state.shared_root, self._state.root)
         running = await self._local.reattach()
         await asyncio.to_thread(self._share_key)
         ended = []
@@ -381,7 +383,7 @@ class SlurmExecutor:
         if found.how == "node-lost":
             self._doubted[side.node] = time.monotonic()
         self.changed()
-        if found.how == "vanished" or not (spec.fresh or found.how == "stopped"):
+        if found.how == "vanished" or (found.how == "start-failed" and not spec.fresh):  # scoring is then done again
             return Vanished(id, found.why)
         now = time.time()
         started = float(claim["at"]) if claim and isinstance(claim.get("at"), int | float) else now
