@@ -126,7 +126,7 @@ class Conductor:
     async def _settle(self) -> None:
         """Finish what was begun: after a start, and after a step that failed half-way."""
         await open_campaign(self.core, self.runs)
-        self.runs.look_for_room()
+        await self.runs.look_for_room()
         await self.preparation.look()
         await self.runs.recover()
 
@@ -197,7 +197,7 @@ class Conductor:
             await open_campaign(
                 self.core, self.runs
             )  # the boxes of the nodes belong to what the ledger knows of the lab
-        self.runs.look_for_room()
+        await self.runs.look_for_room()
         if self.runs.shortage is None and before is not None:
             log.info("there is room again")
             await self.runs.start_intended()

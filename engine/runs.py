@@ -38,7 +38,7 @@ from engine.shards.executor import Began, Executor
 from engine.shards.outcome import Facts, classify
 from engine.shards.records import read_exit
 from engine.shards.resuming import left_something
-from engine.shards.room import disk_of, memory_here, shortage
+from engine.shards.room import Disk, Memory, disk_of, memory_here, shortage
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
 from engine.specs import Specs
@@ -58,6 +58,7 @@ CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"}
 METRICS_LIMIT = 1 << 30
 CHUNK = 1 << 20
 GRACE_S = 5.0
+ANSWER_S = 2.0  # that a network file system may take to say how full it is
 CUT_OFF = ("preempted", "node-lost")  # how a process ends with its node or allocation
 MOST_CUT_OFF = RETRIES[Outcome.PREEMPTED]
 MOST_LINES, MOST_COLUMNS = 12, 200  # of the output of a smoke that failed: what its event holds
@@ -81,12 +82,25 @@ class Runs:
         self.detecting: Detecting | None = None
         self.measuring: Measuring | None = None
         self._cancelled: set[str] = set()
+        self._asked_disk: asyncio.Future[Disk] | None = None
         self._unscored: set[str] = set()  # what is to be scored once the executor has room
 
-    def look_for_room(self) -> None:
-        """Find out whether the machine has room for a further shard."""
+    async def look_for_room(self) -> None:
+        """Find out whether there is room for a further shard: of memory only where shards run on this machine."""
         root = self.core.dir.shared_root
-        self.shortage = self.executor.shortage or shortage(memory_here(), disk_of(root), root)
+        if self.executor.allocation is None:
+            self.shortage = shortage(memory_here(), disk_of(root), root)
+            return
+        disk = await self._far_disk(root)
+        silent = f"no shard is started: the file system of {root} does not answer"
+        self.shortage = self.executor.shortage or (silent if disk is None else shortage(Memory(), disk, root))
+
+    async def _far_disk(self, root: Path) -> Disk | None:
+        """The disk under a directory of a network file system; None where that does not answer, on which one thread waits."""
+        if self._asked_disk is None or self._asked_disk.done():
+            self._asked_disk = asyncio.get_running_loop().run_in_executor(None, disk_of, root)
+        await asyncio.wait({self._asked_disk}, timeout=ANSWER_S)
+        return self._asked_disk.result() if self._asked_disk.done() else None
 
     @property
     def room(self) -> int:
