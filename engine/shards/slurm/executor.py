@@ -14,18 +14,18 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
-from engine.shards.slurm import ends, order, step
+from engine.shards.slurm import ends, order, owner, step
 from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
 from engine.shards.slurm.commands import job as own_job
 from engine.shards.slurm.commands import step as step_words
@@ -105,6 +105,16 @@ class SlurmExecutor:
     def capacity(self) -> int:
         """How many shards may run at once now: lost nodes have room for none."""
         return len(self._nodes()) * self._settings.per_node(self._ranks)
+
+    @property
+    def standing(self) -> Mapping[str, Standing]:
+        """Every step of the pilot, by shard."""
+        left_s = self.pilot.left_s
+        return {
+            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node)
+            for id, placed in self._placed.items()
+            if placed.order.job
+        }
 
     @property
     def allocation(self) -> Allocation:
@@ -204,6 +214,8 @@ class SlurmExecutor:
 
     async def _attach(self) -> None:
         """Take up what runs; settle what ended while no engine was there; then follow the rest."""
+        if self._settings.shared is not None:
+            await asyncio.to_thread(owner.take, self._state.shared_root, self._state.root)
         running = await self._local.reattach()
         await asyncio.to_thread(self._share_key)
         ended = []
@@ -371,7 +383,7 @@ class SlurmExecutor:
         if found.how == "node-lost":
             self._doubted[side.node] = time.monotonic()
         self.changed()
-        if found.how == "vanished" or not (spec.fresh or found.how == "stopped"):
+        if found.how == "vanished" or (found.how == "start-failed" and not spec.fresh):  # scoring is then done again
             return Vanished(id, found.why)
         now = time.time()
         started = float(claim["at"]) if claim and isinstance(claim.get("at"), int | float) else now

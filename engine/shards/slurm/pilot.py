@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import subprocess
 import time
 from contextlib import suppress
@@ -22,6 +23,7 @@ from engine.shards.slurm.settings import Settings, shown
 
 log = logging.getLogger(__name__)
 PROBE_S = 120.0
+SUBMITTED_S = 60.0  # from asking until the queue knows of it, at the worst
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Pilot:
         self.seen = Seen()
         self.job_id: str | None = None
         self.ended = ""  # what became of the last one, in words
+        self._name = ""  # of the job: no other has it
+        self._asked_at = 0.0  # when it was confirmed (seconds since the epoch)
         self._salloc: subprocess.Popen[bytes] | None = None
         self._find()
 
@@ -103,6 +107,7 @@ class Pilot:
     def _find(self) -> None:
         with suppress(OSError, ValueError, TypeError):
             found = json.loads(self._file.read_bytes())
+            self._asked_at, self._name = float(found.get("at", 0.0)), str(found.get("name", ""))
             self.job_id = found.get("job") or allocation(self._said.read_text(errors="replace"))
 
     # --- what is done with it
@@ -111,8 +116,10 @@ class Pilot:
         """Ask Slurm for it. Raises SlurmError when there is one already, or salloc cannot be started."""
         if self.asked:
             raise SlurmError("there is a pilot already")
-        argv = salloc(self.controller.programs, self.settings, name, self.ranks, self.threads)
-        self._write({"job": None, "at": time.time()})
+        self._name, self._asked_at = f"{name}-{secrets.token_hex(4)}", time.time()
+        argv = salloc(self.controller.programs, self.settings, self._name, self.ranks, self.threads)
+        self._write({"job": None, "at": self._asked_at, "name": self._name})
+        self._said.unlink(missing_ok=True)  # what an earlier one said is not about this one
         self.seen, self.ended, self.job_id = Seen(), "", None
         try:
             with open(self._said, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
@@ -155,16 +162,10 @@ class Pilot:
         """Ask what has become of it: one question, and one more about its nodes."""
         if not self.asked:
             return
-        said = self._said.read_text(errors="replace") if self._said.exists() else ""
-        over = self._salloc is None or self._salloc.poll() is not None
         if self.job_id is None:
-            self.job_id = allocation(said)
+            await self._look_for_it()
             if self.job_id is None:
-                if over:
-                    words = " ".join(said.replace("salloc: ", "").replace("error: ", "").split())
-                    self._forget(f"Slurm refused the pilot: {words[:200] or 'salloc ended and said nothing'}")
                 return
-            self._write({"job": self.job_id, "at": time.time()})
         try:
             found = await self._ask()
         except SlurmError as error:
@@ -177,6 +178,29 @@ class Pilot:
         self.seen.job, self.seen.at, self.seen.trouble = found, time.monotonic(), ""
         if found.state == "RUNNING":
             await self._look_at_nodes(found)
+
+    async def _look_for_it(self) -> None:
+        """Learn the number of what was asked for; forget it where Slurm refused."""
+        over = self._salloc is None or self._salloc.poll() is not None  # and only then what it had said by its end
+        said = self._said.read_text(errors="replace") if self._said.exists() else ""
+        self.job_id = allocation(said)
+        if self.job_id is None and over:
+            try:
+                self.job_id = await self._by_name()
+            except SlurmError as error:
+                self.seen.trouble = str(error)
+                return
+            if self.job_id is None and (self._salloc is not None or time.time() - self._asked_at > SUBMITTED_S):
+                words = " ".join(said.replace("salloc: ", "").replace("error: ", "").split())
+                self._forget(f"Slurm refused the pilot: {words[:200] or 'salloc ended and said nothing'}")
+        if self.job_id is not None:
+            self._write({"job": self.job_id, "at": self._asked_at, "name": self._name})
+
+    async def _by_name(self) -> str | None:
+        """The job of the name that this pilot has alone, which an engine that died at once asked for and never heard of."""
+        words = (f"--name={self._name}", "--noheader", f"--format={FORMAT}")
+        found = jobs(await self.controller.ask("squeue", *words)) if self._name else {}
+        return next(iter(found), None)
 
     async def _ask(self) -> Job | None:
         assert self.job_id is not None
