@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import shutil
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.paths import StateDir
-from engine.shards import slots
+from engine.shards import devices, slots
 from engine.shards.devices import Card, by_uuid, cards, driver_libraries, gpu_devices
 from engine.shards.local import LocalExecutor
-from engine.shards.sandbox import Box, lab_box, wrap
+from engine.shards.sandbox import Box, lab_box, try_level, wrap
 from engine.shards.slots import gpus_here
 from engine.shards.spec import ShardSpec, shard_env
 from tests import test_warm as warming
@@ -88,7 +92,8 @@ def test_a_container_that_shows_one_node_and_no_driver_has_that_gpu(
         (tmp_path / name).touch()
     monkeypatch.setattr(slots, "PROC", tmp_path / "none")
     monkeypatch.setattr(slots, "DEV", tmp_path)
-    monkeypatch.setattr(slots, "cards", list)
+    for module in (slots, devices):  # this machine's own driver may say more
+        monkeypatch.setattr(module, "cards", lambda proc=None: [])
     monkeypatch.setenv("PATH", "/nowhere")  # no nvidia-smi
     assert gpus_here({}) == ["0"]
     assert nodes(tmp_path, tmp_path / "none", "0") == {"nvidia3"}
@@ -169,13 +174,83 @@ def test_a_box_binds_what_the_slot_was_given_and_its_environment_names_it(
 def test_at_level_2_only_a_shard_with_a_gpu_reads_what_the_driver_says(
     proc: Path, dev: Path, tmp_path: Path, granted: bool
 ) -> None:
-    devices = gpu_devices(["GPU-aaaa-1"], dev, proc) if granted else ()
+    nodes = gpu_devices(["GPU-aaaa-1"], dev, proc) if granted else ()
     place = {"cwd": str(tmp_path), "run_dir": str(tmp_path / "run"), "timeout_s": 1.0}
     spec = ShardSpec(id="a", argv=("true",), env={}, **place)  # type: ignore[arg-type]
-    readable = json.loads(wrap(spec, Box(2, devices=devices)).walls[1])["readable"]
+    rules = json.loads(wrap(spec, Box(2, devices=nodes)).walls[1])
+    readable = rules["readable"]
+    assert rules["gpu"] is granted
     assert ("/proc/driver/nvidia" in readable) is granted
     assert ("/proc/self" in readable) is granted
     assert not {"/proc", "/proc/sys"} & set(readable)
+
+
+# What CUDA does when it starts, as strace shows it, and what a box without network keeps it from all the same.
+LISTENS = """
+import json, os, socket, sys
+packets, plain = socket.SOCK_SEQPACKET, (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+found = []
+def attempt(what, do):
+    try:
+        do()
+    except OSError as error:
+        found.append([what, error.errno])
+    else:
+        found.append([what, 0])
+def listen():
+    place = socket.socket(socket.AF_UNIX, packets)
+    place.bind(f"\\0cuda-uvmfd-1-{os.getpid()}")
+    place.listen()
+attempt("listen", listen)
+for each in sys.argv[1:]:
+    attempt("connect", lambda: socket.socket(socket.AF_UNIX, packets).connect(each.replace("@", "\\0", 1)))
+for kind in plain:
+    attempt("other", lambda: socket.socket(socket.AF_UNIX, kind))
+attempt("internet", lambda: socket.socket())
+print(json.dumps(found))
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("granted", [False, True])
+async def test_at_level_2_a_shard_with_a_gpu_listens_as_cuda_must_and_reaches_nobody(
+    state: StateDir, executor: LocalExecutor, tree: Path, tmp_path: Path, granted: bool
+) -> None:
+    if (why := try_level(2)) is not None:
+        pytest.skip(f"no box 2 here: {why}")
+    path, abstract = str(tmp_path / "service"), f"\0{tmp_path}/service"
+    with contextlib.ExitStack() as stack:
+        for name in (path, abstract):
+            service = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            service.bind(name)
+            service.listen()
+        run_dir = state.runs / "listens"
+        (tree / "listens.py").write_text(LISTENS)
+        argv = (sys.executable, "listens.py", path, abstract.replace("\0", "@", 1))
+        env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree)
+        place = {"cwd": str(tree), "run_dir": str(run_dir), "timeout_s": 60.0}
+        box = lab_box(
+            2,
+            interpreter=sys.executable,
+            tree=tree,
+            run_dir=run_dir,
+            data=(),
+            mounts=(),
+            gpus=(),
+            private=(state.root,),
+            lab_root=tmp_path / "lab",
+        )
+        spec = ShardSpec(id="listens", argv=argv, env=env, **place)  # type: ignore[arg-type]
+        shard = wrap(spec, replace(box, devices=(Path("/dev/null"),) if granted else ()))
+        await executor.launch(shard)
+        assert (await end_of(executor)).code == 0, output(shard)
+    refused = errno.EPERM
+    assert json.loads(output(shard)) == [
+        ["listen", 0 if granted else refused],
+        *[["connect", errno.ENOENT if granted else refused]] * 2,
+        *[["other", refused]] * 2,
+        ["internet", refused],
+    ]
 
 
 # --- warm parents

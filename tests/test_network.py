@@ -218,7 +218,7 @@ def test_the_filter_of_a_granted_network(machine: str, column: int) -> None:
     arch = box_module._AUDIT[machine]
     number = box_module._NUMBERS["socket"][column]
     allow, refuse = 0x7FFF0000, 0x00050001
-    second = box_module.bpf(machine, 2, 4711, network=True)
+    second, both = (box_module.bpf(machine, 2, 4711, network=True, gpu=gpu) for gpu in (False, True))
     for domain, kind, protocol, answer in (
         (socket.AF_INET, socket.SOCK_STREAM, 0, allow),
         (socket.AF_INET, socket.SOCK_DGRAM | 0x80000, 17, allow),
@@ -232,6 +232,13 @@ def test_the_filter_of_a_granted_network(machine: str, column: int) -> None:
         (40, socket.SOCK_STREAM, 0, refuse),
     ):
         assert verdict(second, arch, number, domain, kind, protocol) == answer, (domain, kind, protocol)
+        assert verdict(both, arch, number, domain, kind, protocol) == answer, (domain, kind, protocol)
+    for program in (box_module.bpf(machine, 2, 4711, gpu=True), both):
+        assert verdict(program, arch, number, socket.AF_UNIX, socket.SOCK_SEQPACKET | 0x80000) == allow
+        assert verdict(program, arch, number, socket.AF_UNIX, socket.SOCK_DGRAM) == refuse
+    assert (
+        verdict(box_module.bpf(machine, 2, 4711, gpu=True), arch, number, socket.AF_INET, socket.SOCK_STREAM) == refuse
+    )
     without = box_module.bpf(machine, 3, 4711, unix=False)
     assert verdict(without, arch, number, socket.AF_UNIX, 1) == refuse
     assert verdict(without, arch, number, socket.AF_INET, 1) == allow

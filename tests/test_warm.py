@@ -24,7 +24,7 @@ from engine.paths import StateDir
 from engine.shards.executor import Vanished
 from engine.shards.imports import library_imports, warm_imports
 from engine.shards.local import LocalExecutor, _ask
-from engine.shards.outcome import Facts, classify
+from engine.shards.outcome import WRONG_TREE_CODE, Facts, classify
 from engine.shards.parents import Cold, key_of
 from engine.shards.sandbox import lab_box, try_level, wrap
 from engine.shards.spec import ExitRecord, ShardSpec, SpecError, shard_env
@@ -526,6 +526,67 @@ def venv(place: Path) -> Path:
     (place / "bin").mkdir()
     (place / "bin" / "python").symlink_to(Path(sys.executable).resolve())
     return place / "bin" / "python"
+
+
+def distribution(place: Path, leads_to: Path) -> Path:
+    """A virtual environment's interpreter around a Python as Debian and Ubuntu ship it: beside the standard library lies a
+    sitecustomize that is a link to elsewhere."""
+    real = Path(os.__file__).resolve().parent
+    library = place / "lib" / real.name
+    library.mkdir(parents=True)
+    for each in real.iterdir():
+        if each.name not in ("sitecustomize.py", "site-packages", "dist-packages", "__pycache__"):
+            (library / each.name).symlink_to(each)
+    leads_to.parent.mkdir(parents=True, exist_ok=True)
+    leads_to.write_text("import sys\nvars(sys)['seen'] = vars(sys).get('seen', 0) + 1\n")
+    (library / "sitecustomize.py").symlink_to(leads_to)
+    (place / "bin").mkdir()
+    (place / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    environment = place.parent / "venv"
+    environment.mkdir()
+    python = venv(environment)
+    (environment / "pyvenv.cfg").write_text(f"home = {place / 'bin'}\n")
+    return python
+
+
+async def test_a_distributions_sitecustomize_keeps_no_parent_from_being_forked_and_is_run_anew_in_each_fork(
+    state: StateDir,  # noqa: F811
+    executor: LocalExecutor,  # noqa: F811
+    tree: Path,
+    tmp_path: Path,
+) -> None:
+    python = distribution(tmp_path / "usr", tmp_path / "etc" / "python3" / "sitecustomize.py")
+    code = "import sys, fractions; print(sys.modules['sitecustomize'].__file__, sys.seen > 0, sys._cockpit_checked > 0)"
+
+    def asked(id: str) -> ShardSpec:
+        return script(state, tree, code, id, warm=("fractions",), argv=(str(python), f"{id.partition('-')[0]}.py"))
+
+    await warmed(state, executor, asked("like"))
+    await executor.launch(asked("s-warm"))
+    assert (await end_of(executor)).code == 0
+    assert was_warm(state, "s-warm"), says(state)
+    origin, *rest = output(asked("s-warm")).split()
+    assert Path(origin).is_relative_to(tmp_path / "usr")
+    assert rest == ["True", "True"]
+
+
+async def test_a_sitecustomize_that_leads_to_the_checkout_stops_warm_shards_as_it_stops_cold_ones(
+    state: StateDir,  # noqa: F811
+    executor: LocalExecutor,  # noqa: F811
+    tree: Path,
+    tmp_path: Path,
+) -> None:
+    lab = tmp_path / "lab"
+    python = distribution(tmp_path / "usr", lab / "sitecustomize.py")
+    for id in ("a", "b"):
+        asked = script(
+            state, tree, "import fractions", id, warm=("fractions",), argv=(str(python), f"{id}.py"), lab_root=lab
+        )
+        await executor.launch(asked)
+        assert (await end_of(executor)).code == WRONG_TREE_CODE, says(state)
+        assert "wrong tree" in output(asked)
+        await until(state, lambda found: all(each["ready"] for each in found))
+    assert was_warm(state, "b"), says(state)
 
 
 async def test_a_dead_parent_is_replaced_and_installing_a_package_retires_it(

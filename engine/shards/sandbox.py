@@ -64,7 +64,8 @@ class Box:
 
     `hidden` are directories that stay out of sight where a readable one contains them; what is readable or writable
     below a hidden one is seen all the same. `links` are symbolic links to be made: (target, where). With `network` it
-    shares the machine's network; without, level 3 has a loopback of its own and level 2 no sockets.
+    shares the machine's network; without, level 3 has a loopback of its own and level 2 no sockets but, with `devices`, one
+    that CUDA listens at.
     """
 
     level: Level
@@ -210,6 +211,7 @@ def _rules(box: Box) -> dict[str, list[str] | bool]:
         "writable": [str(path) for path in box.writable],
         "devices": [*_PLAIN_DEVICES, *map(str, box.devices)],
         "network": box.network,
+        "gpu": bool(box.devices),
     }
 
 

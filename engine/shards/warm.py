@@ -62,7 +62,7 @@ def prepare(modules: list[str]) -> None:
     """Import `modules`, without those that are not installed, and freeze what there is. Raises Unfit.
 
     `sys._cockpit_checked` tells the import guard of a fork whether it need look at these modules again: where links are
-    followed on the way to one, it does.
+    followed on the way to one, it does. `sitecustomize` is looked at there anyhow, since each fork imports its own.
     """
     before = _descriptors()
     for name in modules:
@@ -78,13 +78,16 @@ def prepare(modules: list[str]) -> None:
     if "torch" in sys.modules:  # the first optimizer and use_deterministic_algorithms would import it, in over a second
         importlib.import_module("torch._dynamo")
     end_nvml()
-    if _descriptors() - before:
-        raise Unfit("an import left files or sockets open, which forks would share")
+    if left := _descriptors() - before:
+        raise Unfit(f"an import left files or sockets open, which forks would share: {_named(left)}")
     for name, module in sorted(sys.modules.items()):
         if not _is_installed(getattr(module, "__file__", None)) and name not in ("__main__", "__mp_main__"):
             raise Unfit(f"module {name!r} is not an installed one: it comes from {module.__file__!r}")
+    apart = ("sitecustomize", "__main__")
     origins = [
-        getattr(module, "__file__", None) for module in sys.modules.values() if module is not sys.modules["__main__"]
+        getattr(module, "__file__", None)
+        for name, module in sys.modules.items()
+        if name not in apart and module is not sys.modules["__main__"]
     ]
     where_they_seem = all(
         _is_installed(os.path.realpath(each)) for each in origins if isinstance(each, str) and os.path.isabs(each)
@@ -131,8 +134,22 @@ def _cuda_is_up() -> bool:
 def _is_installed(origin: object) -> bool:
     if not isinstance(origin, str) or not os.path.isabs(origin):
         return True  # built in, or made up by torch
-    library = os.path.join(os.path.dirname(os.path.realpath(os.__file__)), "")
-    return "/site-packages/" in origin or "/dist-packages/" in origin or os.path.realpath(origin).startswith(library)
+    # By its name too: Debian's sitecustomize.py lies beside the standard library, as a link into /etc
+    places = tuple(os.path.join(os.path.dirname(each), "") for each in (os.__file__, os.path.realpath(os.__file__)))
+    if os.path.normpath(origin).startswith(places) or os.path.realpath(origin).startswith(places):
+        return True
+    return "/site-packages/" in origin or "/dist-packages/" in origin
+
+
+def _named(descriptors: set[int]) -> str:
+    """What these are open on, each once."""
+    found = set()
+    for each in descriptors:
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{each}"))
+        except OSError:
+            continue  # closed by another thread meanwhile
+    return ", ".join(sorted(found))
 
 
 def _descriptors() -> set[int]:

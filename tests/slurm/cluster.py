@@ -2,14 +2,16 @@
 
     python -m tests.slurm.cluster        by hand: prints how to talk to it, stays until it is interrupted
 
-Debian's slurm-wlm and munge, with no systemd, no cgroups, no accounting and a munge of its own. A node is killed, or the
-controller, as a power cut would. Everything lies in one directory and goes with it. Needs root, as slurmd does.
+The distribution's slurm-wlm and munge, with no systemd, no cgroups, no accounting and a munge of its own. A node is killed,
+or the controller, as a power cut would. Everything lies in one directory and goes with it. Needs root, as slurmd does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -72,6 +74,9 @@ _NODE = (
 )
 
 
+_NO_CGROUPS = (23, 11)  # the first release that can be told so
+
+
 class NoSlurm(RuntimeError):
     """A Slurm cannot be started here; the message says why and what to do."""
 
@@ -82,6 +87,22 @@ def why_not() -> str | None:
     if missing:
         return f"{', '.join(missing)} not found: {HOW}"
     return None if os.geteuid() == 0 else "the node daemons need root"
+
+
+def without_cgroups(version: str) -> str:
+    """The cgroup.conf by which a node daemon of that version (`slurmd -V`) does without cgroups, and so without systemd.
+
+    Left to itself it takes cgroup/v2 where the machine has that, which asks systemd for a scope, and ends where there is no
+    systemd. An older one takes cgroup/v1, which does nothing before a plugin wants it; none of _CONF does.
+    """
+    found = re.search(r"\b(\d+)\.(\d+)", version)
+    known = found is not None and (int(found[1]), int(found[2])) >= _NO_CGROUPS
+    return f"CgroupPlugin={'disabled' if known else 'cgroup/v1'}\n"
+
+
+@functools.cache
+def _version() -> str:
+    return subprocess.run(["slurmd", "-V"], capture_output=True, text=True, timeout=30, check=True).stdout
 
 
 class Cluster:
@@ -107,6 +128,7 @@ class Cluster:
         ]
         values = {"host": host, "place": self.place, "ctl_port": ports[0], "node_timeout": node_timeout_s}
         self.conf.write_text(_CONF.format(nodes="\n".join(nodes), names=",".join(NODES), **values))
+        (self.place / "cgroup.conf").write_text(without_cgroups(_version()))
         files = ",".join(_DEVICES[:gpus])
         (self.place / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu File={files}\n")
         key = self.place / "munge" / "key"
