@@ -35,6 +35,7 @@ from engine.shards.spec import ShardSpec, shard_env
 
 LAB = Path(__file__).resolve().parent.parent / "sample_runs" / "nanolm"
 POLL_S = 0.001
+READY_S = 120.0  # most that warm parents may take to import
 
 
 def prepare(place: Path) -> tuple[Path, Path]:
@@ -145,8 +146,11 @@ async def bench(place: Path, shards: int, steps: int, gpus: tuple[str, ...]) -> 
     for kind in list(kinds)[1:]:
         await one(kind, 999)
     wanted = len(set(kinds.values())) - 1
-    while len(parents := await parents_of(state)) < wanted:  # noqa: ASYNC110 (they are in another process)
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(READY_S):
+        while len(parents := await parents_of(state)) < wanted:
+            if "is retired" in (said := state.launcher_log.read_text()):
+                raise SystemExit(f"a warm parent cannot be forked:\n{said}")
+            await asyncio.sleep(0.05)
     before = {pid: cpu_of(pid) for pid, _ in parents}
     print(f"a warm parent: {max(before.values()):.1f} CPU s to start, {private_mib(parents[0][0])[1]:.0f} MiB")
     launcher = (await _ask(state, {"op": "list"}))["pid"]
