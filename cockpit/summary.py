@@ -9,6 +9,7 @@ from engine.types import HALF, SMOKE, ExperimentRow, PairRow, ProposalRow, Shard
 
 from . import evidence as ev
 from . import format as f
+from .cluster import place, standing
 from .model import ReadModel
 
 SORTS = ("newest", "effect", "id")
@@ -56,6 +57,7 @@ class Facts:
     trunk: bool = False
     weight: str = ""  # E and its bar
     cost_s: float | None = None  # that its shards ran
+    place: str = ""  # node and GPUs of a cluster
 
 
 def word_of(row: ExperimentRow) -> str:
@@ -113,17 +115,21 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     experiment = model.experiments.get(row["experiment"])
     pairs = pairs_beside(experiment, fresh=bool(row.get("fresh"))) if experiment else []
     pair = None if "retune" in row else next((each for each in pairs if each["seed"] == row["seed"]), None)
-    word = row["outcome"] or row["state"]
+    stands = standing(model.cluster, row)
+    word = row["outcome"] or (stands["state"] if stands and row["state"] == "running" else row["state"])
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
     seed = f"fresh {seed}" if row.get("fresh") else seed
     seed += f" · rate {row['scale']:g}x" if "retune" in row else ""
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
     what += " · canary: once more, to see whether the machine has changed" if row.get("canary") else ""
-    what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
+    what += f" · attempt {row['attempt']}" if row["attempt"] > 1 and not row.get("resumes") else ""
     if live is not None and live.total:
         what = f"step {live.step} of {live.total} · {what}"
+    if stands and stands["state"] == "queued" and stands.get("why"):
+        what = f"{seed} · {stands['why']}"
     if row["detail"] and row["outcome"] != "finished":
         what = f"{seed} · {row['detail']}"
+    what = f"↻{row['attempt']} · {what}" if row.get("resumes") else what  # it goes on from an attempt that was cut off
     done = live.step / live.total if live is not None and live.total else 1.0 if row["outcome"] == "finished" else None
     counts = row["metric"] is not None and pair is not None and pair["candidate"] == row["metric"]
     return Facts(
@@ -141,6 +147,7 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         tokens_per_s=live.tokens_per_s if live is not None else None,
         eta_s=live.eta_s if live is not None else None,
         cost_s=ev.seconds([row]),
+        place=place(row),
     )
 
 
@@ -178,6 +185,8 @@ def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
 def main_shard(model: ReadModel, experiment: str) -> str | None:
     """The shard whose log speaks for an experiment: a failed one, else one that runs, else the last one."""
     rows = [row for row in model.shards_of(experiment) if "retune" not in row]
+    followed = {row.get("resumes") for row in rows}
+    rows = [row for row in rows if row["id"] not in followed]  # its log and its curve go on in another
     for wanted in (
         lambda row: row["state"] in ("running", "scoring"),
         lambda row: row["outcome"] not in (None, "finished"),

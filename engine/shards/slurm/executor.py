@@ -21,7 +21,7 @@ from typing import Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Held, Standing, Vanished
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
@@ -33,6 +33,7 @@ from engine.shards.slurm.order import Order, OrderError
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot
 from engine.shards.slurm.settings import Settings
+from engine.shards.slurm.standing import held
 from engine.shards.spec import ExitRecord, ShardSpec
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,10 @@ class SlurmExecutor:
     @property
     def sentence(self) -> str:
         return self.pilot.sentence
+
+    @property
+    def held(self) -> Held:
+        return held(self.pilot)
 
     async def launch(self, spec: ShardSpec) -> Handle:
         await self.reattach()
