@@ -5,10 +5,8 @@ from __future__ import annotations
 from engine.types import ShardRow
 
 from .model import ReadModel
-from .summary import latest_attempts, shard_seconds
+from .summary import CUT_OFF, latest_attempts, shard_seconds
 
-CUT_OFF = ("preempted", "node-lost", "lost")
-"""Outcomes after which a seed runs again, or goes on, by no fault of its own."""
 FATES = {"node-lost": "lost with its node"}
 
 
@@ -34,12 +32,13 @@ def waiting(model: ReadModel) -> int:
     seeds = len(model.lab["seeds"]) if model.lab else 0
     count = 0
     for row in model.experiments.values():
-        if row["state"] not in ("queued", "running"):
+        going = row["state"] in ("queued", "running")
+        if not going and row["id"] != (model.lab["trunk_arm"] if model.lab else ""):
             continue
         shards = [each for each in model.shards_of(row["id"]) if each["rung"] == row["rung"] and not each.get("smoke")]
         latest = latest_attempts(shards)
         started = [each for each in latest if each["state"] != "queued" and each["outcome"] not in CUT_OFF]
-        count += max(seeds, len(latest)) - len(started)
+        count += (max(seeds, len(latest)) if going else len(latest)) - len(started)
     return count
 
 

@@ -52,3 +52,20 @@ def span(seconds: float) -> str:
 def left(until: float | None, now: float) -> float | None:
     """Seconds until then, never below zero."""
     return None if until is None else max(0.0, until - now)
+
+
+def cluster_words(cluster: ClusterRow | None, now: float) -> list[str]:
+    """How allocation and queue stand, beside the engine's own sentence, which says what is in the way; one line each."""
+    if cluster is None:
+        return []
+    held, lines = cluster["allocation"], []
+    if "places" in held:
+        rest = left(held.get("until"), now)
+        walltime = f", {span(rest)} left" if rest is not None else ""
+        lines.append(f"pilot {held.get('job', '')} on {held.get('nodes', '?')}, {held['places']} places{walltime}")
+    if held.get("trouble"):
+        lines.append(f"the queue does not answer: {held['trouble']}")
+    for name, row in sorted(cluster["shards"].items()):
+        if row["state"] == "queued":
+            lines.append(f"{name} waits{': ' + row['why'] if row.get('why') else ''}")
+    return lines

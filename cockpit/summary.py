@@ -12,6 +12,9 @@ from . import format as f
 from .cluster import place, standing
 from .model import ReadModel
 
+CUT_OFF = ("preempted", "node-lost", "lost")
+"""Outcomes after which a seed runs again, or goes on, by no fault of its own."""
+
 SORTS = ("newest", "effect", "id")
 
 GLYPHS: dict[str, tuple[str, str]] = {
@@ -78,7 +81,8 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
     own = (shard for shard in model.shards_of(row["id"]) if bundle or not shard.get("fresh"))
     latest = latest_attempts(shard for shard in own if shard["rung"] == row["rung"])
     scores = [shard["metric"] for shard in latest if shard["metric"] is not None]
-    ended = sum(shard["state"] == "ended" for shard in latest)
+    going = row["role"] == "trunk" or row["state"] in ("queued", "running")
+    ended = sum(shard["state"] == "ended" and not (going and shard["outcome"] in CUT_OFF) for shard in latest)
     planned = max(len(model.lab["seeds"]) if model.lab else 0, len(latest))
     if row["state"] in ("judged", "signed", "vetoed", "moved", "conflicted", "stopped", "failed", "merged"):
         planned = len(latest)

@@ -201,10 +201,10 @@ def _shard(model: ReadModel, row: ShardRow, width: int, now: float) -> list[Line
         lines.append(Line((("a smoke run: it shows that the code runs, and counts for nothing else", "dim"),)))
     if row["state"] in ("running", "scoring") and live is not None:
         step = f"step {live.step}" + (f" of {live.total}" if live.total else "")
-        facts = (
-            f"{step} · loss {f.metric(live.value)} · {f.count(live.tokens_per_s)} tokens/s · {f.eta(live.eta_s)} left"
-        )
-        lines.append(Line(((facts, "text"),)))
+        facts = [step, f"loss {f.metric(live.value)}"]
+        facts += [f"{f.count(live.tokens_per_s)} tokens/s"] if live.tokens_per_s is not None else []
+        facts += [f"{f.eta(live.eta_s)} left"] if live.eta_s is not None else []
+        lines.append(Line(((" · ".join(facts), "text"),)))
         if live.dropped:
             lines.append(Line(((f"{f.plural(live.dropped, 'line')} of its metrics could not be read", "warn"),)))
     if row["metric"] is not None:
