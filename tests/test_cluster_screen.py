@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cockpit.app import CockpitApp
 from cockpit.attempts import waiting
 from cockpit.cluster import span, standing
 from cockpit.model import ReadModel
+from cockpit.summary import shard_facts
 from cockpit.widgets.cluster_line import cluster_line
 from cockpit.widgets.lines import Lines
+from cockpit.widgets.runs_table import columns, heading, row_line
 from engine.rpc import RpcError
 from tests.fakes import STEPS, T0, ScriptedEngine, experiment_row, lab_in_progress, lab_row, loss_curve, shard_row
 from tests.test_app import Desk, sitting
+from tests.test_terminal import Terminal, environment
 
 WORDS = "2 nodes with 4 GPUs each for 4 h on partition gpu, account lab7: 8 shards at once"
 WHY = "others come first (Priority)"
@@ -121,10 +127,15 @@ async def test_without_a_pilot_the_line_says_what_p_asks_for_and_what_waits_for_
         assert "no pilot is there" not in desk.text
 
 
-async def test_a_pilot_that_waits_says_why() -> None:
-    engine = on_a_cluster(cluster({**READY, "state": "waiting", "why": WHY, "sentence": "it waits"}), "it waits")
-    async with at_the_cluster(engine) as desk:
-        assert line_of(desk) == f" pilot 4711 waits: {WHY}"
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [(WHY, f" waits: {WHY}"), ("waits for nodes (Resources)", " waits for nodes (Resources)"), ("", " waits")],
+)
+async def test_a_pilot_that_waits_says_why(why: str, said: str) -> None:
+    told = {"state": "waiting", "words": WORDS, "job": "4711", "why": why, "sentence": "it waits"}
+    async with at_the_cluster(on_a_cluster(cluster(told), "it waits")) as desk:
+        assert line_of(desk) == f" pilot 4711{said}"
+        assert "it waits" not in desk.text
 
 
 async def test_a_controller_that_does_not_answer_is_said_in_the_warning_colour() -> None:
@@ -151,7 +162,7 @@ async def test_rows_show_node_and_gpu_and_why_a_shard_waits() -> None:
         waits = next(line for line in table if "queued" in line)
         assert "others come first" in waits
         side = " ".join(desk.text.split())
-        assert f"waits in the queue as job 4712: {WHY}" in side
+        assert f"in the queue as job 4712: {WHY}" in side
 
 
 async def test_the_side_pane_says_where_it_runs_and_what_it_goes_on_from() -> None:
@@ -212,6 +223,32 @@ async def test_an_engine_that_refuses_the_question_does_not_stop_the_rest() -> N
         assert "0011" in desk.text
 
 
+def show_clock(flag: str) -> None:
+    """Entry of a child process: a cockpit whose wall clock is as many minutes on as the file `flag` says."""
+    app = CockpitApp(on_a_cluster(told()), theme="dusk", wall=lambda: NOW + 60 * int(Path(flag).read_text() or 0))
+    asyncio.run(app.run_async())
+
+
+def test_a_minute_of_walltime_costs_a_few_bytes_on_the_wire(tmp_path: Path) -> None:
+    flag = tmp_path / "minutes"
+    flag.write_text("0")
+    code = f"from tests.test_cluster_screen import show_clock; show_clock({str(flag)!r})"
+    with Terminal("-c", code, env=environment(tmp_path), size=(50, 200)) as terminal:
+        terminal.read_until("3 h 12 m left")
+        move(flag, "1")
+        terminal.read_until("3 h 11 m left")  # whatever belongs to the first paint has come by now
+        before = len(terminal.data)
+        move(flag, "2")
+        terminal.read_until("3 h 10 m left")
+        assert len(terminal.data) - before < 120
+
+
+def move(flag: Path, minutes: str) -> None:
+    new = flag.with_suffix(".new")
+    new.write_text(minutes)
+    new.replace(flag)
+
+
 # --- pure
 
 
@@ -238,6 +275,23 @@ def test_a_shard_of_the_allocation_is_told_by_its_row_alone() -> None:
 )
 def test_walltime_in_words(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("width", [116, 130, 200])
+@pytest.mark.parametrize("where", ["n1:0", "gpu-a100-rack7-node017:0,1,2,3"])
+def test_columns_stand_below_their_names(width: int, weighed: bool, where: str) -> None:
+    cols = columns(width, weighed=weighed, place=14)
+    model = ReadModel()
+    row = shard_row(
+        "0001", 0, state="running", outcome=None, node=where.partition(":")[0], gpus=where.partition(":")[2]
+    )
+    made = row_line(shard_facts(model, row), cols, depth=1).text
+    assert cols.place
+    assert len(made) <= width
+    assert len(made) == len(heading(cols, "val_bpb").text)
+    start = heading(cols, "val_bpb").text.index("node:gpu")
+    assert made[start : start + 14].rstrip() == (where if len(where) < 14 else "…" + where[-13:])
 
 
 @pytest.mark.parametrize("width", range(1, 90))

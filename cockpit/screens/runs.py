@@ -11,6 +11,7 @@ from textual.widget import Widget
 from engine.types import ExperimentRow, FindingRow
 
 from .. import keys
+from ..cluster import place
 from ..evidence import weighed
 from ..format import plural
 from ..shortlisting import SHORTLIST, listed
@@ -100,7 +101,7 @@ class RunsScreen(PilotingScreen):
             return phase
         if phase == cluster["allocation"].get("sentence"):
             return ""
-        return "running" if phase.startswith("running on ") else phase
+        return "running" if phase.startswith(("running on ", "running; ")) else phase
 
     def _sync_cluster(self) -> None:
         box = self.query_one("#cluster", Lines)
@@ -120,9 +121,9 @@ class RunsScreen(PilotingScreen):
             in_order = shortlisted(model, self.terms, self.unfolded) if short else None
             table.set_keys(ordered(model, self.sort, self.terms, self.unfolded) if in_order is None else in_order)
             table.weighed = weighed(model)
-            table.placed = not self.has_class("narrow") and any(
-                model.shards[key.shard].get("node") for key in table.keys if key.shard in model.shards
-            )
+            found = [place(model.shards[key.shard]) for key in table.keys if key.shard in model.shards]
+            longest = max(map(len, found), default=0)
+            table.place = min(max(longest, 8), 14) if longest else 0
         self.sync_evidence(focused=self.pane == "evidence")
         self._fetch()
         if not self.zoomed and not (self.page_shown and self.has_class("narrow")):

@@ -46,9 +46,10 @@ def _none(model: ReadModel, held: AllocationRow) -> list[Span]:
 
 
 def _waits(name: str, held: AllocationRow) -> list[Span]:
+    why = held.get("why", "")
     spans: list[Span] = [(f"{name} waits", "text")]
-    if why := held.get("why"):
-        spans.append((f": {why}", "dim"))
+    if why:
+        spans.append((why.removeprefix("waits") if why.startswith("waits ") else f": {why}", "dim"))
     if starts := held.get("starts"):
         spans.append((f", starts about {time.strftime('%H:%M', time.localtime(starts))}", "dim"))
     return spans

@@ -38,7 +38,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     word = word_of(row)
     sign, colour = glyph(word)
     lines = [Line(((each, "strong"),)) for each in f.wrap(row["hypothesis"] or row["branch"], width, 2)]
-    sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row)
+    sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row, model.cluster is not None)
     for number, each in enumerate(f.wrap(f"{word}: {sentence}" if sentence else word, width - 2, 3)):
         lines.append(Line(((f"{sign} " if number == 0 else "  ", colour), (each, colour if number == 0 else "text"))))
     unit = model.lab["unit"] if model.lab else ""
@@ -95,12 +95,13 @@ def _retuned(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     ]
 
 
-def _without_verdict(row: ExperimentRow) -> str:
+def _without_verdict(row: ExperimentRow, clustered: bool) -> str:
     if row["why"]:
         return row["why"]
     if row["role"] == "trunk":
         return "every experiment is compared with these runs, seed by seed"
-    return {"queued": "waits for a free slot", "running": "no verdict yet"}.get(row["state"], "")
+    place = "a place on the cluster" if clustered else "a free slot"
+    return {"queued": f"waits for {place}", "running": "no verdict yet"}.get(row["state"], "")
 
 
 def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
@@ -218,7 +219,7 @@ def _shard(model: ReadModel, row: ShardRow, width: int, now: float) -> list[Line
         lines += [Line(((each, "dim"),)) for each in f.wrap(text, width, 2)]
     took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
     tail = f"rung {row['rung']} · attempt {row['attempt']}"
-    tail += f" · slot {row['slot']}" if row["slot"] is not None and not row.get("node") else ""
+    tail += f" · slot {row['slot']}" if row["slot"] is not None and model.cluster is None else ""
     tail += f" · took {f.duration(took)}" if took is not None else ""
     return [*lines, Line(((tail, "faint"),))]
 
@@ -229,7 +230,7 @@ def _stands(model: ReadModel, row: ShardRow, width: int, now: float) -> list[Lin
     if found is not None and found["state"] == "queued":
         job = f" as job {found['job']}" if found.get("job") else ""
         why = f": {found['why']}" if found.get("why") else ""
-        lines += [Line(((each, "warn"),)) for each in f.wrap(f"waits in the queue{job}{why}", width, 3)]
+        lines += [Line(((each, "warn"),)) for each in f.wrap(f"in the queue{job}{why}", width, 3)]
     elif row.get("node"):
         words = [f"node {row['node']}", f"GPU {row['gpus']}" if row.get("gpus") else ""]
         if found is not None:

@@ -35,17 +35,19 @@ class Columns:
         return self.effect > 16
 
 
-def columns(width: int, *, alone: bool = False, weighed: bool = False, placed: bool = False) -> Columns:
+def columns(width: int, *, alone: bool = False, weighed: bool = False, place: int = 0) -> Columns:
     """Which columns fit: the hypothesis keeps 24 cells, the least needed go first. `alone`: no curves stand beside.
     `weighed`: experiments are judged by evidence, so verdict, evidence and cost stay, and the hypothesis makes room.
-    `placed`: shards are in sight that run on nodes of a cluster."""
-    place = 10 if placed else 0
+    `place`: cells that nodes and GPUs of a cluster take, 0 where no shard is in sight that runs on one."""
     spark = 10 if alone else 0
     state, steps, metric, effect, speed, eta = 10, 12, 8, 24, 7, 6
     weight, cost = (7, 6) if weighed else (0, 0)
     name = 3 + 8 + 1
-    least = ("", "speed", "interval", "place", "eta", "state", "bar", "spark")
-    for drop in ("", "speed", "bar", "place", "spark", "eta", "interval", "metric") if weighed else least:
+    order = ("", "speed", "interval", "place", "eta", "state", "bar", "spark")
+    if weighed:
+        short = ("interval", "place", "eta") if place else ("eta", "interval")
+        order = ("", "speed", "bar", "spark", *short, "metric")
+    for drop in order:
         place = 0 if drop == "place" else place
         speed = 0 if drop == "speed" else speed
         effect = 14 if drop == "interval" else effect
@@ -100,7 +102,7 @@ def row_line(facts: Facts, cols: Columns, *, depth: int = 0, spark: str = "", ma
     if cols.state:
         spans.append((f.fit(facts.word, cols.state) + " ", colour if facts.word != "finished" else "dim"))
     if cols.place:
-        spans.append((f.fit(facts.place, cols.place) + " ", "dim"))
+        spans.append((_end_of(facts.place, cols.place) + " ", "dim"))
     spans.append((f.fit(facts.what, cols.what), body))
     if cols.spark:
         spans.append((" " + f.fit(spark, cols.spark), "run" if facts.word == "running" else "faint"))
@@ -116,6 +118,11 @@ def row_line(facts: Facts, cols: Columns, *, depth: int = 0, spark: str = "", ma
     if cols.eta:
         spans.append((" " + f.fit(f.eta(facts.eta_s), cols.eta, right=True), _faded(facts.eta_s)))
     return Line(tuple(spans))
+
+
+def _end_of(text: str, width: int) -> str:
+    """The text in so many cells; of a longer one the end, in which names of nodes differ."""
+    return f.fit(text if f.width_of(text) <= width else "…" + text[-(width - 1) :], width)
 
 
 def _faded(value: float | None) -> str:
@@ -159,7 +166,7 @@ class RunsTable(Lines):
         self.marks: dict[str, int] = {}
         self.alone = False
         self.weighed = False
-        self.placed = False
+        self.place = 0
 
     @property
     def index(self) -> int:
@@ -205,7 +212,7 @@ class RunsTable(Lines):
     def redraw(self, model: ReadModel, empty: Sequence[Line]) -> None:
         """Format what is visible and show it; `empty` is said when there is no row at all."""
         width = self.size.width
-        cols = columns(width, alone=self.alone, weighed=self.weighed, placed=self.placed)
+        cols = columns(width, alone=self.alone, weighed=self.weighed, place=0 if self.alone else self.place)
         lines = [heading(cols, model.lab["metric"] if model.lab else "metric")]
         top = self.scrolled()
         for key in self.keys[top : top + self.rows_visible]:
