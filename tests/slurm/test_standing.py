@@ -11,6 +11,8 @@ import pytest
 
 from cockpit import cli
 from cockpit.cluster import standing
+from cockpit.model import ReadModel
+from cockpit.widgets.cluster_line import cluster_line
 from tests.slurm.cluster import Cluster
 from tests.slurm.test_campaign import SlurmLab, preempt, resuming, running
 from tests.tinylab import rows, wait_for
@@ -79,3 +81,23 @@ def test_from_no_pilot_to_a_preempted_one_and_on(
         assert sum(row["preempted"] for row in named(cost)) == 3
         assert sum(row["went_on"] for row in named(cost)) == 3
         assert {row["node"] for row in named(ask("sql", "nodes"))} == {"n1", "n2"}
+
+
+def test_a_pilot_that_waits_says_what_for(slurm: Cluster, tmp_path: Path) -> None:
+    made = SlurmLab(tmp_path / "tiny", slurm, [])
+    words = ("--nodes=2", "--exclusive", "--output=none", "--error=none")
+    slurm.run("sbatch", "--partition=high", *words, "--wrap=sleep 1000")
+    wait_for(lambda: "RUNNING" in slurm.run("squeue", "--noheader", "--format=%T"))
+    try:
+        with made.session() as session:
+            session.call("pilot", action="confirm")
+            held = wait_for(lambda: found if (found := allocation(session))["state"] == "waiting" else None)
+            assert held["sentence"] == session.call("pilot")["sentence"]
+            wait_for(lambda: "Resources" in allocation(session).get("why", ""))
+            model = ReadModel()
+            model.take_cluster(session.call("cluster"), whole=True)
+            made_line = cluster_line(model, 200, 0.0)
+            assert made_line is not None
+            assert made_line.text == f" pilot {held['job']} waits for nodes to become free (Resources)"
+    finally:
+        made.end()

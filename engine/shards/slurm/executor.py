@@ -21,7 +21,7 @@ from typing import Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Held, Standing, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
@@ -33,7 +33,7 @@ from engine.shards.slurm.order import Order, OrderError
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot
 from engine.shards.slurm.settings import Settings
-from engine.shards.slurm.standing import held
+from engine.shards.slurm.standing import Held, held
 from engine.shards.spec import ExitRecord, ShardSpec
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from engine.shards.executor import Held
 from engine.shards.slurm.pilot import Pilot
 
+__all__ = ["Held", "held"]
+
 
 def held(pilot: Pilot) -> Held:
     """The pilot as it was last seen."""
