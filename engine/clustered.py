@@ -16,7 +16,7 @@ from engine.types import AllocationRow, ClusterRow, StandingRow
 
 LOOK_S = 1.0
 STEADY_S = 30.0
-"""By how much the end of a walltime must move to be told again: a queue tells it in whole seconds, some of them old."""
+"""By how much a moment must move to be told again: a queue tells seconds, whole ones, some of them old."""
 LONGEST = 300
 """Characters of a reason that are told."""
 ASKED = ("cluster",)
@@ -30,7 +30,7 @@ class Clustered:
         self._clock = clock
         self._told: ClusterRow | None = None
         self._named: set[str] = set()  # shards that a client has been told of since the last changes
-        self._ends: dict[str, float] = {}  # job -> when its walltime ends, as it was told
+        self._moments: dict[str, float] = {}  # when walltimes end and jobs start, as it was told, by job
 
     @property
     def there(self) -> bool:
@@ -48,8 +48,8 @@ class Clustered:
         held = self.executor.allocation
         if held is None:
             return None
-        seen, known = held.held, self._ends
-        self._ends = {}
+        seen, known = held.held, self._moments
+        self._moments = {}
         row = self._allocation(seen, known)
         row["words"] = clean_line(held.words)
         if self.executor.shortage is not None:
@@ -93,7 +93,7 @@ class Clustered:
         if seen.trouble:
             row["trouble"] = clean_line(seen.trouble)[:LONGEST]
         if seen.starts is not None:
-            row["starts"] = round(seen.starts)
+            row["starts"] = self._steady(f"{seen.job} starts", seen.starts, known)
         if seen.left_s is not None:
             row["until"] = self._until(seen.job, seen.left_s, known)
         if seen.state == "ready" and self.executor.capacity is not None:
@@ -115,7 +115,10 @@ class Clustered:
         return row
 
     def _until(self, job: str, left_s: float, known: dict[str, float]) -> float:
-        """When the walltime of a job ends, the same as before unless it has truly moved."""
-        ends, before = float(round(self._clock() + left_s)), known.get(job)
-        self._ends[job] = ends if before is None or abs(ends - before) >= STEADY_S else before
-        return self._ends[job]
+        return self._steady(job, self._clock() + left_s, known)
+
+    def _steady(self, what: str, at: float, known: dict[str, float]) -> float:
+        """A moment in unix seconds, the same as before unless it has truly moved."""
+        at, before = float(round(at)), known.get(what)
+        self._moments[what] = at if before is None or abs(at - before) >= STEADY_S else before
+        return self._moments[what]

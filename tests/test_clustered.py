@@ -59,6 +59,17 @@ def test_an_hour_in_which_only_the_walltime_runs_down_costs_no_message() -> None
     assert set(told.changes()) == {"allocation"}
 
 
+def test_a_foretold_start_that_hardly_moves_is_not_told_again() -> None:
+    queue = Queue()
+    told = queue.told()
+    queue.held = Held("waiting", "4711", why="others come first (Priority)", starts=5000.4)
+    assert told.changes()["allocation"]["starts"] == 5000
+    queue.held = Held("waiting", "4711", why="others come first (Priority)", starts=5009.0)
+    assert told.changes() == {}
+    queue.held = Held("waiting", "4711", why="others come first (Priority)", starts=9000.0)
+    assert told.changes()["allocation"]["starts"] == 9000
+
+
 def test_shards_in_the_allocation_cost_nothing_since_their_rows_say_where_they_run() -> None:
     queue = Queue()
     queue.run(14400.0)
