@@ -46,8 +46,9 @@ class Follower:
                 await self.link.call("subscribe", live=True)
                 await self._pull()
                 self.model.take_live(await self.link.call("live"), whole=True)
-                if self._clustered:
-                    self.model.take_cluster(await self.link.call("cluster"), whole=True)
+                if self._clustered or self.model.cluster is not None:
+                    told = await self.link.call("cluster") if self._clustered else {}
+                    self.model.take_cluster(told, whole=True)
                 self._resync = False
             else:
                 await self._pull()

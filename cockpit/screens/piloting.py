@@ -46,6 +46,8 @@ class PilotingScreen(RetuningScreen):
         except OFFLINE:
             return
         self.say(clean(str(answer["sentence"])), "good")
+        if self.model.cluster is None:
+            return
         with suppress(RpcError, *OFFLINE):
             self.model.take_cluster(await self.cockpit.link.call("cluster"), whole=True)
         self.sync()
@@ -57,7 +59,7 @@ def _ask_for(model: ReadModel, held: dict[str, Any], answer: Any) -> Question:
     waits = (
         f"{plural(count, 'shard')} {'waits' if count == 1 else 'wait'} for it" if count else "nothing waits for it now"
     )
-    price = f"At most {cost:g} GPU-hours; {waits}." if cost else f"{waits.capitalize()}."
+    price = f"At most {cost:g} GPU-hours in it; {waits}." if cost else f"{waits.capitalize()}."
     return Question(
         title="Ask Slurm for a pilot allocation?",
         details=(f"{held['words']}.", price, "It is given back when no shard has run in it for a while."),

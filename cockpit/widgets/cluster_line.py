@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
-from engine.types import AllocationRow
+from engine.types import AllocationRow, StandingRow
 
 from .. import format as f
 from ..attempts import needed, waiting
@@ -30,6 +31,7 @@ def cluster_line(model: ReadModel, width: int, now: float) -> Line | None:
         spans = _waits(name, held)
     else:
         spans = _runs(model, name, held, now)
+    spans += _besides(model.cluster["shards"].values())
     if trouble := held.get("trouble"):
         spans.append((f" · no answer: {trouble}", "warn"))
     return Line(tuple(_within(spans, width)))
@@ -74,6 +76,16 @@ def _runs(model: ReadModel, name: str, held: AllocationRow, now: float) -> list[
         more = f", {span(needs)} needed" if late and needs is not None else ""
         spans.append((f" · {span(rest)} left{more}", "warn" if late else "dim"))
     return spans
+
+
+def _besides(shards: Iterable[StandingRow]) -> list[Span]:
+    """How many shards the queue has in jobs of their own."""
+    states = [each["state"] for each in shards]
+    runs, waits = states.count("running"), states.count("queued")
+    spans: list[Span] = []
+    if runs:
+        spans.append((f" · {runs} in {'a job of its own' if runs == 1 else 'jobs of their own'}", "run"))
+    return [*spans, (f" · {waits} in the queue", "dim")] if waits else spans
 
 
 def _within(spans: list[Span], width: int) -> list[Span]:
