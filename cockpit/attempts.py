@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.types import ShardRow
 
 from .model import ReadModel
-from .summary import CUT_OFF, latest_attempts, shard_seconds
+from .summary import CUT_OFF, latest_attempts, next_attempt, shard_seconds
 
 FATES = {"node-lost": "lost with its node"}
 
@@ -46,9 +46,7 @@ def after(model: ReadModel, row: ShardRow) -> str:
     """What came after an attempt that was cut off, in words; empty for any other."""
     if row["outcome"] not in CUT_OFF:
         return ""
-    others = model.shards_of(row["experiment"])
-    same = [each for each in others if (each["seed"], each["rung"]) == (row["seed"], row["rung"])]
-    following = next((each for each in same if each["attempt"] == row["attempt"] + 1), None)
+    following = next_attempt(model, row)
     if following is None:
         return "its seed runs again, or goes on from what it saved, when there is a place"
     short = following["id"].rpartition(".")[2]

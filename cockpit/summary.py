@@ -61,6 +61,7 @@ class Facts:
     weight: str = ""  # E and its bar
     cost_s: float | None = None  # that its shards ran
     place: str = ""  # node and GPUs of a cluster
+    past: bool = False  # an attempt that was cut off, after which there was another
 
 
 def word_of(row: ExperimentRow) -> str:
@@ -152,7 +153,14 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         eta_s=live.eta_s if live is not None else None,
         cost_s=ev.seconds([row]),
         place=place(row),
+        past=row["outcome"] in CUT_OFF and next_attempt(model, row) is not None,
     )
+
+
+def next_attempt(model: ReadModel, row: ShardRow) -> ShardRow | None:
+    """The attempt after this one at the same seed and rung, if there is one."""
+    name, _, _ = row["id"].rpartition(".")
+    return model.shards.get(f"{name}.a{row['attempt'] + 1}")
 
 
 def pairs_beside(row: ExperimentRow, *, fresh: bool) -> list[PairRow]:
@@ -189,8 +197,7 @@ def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
 def main_shard(model: ReadModel, experiment: str) -> str | None:
     """The shard whose log speaks for an experiment: a failed one, else one that runs, else the last one."""
     rows = [row for row in model.shards_of(experiment) if "retune" not in row]
-    followed = {row.get("resumes") for row in rows}
-    rows = [row for row in rows if row["id"] not in followed]  # its log and its curve go on in another
+    rows = [row for row in rows if row["outcome"] not in CUT_OFF or next_attempt(model, row) is None]
     for wanted in (
         lambda row: row["state"] in ("running", "scoring"),
         lambda row: row["outcome"] not in (None, "finished"),

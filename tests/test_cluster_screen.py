@@ -15,7 +15,9 @@ from cockpit.app import CockpitApp
 from cockpit.attempts import waiting
 from cockpit.cluster import span, standing
 from cockpit.model import ReadModel
-from cockpit.summary import shard_facts
+from cockpit.report import pictures
+from cockpit.report.gather import Answer, Comparison, ShardCurve
+from cockpit.summary import main_shard, shard_facts
 from cockpit.widgets.cluster_line import cluster_line
 from cockpit.widgets.lines import Lines
 from cockpit.widgets.runs_table import columns, heading, row_line
@@ -193,6 +195,36 @@ async def test_in_a_small_terminal_the_line_is_cut_and_the_columns_are_left_out(
         assert "node:gpu" not in desk.text
 
 
+LARGE = """\
+ pilot 4711 · n[1-2] · 1 of 8 busy · 3 h 12 m left · 1 in the queue
+   id       state      node:gpu hypothesis                     seeds         val_bpb     better than trunk by   left
+ ◇ trunk-1  trunk               trunk as of your branch main   3/3            2.0138                               ·
+ ● 0011     running             a longer run                   0/3  ╌╌╌╌╌╌╌        ·                        ·    15m
+   └ ■ s0   preempted  n1:0     seed 0 · pilot 4710 was preem…                     ·                        ·      ·
+   └ ● s0   running    n2:1,3   ↻2 · step 120 of 300 · screen… 40%  ━━╌╌╌╌╌        ·                        ·    15m
+   └ ○ s1   queued              seed 1 · others come first (P…                     ·                        ·      ·
+"""
+SMALL = """\
+ pilot 4711 · n[1-2] · 1 of 8 busy · 3 h 12 m left · 1 in the queue
+   id       hypothesis                  loss       seeds  val_bpb       vs trunk
+ ◇ trunk-1  trunk as of your branch ma… ⣷⣄⣀⣀⣀⣀⣀⣀⣀⣀ 3/3     2.0138
+ ● 0011     a longer run                ⣿⣶⣤⣄⣀⣀⣀⣀⣀⣀ 0/3          ·              ·
+   └ ■ s0   seed 0 · pilot 4710 was pr…                         ·              ·
+   └ ● s0   ↻2 · step 120 of 300 · scr… ⣿⣶⣤⣄⣀⣀⣀⣀⣀⣀ 40%          ·              ·
+   └ ○ s1   seed 1 · others come first…                         ·              ·
+"""
+
+
+@pytest.mark.parametrize(("size", "looks"), [((200, 50), LARGE), ((80, 24), SMALL)])
+async def test_the_screen_looks_like_this(size: tuple[int, int], looks: str) -> None:
+    async with at_the_cluster(size=size) as desk:
+        await select(desk, "0011.screen.s1.a1")
+        await desk.settle()
+        await desk.until(lambda: size[0] > 80 or "⣷" in desk.text.split("\n")[3])
+        width = 116 if size[0] == 200 else 80
+        assert [line[:width].rstrip() for line in desk.text.split("\n")[1:8]] == looks.splitlines()
+
+
 async def test_on_one_machine_there_is_nothing_of_it() -> None:
     engine = lab_in_progress()
     async with sitting(engine, (200, 50)) as desk:
@@ -323,3 +355,24 @@ def test_the_line_never_takes_more_than_its_width(width: int) -> None:
     made = cluster_line(model, width, NOW)
     assert made is not None
     assert len(made.text) <= width
+
+
+def test_the_report_marks_where_a_run_went_on() -> None:
+    curve = ShardCurve("0001.screen.s0.a2", "0001", [0, 50, 100], [3.0, 2.0, 1.0], resumed_at=50)
+    made = pictures.curves(Comparison("0001", "", "trunk-1", [curve], [], Answer("", "", "", "")), "loss")
+    assert made.count("0001.screen.s0.a2 went on at step 50") == 1
+    assert made.count('class="equal"') == 1
+
+
+def test_an_attempt_after_which_there_was_another_steps_back() -> None:
+    model = ReadModel()
+    rows: list[Any] = [
+        lab_row(),
+        experiment_row("0001", "x", state="running"),
+        shard_row("0001", 0, outcome="preempted"),
+    ]
+    rows += [shard_row("0001", 1, outcome="preempted"), shard_row("0001", 0, id="0001.screen.s0.a2", attempt=2)]
+    model.apply([{**row, "seq": at} for at, row in enumerate(rows, 1)], len(rows))
+    past = {name: shard_facts(model, row).past for name, row in model.shards.items()}
+    assert past == {"0001.screen.s0.a1": True, "0001.screen.s1.a1": False, "0001.screen.s0.a2": False}
+    assert main_shard(model, "0001") == "0001.screen.s1.a1"

@@ -90,19 +90,20 @@ def heading(cols: Columns, metric_name: str) -> Line:
 def row_line(facts: Facts, cols: Columns, *, depth: int = 0, spark: str = "", mark: int | None = None) -> Line:
     """One line of the table. `mark` is the number of its curve's colour."""
     sign, colour = glyph(facts.word)
-    body = "dim" if depth else "text"
+    colour = "faint" if facts.past else colour
+    body = "faint" if facts.past else "dim" if depth else "text"
     spans: list[Span] = [
         ("▌" if mark is not None else " ", f"curve{mark}" if mark is not None else body),
         (sign if not depth else " ", colour),
     ]
     if depth:
-        spans += [(" └ ", "faint"), (sign + " ", colour), (f.fit(facts.name, 4), "dim"), (" ", body)]
+        spans += [(" └ ", "faint"), (sign + " ", colour), (f.fit(facts.name, 4), body), (" ", body)]
     else:
         spans += [(" " + f.fit(facts.name, 8), "accent" if facts.trunk else "strong"), (" ", body)]
     if cols.state:
         spans.append((f.fit(facts.word, cols.state) + " ", colour if facts.word != "finished" else "dim"))
     if cols.place:
-        spans.append((_end_of(facts.place, cols.place) + " ", "dim"))
+        spans.append((_end_of(facts.place, cols.place) + " ", "faint" if facts.past else "dim"))
     spans.append((f.fit(facts.what, cols.what), body))
     if cols.spark:
         spans.append((" " + f.fit(spark, cols.spark), "run" if facts.word == "running" else "faint"))
