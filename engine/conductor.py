@@ -302,7 +302,9 @@ class Conductor:
             return f"the trunk itself fails: {trunk} (`cockpit resume` tries again)"
         if core.state.live:
             held = self.runs.executor.allocation
-            return "running" if held is None else f"running on {held.sentence}"
+            if held is None:
+                return "running"
+            return f"running{';' if held.held.trouble else ' on'} {held.sentence}"
         strangers = [row["id"] for row in campaign.stranded(core.state, core.lab)]
         if strangers:
             return (

@@ -78,6 +78,23 @@ class Vanished:
 Event = Began | Ended | Vanished
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How an allocation stands. `state`: "none"; "asked" (it has no name yet); "waiting" for its turn, `why` in words; "begun"
+    (it has its nodes, which are being looked at); "ready". `why` of "none": what became of the last one, if there was one.
+    `left_s` None: no limit, or not running. `trouble`: why the queue could not be asked, while it could not. `gpu_hours` of
+    its whole walltime, 0 where it has no GPUs. `starts`: unix seconds, where the queue foretells it."""
+
+    state: Literal["none", "asked", "waiting", "begun", "ready"]
+    job: str = ""
+    nodes: str = ""
+    why: str = ""
+    left_s: float | None = None
+    trouble: str = ""
+    gpu_hours: float = 0.0
+    starts: float | None = None
+
+
 class Allocation(Protocol):
     """What an executor has to ask for before it can start anything, and a person has to confirm. Methods raise
     ExecutorError."""
@@ -95,6 +112,11 @@ class Allocation(Protocol):
     @property
     def sentence(self) -> str:
         """How it stands: not there, waiting and why, or running and for how long."""
+        ...
+
+    @property
+    def held(self) -> Held:
+        """The same in parts."""
         ...
 
     async def confirm(self) -> None:

@@ -33,6 +33,7 @@ from engine.shards.slurm.order import Order, OrderError
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot
 from engine.shards.slurm.settings import Settings
+from engine.shards.slurm.standing import Held, held
 from engine.shards.spec import ExitRecord, ShardSpec
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,10 @@ class SlurmExecutor:
     @property
     def sentence(self) -> str:
         return self.pilot.sentence
+
+    @property
+    def held(self) -> Held:
+        return held(self.pilot)
 
     async def launch(self, spec: ShardSpec) -> Handle:
         await self.reattach()
