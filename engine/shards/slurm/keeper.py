@@ -39,7 +39,8 @@ class Keeper:
         self.run = run
         self.clock = clock
         self.id = ""
-        self.used = 0.0  # when an engine or a step was last there
+        self.used = 0.0  # until when an engine or a step was there, at the most
+        self.in_use = False  # at the last look
         self.answered = 0.0  # when Slurm last answered, or no question was due
         self.next_ask = 0.0
         self.signs: dict[str, tuple[object, float]] = {}  # step -> its last sign of life, and when that was new
@@ -54,11 +55,12 @@ class Keeper:
             self.id, self.used, self.answered, self.next_ask = str(held["id"]), now, now, now + ASK_S
         if notes.engine_runs(self.place):
             self.used = self.answered = now
-            self.next_ask = now + ASK_S
+            self.next_ask, self.in_use = now + ASK_S, True
             self.signs.clear()
         else:
             job = self._job(held)
-            if self._busy(held, job):
+            before, self.in_use = self.in_use, self._busy(held, job)
+            if before or self.in_use:
                 self.used = now
             if job is None and now - self.used > idle_s:
                 return None  # Slurm never gave it a number: there is nothing to give back
