@@ -23,7 +23,7 @@ from pathlib import Path
 PROGRAMS = ("slurmctld", "slurmd", "munged", "srun", "salloc", "squeue")
 NODES = ("n1", "n2")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")  # stand for the devices of fake GPUs
-HOW = "apt-get install -y --no-install-recommends slurm-wlm munge (`make test-slurm` does so)"
+HOW = "apt-get install -y --no-install-recommends slurm-wlm munge faketime (`make test-slurm` does so)"
 
 _CONF = """\
 ClusterName=loopback

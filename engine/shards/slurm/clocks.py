@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 APART_S = 2.0  # clocks that are certainly further apart than this are spoken of
+ROUNDING_S = 1e-3  # of Unix seconds as floats, generously
 TICK_S = 0.01  # files are dated by the kernel's last tick
 
 
@@ -48,10 +49,10 @@ class Offset:
 def bracket(before: float, after: float, first: float, last: float) -> Offset | None:
     """The offset of a clock that said `first` and, later, `last` (Unix seconds), between `before` and `after` of ours.
     None for what is no time, and where a clock was set meanwhile."""
-    if not all(map(math.isfinite, (before, after, first, last))):
+    if not all(map(math.isfinite, (before, after, first, last))) or last < first:
         return None
     low, high = last - after, first - before
-    return Offset(low, high) if low <= high else None
+    return Offset(min(low, high), high) if low <= high + ROUNDING_S else None
 
 
 def of_files(directory: Path) -> Offset | None:
