@@ -554,5 +554,4 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 
 def _usage(record: ExitRecord) -> dict[str, Any]:
-    wall_s = max(0.0, record.ended - record.started)  # by one machine's clock, which may have been set back meanwhile
-    return {"cpu_s": record.cpu_s, "max_rss": record.max_rss, "wall_s": round(wall_s, 3)}
+    return {"cpu_s": record.cpu_s, "max_rss": record.max_rss, "wall_s": round(record.lasted_s, 3)}

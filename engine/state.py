@@ -481,7 +481,8 @@ def _shard_ended(s: State, n: int, t: float, ev: e.ShardEnded) -> None:
     state = ShardState.SCORING if ev.scoring else ShardState.ENDED
     outcome = None if ev.scoring else ev.outcome
     counts = not ev.scoring and ev.outcome == Outcome.FINISHED and not s.shards[ev.shard].get("smoke")
-    changes: dict[str, Any] = {"state": state, "outcome": outcome, "ended": t, "detail": ev.detail}
+    ended = max(t, s.shards[ev.shard]["started"] or t)  # by the engine's clock, which may have been set back meanwhile
+    changes: dict[str, Any] = {"state": state, "outcome": outcome, "ended": ended, "detail": ev.detail}
     changes |= {"said": ev.said} if ev.said else {}
     _update_shard(s, n, ev.shard, reported=ev.reported, metric=ev.reported if counts else None, **changes)
 

@@ -206,6 +206,8 @@ def test_a_node_may_say_what_it_likes_of_its_clock() -> None:
     for nonsense in ("null", "[1.0]", '"now"'):
         assert answers(said % nonsense)[0].clock is None
     assert answers(said % '["a", "b"]') == []
+    for line in ("0", "[]", '{"node": "n1", "level": 1e999, "reasons": [], "program": null}'):
+        assert answers(line) == []
 
 
 @given(

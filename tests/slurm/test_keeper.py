@@ -268,4 +268,8 @@ def test_a_node_whose_clock_is_off_is_shown_and_changes_nothing(
             assert 0 <= record.ended - record.started < -SKEW_S
         ours.hold.unlink()
         wait_for(lambda: [row for row in rows(session, "shard").values() if row["metric"] is not None][3:], 120)
+        for row in rows(session, "shard").values():
+            assert row["ended"] >= row["started"]
+        session.call("pilot", action="release")
+        wait_for(lambda: not session.call("status")["warnings"])  # of nodes that it no longer has, nothing is said
         assert all(check["ok"] for check in session.call("verify")["checks"])

@@ -141,6 +141,9 @@ class Pilot:
         found = notes.pilot(self.place)
         if found is not None:
             self.id = str(found["id"])
+            if notes.end_of(self.place, self.id) is not None:  # the keeper gave it back
+                self._file.unlink(missing_ok=True)
+                return
             with suppress(OSError):
                 self.job_id = found.get("job") or allocation(self._said.read_text(errors="replace"))
             with suppress(OSError):
@@ -218,7 +221,7 @@ class Pilot:
         """Ask what has become of it: one question, and one more about its nodes."""
         if not self.asked:
             return
-        if notes.end_of(self.place, self.id) is not None:  # the keeper gave it back
+        if notes.end_of(self.place, self.id) is not None:  # the keeper did so while this engine started
             self._end("gone", "")
             return
         said = self._said.read_text(errors="replace") if self._said.exists() else ""
@@ -318,8 +321,10 @@ def answers(said: str) -> list[Answer]:
     """What the nodes said, one line each; other lines are left out."""
     found = []
     for line in said.splitlines():
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError, KeyError, TypeError, OverflowError):
             each = json.loads(line)
+            if not isinstance(each, dict):
+                continue
             clock = each.get("clock")
             span = (float(clock[0]), float(clock[1])) if isinstance(clock, list) and len(clock) == 2 else None
             found.append(Answer(str(each["node"]), int(each["level"]), tuple(each["reasons"]), each["program"], span))
