@@ -171,6 +171,17 @@ def test_the_number_is_found_in_what_salloc_said(tmp_path: Path) -> None:
     assert login.end["job"] == "9"
 
 
+def test_a_pilot_of_a_lab_that_was_removed_is_given_back(tmp_path: Path) -> None:
+    place = tmp_path / "state"
+    place.mkdir()
+    login = Login(place, RUNNING)
+    assert login.until_gone(30.0) is None
+    (place / notes.PILOT).unlink()
+    place.rmdir()
+    assert login.until_gone(30.0) == 0.0
+    assert login.queue.asked == ["/scancel"]
+
+
 def test_two_keepers_never_act_twice(tmp_path: Path) -> None:
     login = Login(tmp_path, RUNNING)
     other = login.another()

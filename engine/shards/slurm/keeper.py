@@ -39,6 +39,7 @@ class Keeper:
         self.run = run
         self.clock = clock
         self.id = ""
+        self.back: tuple[str, ...] = ()  # the command that gives the pilot back
         self.used = 0.0  # until when an engine or a step was there, at the most
         self.in_use = False  # at the last look
         self.answered = 0.0  # when Slurm last answered, or no question was due
@@ -48,17 +49,20 @@ class Keeper:
     def look(self) -> float | None:
         """Do what is due; seconds until the next look, None when there is nothing left to keep."""
         held, now = notes.pilot(self.place), self.clock()
+        if held is None and self.back and not self.place.is_dir():
+            self.run(self.back)  # the lab was removed: nobody else could any more
         if held is None or notes.end_of(self.place, str(held["id"])) is not None:
             return None
         idle_s = float(held.get("idle_s") or 600.0)
         if self.id != held["id"]:
-            self.id, self.used, self.answered, self.next_ask = str(held["id"]), now, now, now + ASK_S
+            self.id, self.used, self.answered, self.next_ask, self.back = str(held["id"]), now, now, now + ASK_S, ()
+        if (job := self._job(held)) is not None:
+            self.back = (str((held.get("programs") or {}).get("scancel", "scancel")), job)
         if notes.engine_runs(self.place):
             self.used = self.answered = now
             self.next_ask, self.in_use = now + ASK_S, True
             self.signs.clear()
         else:
-            job = self._job(held)
             before, self.in_use = self.in_use, self._busy(held, job)
             if before or self.in_use:
                 self.used = now
