@@ -39,7 +39,8 @@ def demo(args: argparse.Namespace) -> int:
 
         return open_lab(root)
     with attached(root) as session:
-        if session.call("pilot")["words"]:  # the sample lab was pointed at a cluster
+        pilot = session.call("pilot")
+        if pilot["words"] and not pilot["asked"]:  # the sample lab was pointed at a cluster
             session.call("pilot", action="confirm", policy=POLICY)
         done, rows = _drive(session, args.until or 4)
         session.call("shutdown")
@@ -116,9 +117,12 @@ def _commit(root: Path) -> None:
 def _drive(session: Session, until: int) -> tuple[bool, list[dict[str, Any]]]:
     """Approve proposals, as many as are still wanted, until `until` experiments are decided."""
     enough = False
+    piloted = bool(session.call("pilot")["words"])
 
     def step(rows: list[dict[str, Any]], phase: str) -> tuple[str, bool]:
         nonlocal enough
+        if piloted and not (pilot := session.call("pilot"))["asked"]:
+            raise Failed(f"shards have nowhere to run: {pilot['sentence']}")
         experiments = unattended.experiments(rows)
         decided = [row for row in experiments if _is_decided(row)]
         shards = [row for row in rows if row["kind"] == "shard"]

@@ -6,6 +6,7 @@ then compared with nothing new: the trunk's runs, and those of open experiments,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from engine import events as e
@@ -15,7 +16,7 @@ from engine.judge.noise import sigma_of
 from engine.lab import Lab
 from engine.racing import RETRIES, facts, first_seeds
 from engine.state import CANARY, State
-from engine.types import ShardRow, ShardState
+from engine.types import Outcome, ShardRow, ShardState
 
 
 def due(state: State, lab: Lab, setup: str) -> tuple[int, str, int] | None:
@@ -31,11 +32,19 @@ def due(state: State, lab: Lab, setup: str) -> tuple[int, str, int] | None:
     if any(row["state"] != ShardState.ENDED for row in ran):
         return None
     said = [row for row in ran if row["outcome"] not in RETRIES]
-    if len(said) >= state.race.against.get(arm, 0) // EVERY or len(ran) - len(said) > max(RETRIES.values()):
+    if len(said) >= state.race.against.get(arm, 0) // EVERY or _lost_too_often(ran):
         return None
     seed = first_seeds(lab)[0]
     tries = sum((row["seed"], row["rung"]) == (seed, rung) for row in state.shards_of(arm))
     return seed, rung, tries + 1
+
+
+def _lost_too_often(ran: list[ShardRow]) -> bool:
+    """Whether canaries were lost or killed more often than any seed may be, or the cluster took as many away."""
+    ended = Counter(row["outcome"] for row in ran)
+    here = (Outcome.LOST, Outcome.KILLED)
+    cluster = any(ended[each] > most for each, most in RETRIES.items() if each not in here)
+    return cluster or sum(ended[each] for each in here) > max(RETRIES[each] for each in here)
 
 
 def findings(state: State, lab: Lab, setup: str) -> Iterator[e.FindingNoted]:

@@ -30,7 +30,7 @@ from engine.proposers.base import Proposer, Reply
 from engine.reader import Reader
 from engine.repairs import ask_for_one
 from engine.runs import Runs
-from engine.shards.executor import Ended
+from engine.shards.executor import Began
 from engine.signing import finish_merge, finish_pull, merge_confirmed
 from engine.smoke import Stand
 from engine.text import clean
@@ -56,6 +56,7 @@ class Conductor:
         self.runs = runs
         self.intake = intake
         self.preparation = Preparation(core, runs)
+        self.began: asyncio.Queue[Began] = asyncio.Queue()
         self.ended: asyncio.Queue[str] = asyncio.Queue()
         self._intake_lock = asyncio.Lock()
         self.asking = Asking(core, intake, self._intake_lock)
@@ -94,10 +95,13 @@ class Conductor:
                         await self.core.wake.wait()
 
     async def listen(self) -> None:
-        """Take what the executor says has ended; run beside `run`."""
+        """Take what the executor says has begun, or ended; run beside `run`."""
         async for event in self.runs.executor.events():
-            log.info("%s %s", "ended" if isinstance(event, Ended) else "vanished", event.id)
-            self.ended.put_nowait(event.id)
+            log.info("%s %s", type(event).__name__.lower(), event.id)
+            if isinstance(event, Began):
+                self.began.put_nowait(event)
+            else:
+                self.ended.put_nowait(event.id)
             self.core.wake.set()
 
     async def _indexed(self) -> None:
@@ -124,7 +128,7 @@ class Conductor:
     async def _settle(self) -> None:
         """Finish what was begun: after a start, and after a step that failed half-way."""
         await open_campaign(self.core, self.runs)
-        self.runs.look_for_room()
+        await self.runs.look_for_room()
         await self.preparation.look()
         await self.runs.recover()
 
@@ -154,6 +158,9 @@ class Conductor:
         core, busy = self.core, False
         record_ends(core, self.runs.executor.allocation)
         self._allocation_warnings.look(self.runs.executor.allocation)
+        while not self.began.empty():
+            await self.runs.began(self.began.get_nowait())
+            busy = True
         while not self.ended.empty():
             await self._take(self.ended.get_nowait())
             busy = True
@@ -194,7 +201,7 @@ class Conductor:
             await open_campaign(
                 self.core, self.runs
             )  # the boxes of the nodes belong to what the ledger knows of the lab
-        self.runs.look_for_room()
+        await self.runs.look_for_room()
         if self.runs.shortage is None and before is not None:
             log.info("there is room again")
             await self.runs.start_intended()

@@ -68,7 +68,7 @@ def _repository(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
 
 def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     """Whether this machine boxes shards as well as the lab asks for."""
-    if lab.slurm is not None:
+    if not lab.here:
         yield Check("box", "ok", "what boxes the nodes can make is found out there, once there is a pilot")
         return
     level, refusal = choose(lab.isolation, probe())
@@ -206,7 +206,7 @@ def _mounts(lab: Lab, _: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _slots(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
-    if lab.slurm is not None:
+    if not lab.here:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     code, said = answer(["nvidia-smi", "-L"], env)

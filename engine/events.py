@@ -214,6 +214,15 @@ class ShardStarted(msgspec.Struct, frozen=True):
     node: str = ""
 
 
+class ShardPlaced(msgspec.Struct, frozen=True):
+    """Of a shard that runs it is known now what it runs on: a node of a cluster, and the GPUs there as its program is told
+    them."""
+
+    shard: str
+    node: str = ""
+    gpus: str = ""
+
+
 class ShardEnded(msgspec.Struct, frozen=True):
     """Training ended. `scoring` means that a score is wanted before the shard has ended for good."""
 
@@ -701,6 +710,7 @@ TYPES: dict[str, type] = {
     "setup.noted": SetupNoted,
     "shard.intended": ShardIntended,
     "shard.started": ShardStarted,
+    "shard.placed": ShardPlaced,
     "shard.ended": ShardEnded,
     "score.intended": ScoreIntended,
     "shard.scored": ShardScored,

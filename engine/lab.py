@@ -238,6 +238,11 @@ class Lab:
     slurm: SlurmSettings | None = None  # the cluster that shards run on; None: this machine
 
     @property
+    def here(self) -> bool:
+        """Whether shards run on this machine."""
+        return self.slurm is None
+
+    @property
     def state(self) -> StateDir:
         """The names of everything that lies in the lab's state directory."""
         return StateDir(self.state_dir, None if self.slurm is None else self.slurm.shared)

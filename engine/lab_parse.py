@@ -38,7 +38,10 @@ from engine.lab import (
 from engine.lab_schema import ConfigFile
 from engine.money import Budget
 from engine.scales import PLACEHOLDER
+from engine.shards.resuming import DIRECTORY as RESUME
+from engine.shards.slurm.options import refused
 from engine.shards.slurm.settings import Settings
+from engine.shards.slurm.settings import shown as span
 from engine.templates import NAME, names
 from engine.toml_lines import key_lines, line_of
 from engine.toml_write import shown, toml_text
@@ -305,6 +308,15 @@ def _slurm_problems(config: ConfigFile) -> Iterator[Found]:
     for at, name in enumerate(table.own):
         if name not in config.rungs:
             yield ("slurm", "own", at), f"there is no rung {toml_text(name)}", f"there are {', '.join(config.rungs)}"
+    for at, option in enumerate(table.args):
+        if (found := refused(option)) is not None:
+            yield ("slurm", "args", at), f"{toml_text(option)} {found[0]}", found[1]
+    resumable = any(RESUME in names(text) for text in (*config.lab.command, *config.lab.env.values()))
+    for name, rung in config.rungs.items():
+        if rung.timeout > table.walltime and not resumable and name not in table.own:
+            wrong_s = f"is {span(rung.timeout)}, and the pilot that it runs in ends after {span(table.walltime)}"
+            fix = "raise slurm.walltime, name it in slurm.own, or let runs go on: {resume} in lab.command"
+            yield ("rungs", name, "timeout"), wrong_s, fix
     if config.run.slots:
         yield ("run", "slots"), "is for this machine; on a cluster the pilot says how many run", "take it out"
 

@@ -28,15 +28,17 @@ from engine.files import below, last_line, read_regular, read_tail, remove_tree
 from engine.found import TREE_CHANGED, next_finding
 from engine.leftovers import defuse
 from engine.live import Live
+from engine.racing import RETRIES
 from engine.repo import RepoError
 from engine.scales import unscaled
 from engine.scoring import read_score, scratch_of
 from engine.setups import setup_for
 from engine.shards.caches import Caches
-from engine.shards.executor import Executor
+from engine.shards.executor import Began, Executor
 from engine.shards.outcome import Facts, classify
 from engine.shards.records import read_exit
-from engine.shards.room import disk_of, memory_here, shortage
+from engine.shards.resuming import left_something
+from engine.shards.room import Disk, Memory, disk_of, memory_here, shortage
 from engine.shards.slots import Slot
 from engine.shards.spec import ExitRecord
 from engine.specs import Specs
@@ -56,6 +58,9 @@ CHECKPOINTS = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz"}
 METRICS_LIMIT = 1 << 30
 CHUNK = 1 << 20
 GRACE_S = 5.0
+ANSWER_S = 2.0  # that a network file system may take to say how full it is
+CUT_OFF = ("preempted", "node-lost")  # how a process ends with its node or allocation
+MOST_CUT_OFF = RETRIES[Outcome.PREEMPTED]
 MOST_LINES, MOST_COLUMNS = 12, 200  # of the output of a smoke that failed: what its event holds
 
 
@@ -77,12 +82,25 @@ class Runs:
         self.detecting: Detecting | None = None
         self.measuring: Measuring | None = None
         self._cancelled: set[str] = set()
+        self._asked_disk: asyncio.Future[Disk] | None = None
         self._unscored: set[str] = set()  # what is to be scored once the executor has room
 
-    def look_for_room(self) -> None:
-        """Find out whether the machine has room for a further shard."""
+    async def look_for_room(self) -> None:
+        """Find out whether there is room for a further shard: of memory only where shards run on this machine."""
         root = self.core.dir.shared_root
-        self.shortage = self.executor.shortage or shortage(memory_here(), disk_of(root), root)
+        if self.executor.allocation is None:
+            self.shortage = shortage(memory_here(), disk_of(root), root)
+            return
+        disk = await self._far_disk(root)
+        silent = f"no shard is started: the file system of {root} does not answer"
+        self.shortage = self.executor.shortage or (silent if disk is None else shortage(Memory(), disk, root))
+
+    async def _far_disk(self, root: Path) -> Disk | None:
+        """The disk under a directory of a network file system; None where that does not answer, on which one thread waits."""
+        if self._asked_disk is None or self._asked_disk.done():
+            self._asked_disk = asyncio.get_running_loop().run_in_executor(None, disk_of, root)
+        await asyncio.wait({self._asked_disk}, timeout=ANSWER_S)
+        return self._asked_disk.result() if self._asked_disk.done() else None
 
     @property
     def room(self) -> int:
@@ -130,22 +148,27 @@ class Runs:
                 fresh=step.fresh,
                 canary=step.canary,
                 retune=step.retune,
-                resumes=self._cut_off(step),
+                resumes=await asyncio.to_thread(self._cut_off, step),
             ),
         )
         faults.point("launch.intent")
         await self.start(step.shard)
 
     def _cut_off(self, step: campaign.Launch) -> str:
-        """The attempt before it that it goes on from: one that ended by no fault of its own, in a lab whose runs can resume."""
-        if not self.core.lab.resumable or step.attempt < 2:
+        """The attempt that it goes on from, in a lab whose runs can resume: the newest that saved anything, of those just
+        before it that ended by no fault of their own. One that never began has saved nothing."""
+        if not self.core.lab.resumable or step.canary:
             return ""
-        before = replace(step, attempt=step.attempt - 1).shard
-        row = self.core.state.shards.get(before)
-        same = row is not None and bool(row.get("fresh")) == step.fresh and not row.get("canary") and not step.canary
-        if row is None or not same or self.core.state.setups[before] != setup_for(self.setup, step.rung, self.core.lab):
-            return ""
-        return before if row["outcome"] in UNLUCKY else ""
+        setup = setup_for(self.setup, step.rung, self.core.lab)
+        for attempt in range(step.attempt - 1, 0, -1):
+            before = replace(step, attempt=attempt).shard
+            row = self.core.state.shards.get(before)
+            same = row is not None and bool(row.get("fresh")) == step.fresh and not row.get("canary")
+            if row is None or not same or row["outcome"] not in UNLUCKY or self.core.state.setups[before] != setup:
+                return ""
+            if left_something(str(self.core.dir.runs / before)):
+                return before
+        return ""
 
     def _news_of(self, setup: str, rung: str) -> list[e.SetupNoted]:
         """What is to be written down of the conditions that a shard starts under, unless that stands in the ledger. Looked at
@@ -180,6 +203,18 @@ class Runs:
             await self.watch(shard)
         else:
             await self.ended(shard)
+
+    async def began(self, event: Began) -> None:
+        """A shard that waited runs now, or it is known now what it runs on."""
+        row = self.core.state.shards.get(event.id)
+        if row is None or row["state"] not in (ShardState.QUEUED, ShardState.RUNNING):
+            return
+        if event.id in self.core.state.unlaunched:
+            self.core.record(e.ShardStarted(event.id, event.where, event.node))
+            await self.watch(event.id)
+        row = self.core.state.shards[event.id]
+        if (event.node, event.gpus) != (row.get("node", ""), row.get("gpus", "")):
+            self.core.record(e.ShardPlaced(event.id, event.node, event.gpus))
 
     async def _tree(self, commit: str, tree: str) -> Path:
         """The run tree of a commit, whole. When somebody changed the pooled one, whoever runs in it is noted before it is
@@ -393,6 +428,9 @@ class Runs:
         run_dir = core.dir.runs / shard
         await asyncio.to_thread(defuse, run_dir)  # scoring runs the candidate's model code there
         record = await asyncio.to_thread(read_exit, further.place_of(core.dir, shard, step), f"{step}-exit.json")
+        if record is not None and record.how in CUT_OFF:
+            await self._score_elsewhere(row, step, record)
+            return
         score = record if step == further.SCORE else await asyncio.to_thread(read_exit, run_dir, "score-exit.json")
         if record is None or score is None:
             await self._score_again(row)
@@ -427,6 +465,17 @@ class Runs:
         for scratch in [*scratch_of(self.core.dir.runs / shard), *further.done_with(self.core.lab, self.core.dir, row)]:
             with suppress(OSError):
                 remove_tree(scratch)
+
+    async def _score_elsewhere(self, row: ShardRow, step: str, record: ExitRecord) -> None:
+        """Scoring was cut off by what it ran on, which says nothing of the shard: it is repeated once there is room."""
+        place = further.place_of(self.core.dir, row["id"], step)
+        tries = len(list(place.glob(f"{step}-cut-off-*")))
+        if tries >= MOST_CUT_OFF:
+            detail = clean(f"scoring was cut off {tries + 1} times, the last time since {record.error or record.how}")
+            self.core.record(e.ShardScored(row["id"], Outcome.LOST, detail, None))
+            return
+        (place / f"{step}-exit.json").rename(place / f"{step}-cut-off-{tries + 1}.json")
+        await self.score(row["id"])
 
     async def _score_again(self, row: ShardRow) -> None:
         """Scoring vanished with the launcher: it is repeated, since it changes nothing but its own files."""

@@ -38,14 +38,14 @@ class Specs:
         self.level, self.refusal = choose(lab.isolation, probe())  # `refusal`: why nothing is started
         self.program: str | None = None  # the bubblewrap of the nodes that shards run on; None: this machine's
         self._probed: Probe | None = None
-        if lab.slurm is None:
+        if lab.here:
             self._try_box()
         else:
             self.refusal = None  # what its nodes can do is not known yet
 
     def learn(self, found: Probe | None, program: str | None) -> bool:
         """Take note of what boxes can be made where shards run. True when that is news."""
-        if found is None or found == self._probed:
+        if found is None or (found, program) == (self._probed, self.program):
             return False
         self._probed, self.program = found, program
         self.level, self.refusal = choose(self.lab.isolation, found)
@@ -140,7 +140,7 @@ class Specs:
         """The spec within the lab's limits."""
         limits = self.lab.limits
         memory = limits.memory_of(memory_here().total, len(self.slots))
-        if self.lab.slurm is not None:  # the nodes' memory is Slurm's to share out
+        if not self.lab.here:  # the nodes' memory is the cluster's to share out
             memory = limits.memory
         return replace(spec, memory=memory, disk=limits.disk, processes=limits.processes, log_bytes=limits.log)
 
@@ -163,9 +163,7 @@ class Specs:
             network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks),
             cache=cache,
         )
-        if (
-            lab.slurm is not None and spec.gpus
-        ):  # which of them is Slurm's choice, and its cgroup keeps shards to theirs
+        if not lab.here and spec.gpus:  # which of them is the cluster's choice, and its cgroup keeps shards to theirs
             box = replace(box, devices=any_gpu())
         return wrap(spec, box, self.program)
 

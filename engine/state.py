@@ -476,6 +476,11 @@ def _shard_started(s: State, n: int, t: float, ev: e.ShardStarted) -> None:
     _update_shard(s, n, ev.shard, state=ShardState.RUNNING, started=t, **node)
 
 
+def _shard_placed(s: State, n: int, t: float, ev: e.ShardPlaced) -> None:
+    said = {name: value for name, value in (("node", ev.node), ("gpus", ev.gpus)) if value}
+    _update_shard(s, n, ev.shard, **said)
+
+
 def _shard_ended(s: State, n: int, t: float, ev: e.ShardEnded) -> None:
     s.unlaunched.pop(ev.shard, None)
     state = ShardState.SCORING if ev.scoring else ShardState.ENDED
@@ -576,6 +581,7 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.SetupNoted: _setup_noted,
     e.ShardIntended: _shard_intended,
     e.ShardStarted: _shard_started,
+    e.ShardPlaced: _shard_placed,
     e.ShardEnded: _shard_ended,
     e.ShardScored: _shard_scored,
     e.ShardMeasured: _shard_measured,

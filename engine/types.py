@@ -466,6 +466,7 @@ class ShardRow(TypedDict):
     retune: NotRequired[str]  # the retuning that it was run for: in no verdict, baseline or headline
     resumes: NotRequired[str]  # the attempt before it, which was cut off, and from whose checkpoint it goes on
     node: NotRequired[str]  # of a cluster, that it runs or ran on
+    gpus: NotRequired[str]  # of that node, as its program is told them: "0,1"
     scale: NotRequired[float]  # of such a one: what its learning rate was multiplied by
 
 

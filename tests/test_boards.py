@@ -29,7 +29,7 @@ from tests.history_samples import (
     verdict_event,
 )
 
-OLD_SCHEMA = Path(__file__).parent / "golden" / "history-schema-10.sql"
+OLD_SCHEMAS = {version: Path(__file__).parent / "golden" / f"history-schema-{version}.sql" for version in (10, 11)}
 STARTED = event(1, "engine.started", pid=1, host="lab1", boot="b", version="0.1.0")
 LOADED = event(2, "config.loaded", config="c" * 64, lab={"name": "nanolm", "metric": "val_bpb", "direction": "min"})
 
@@ -187,12 +187,12 @@ def test_the_larger_rung_comes_first_and_is_ranked_by_itself(store: Store) -> No
 # --- a history of an earlier version
 
 
-def old_history(path: Path) -> None:
-    """A history as the version before wrote it: points, tallies and offsets, and rows of the ledger."""
+def old_history(path: Path, version: int = 10) -> None:
+    """A history as that version wrote it: points, tallies and offsets, and rows of the ledger."""
     config = database._CONFIG
     con = duckdb.connect(str(path), config=config)
-    con.execute(OLD_SCHEMA.read_text(encoding="utf-8"))
-    con.execute("INSERT INTO meta VALUES ('schema', 10), ('indexed', 7)")
+    con.execute(OLD_SCHEMAS[version].read_text(encoding="utf-8"))
+    con.execute(f"INSERT INTO meta VALUES ('schema', {version}), ('indexed', 7)")
     con.execute("INSERT INTO points SELECT '0001.screen.s0.a1', 'loss', i, NULL, 3 - i / 1000 FROM range(1000) r(i)")
     con.execute("INSERT INTO points VALUES ('0001.screen.s0.a1', 'loss', 1000, NULL, 'NaN')")
     con.execute("INSERT INTO summaries VALUES ('0001.screen.s0.a1', 'loss', 'NaN', 1000, 2.001, 1001, 1)")
@@ -203,8 +203,11 @@ def old_history(path: Path) -> None:
     con.close()
 
 
-def test_a_history_of_the_version_before_keeps_its_points_and_is_indexed_again(path: Path, tmp_path: Path) -> None:
-    old_history(path)
+@pytest.mark.parametrize("version", OLD_SCHEMAS)
+def test_a_history_of_an_earlier_version_keeps_its_points_and_is_indexed_again(
+    path: Path, tmp_path: Path, version: int
+) -> None:
+    old_history(path, version)
     store = Store.open(path)
     assert (store.recovered, store.indexed) == (None, 0)
     assert store.offsets() == {"0001.screen.s0.a1": 10010}

@@ -164,6 +164,13 @@ def test_one_that_never_got_a_number_is_left_to_the_next_engine(tmp_path: Path) 
     assert login.queue.asked == []
 
 
+def test_one_whose_number_nobody_heard_is_found_by_its_name(tmp_path: Path) -> None:
+    login = Login(tmp_path, (0, "12\n"), RUNNING, job=None)
+    notes.write(tmp_path / notes.PILOT, (notes.pilot(tmp_path) or {}) | {"name": "cockpit-1f"})
+    assert login.until_gone(4 * IDLE_S) is not None
+    assert (login.end["job"], login.end["how"]) == ("12", "idle")
+
+
 def test_the_number_is_found_in_what_salloc_said(tmp_path: Path) -> None:
     login = Login(tmp_path, RUNNING, job=None)
     (tmp_path / "salloc.log").write_text("salloc: Granted job allocation 9\n")

@@ -513,6 +513,10 @@ def test_a_lab_is_pointed_at_a_cluster_by_two_lines() -> None:
         ('[run]\nexecutor = "slurm"\nslots = 3\n[slurm]\ngpus = 2\n', "on a cluster the pilot says"),
         ('[run]\nexecutor = "slrum"\n', 'executor = "slurm"'),
         ('[slurm]\nwalltime = "long"\n', "must be a duration"),
+        ('[run]\nexecutor = "slurm"\n[slurm]\ngpus = 2\nwalltime = "1m"\n', "the pilot that it runs in ends after 1 m"),
+        ('[run]\nexecutor = "slurm"\n[slurm]\ngpus = 2\nargs = ["--nodes=64"]\n', "slurm.nodes is for"),
+        ('[run]\nexecutor = "slurm"\n[slurm]\ngpus = 2\nargs = ["--export=ALL"]\n', "not for a lab to say"),
+        ('[run]\nexecutor = "slurm"\n[slurm]\ngpus = 2\nargs = ["/bin/sh"]\n', "not an option in its long form"),
         ('[slurm]\npartitoin = "gpu"\n', "partition"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.shards import process
-from engine.shards.resuming import begin
+from engine.shards.resuming import begin, left_something
 
 
 def cut_off(place: Path, step: str | None = "4", steps: int = 8, end: str = '{"step": 8, "lo') -> Path:
@@ -90,3 +90,18 @@ def test_links_that_it_planted_lead_nowhere(tmp_path: Path) -> None:
     run = resume(tmp_path / "c2", third)
     assert not (run / "resume").is_symlink()
     assert outside.is_dir()
+
+
+def test_an_attempt_cut_off_before_it_took_anything_leaves_it_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = cut_off(tmp_path / "a1")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", lambda *a, **b: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            resume(tmp_path / "a2", earlier)
+    assert not left_something(str(tmp_path / "a2"))
+    assert left_something(str(earlier))
+    assert steps_of(resume(tmp_path / "a3", earlier, 3)) == [0, 1, 2, 3, 4]
+    assert not left_something(str(earlier))
+    assert left_something(str(tmp_path / "a3"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from engine.shards.slurm.order import GPUS, Order, OrderError, claim, claimed, r
 from engine.shards.slurm.parsing import Job, allocation, jobs, left, node_states, usable
 from engine.shards.slurm.pilot import answers, idle_words, together, told
 from engine.shards.slurm.settings import Settings, shown, slots_of
-from engine.shards.slurm.step import SILENT
+from engine.shards.slurm.step import SILENT, UNSTARTED
 from engine.shards.spec import ExitRecord, ShardSpec
 
 PROGRAMS = Programs({name: f"/usr/bin/{name}" for name in ("salloc", "srun")}, {"PATH": "/usr/bin"})
@@ -36,15 +38,21 @@ def spec(tmp_path: Path) -> ShardSpec:
 
 def test_the_pilot_is_asked_for_as_it_was_shown() -> None:
     settings = Settings("gpu", "lab7", 5400.0, nodes=2, gpus=4, args=("--qos=short",))
-    assert settings.words(1) == "2 nodes with 4 GPUs each for 1 h 30 m on partition gpu, account lab7: 8 shards at once"
-    assert settings.words(4) == "2 nodes with 4 GPUs each for 1 h 30 m on partition gpu, account lab7: 2 shards at once"
+    assert (
+        settings.words(1)
+        == "2 nodes with 4 GPUs each for 1 h 30 m on partition gpu, account lab7, with --qos=short: 8 shards at once"
+    )
+    assert (
+        settings.words(4)
+        == "2 nodes with 4 GPUs each for 1 h 30 m on partition gpu, account lab7, with --qos=short: 2 shards at once"
+    )
     words = salloc(PROGRAMS, settings, "cockpit-1", ranks=2, threads=3)
     assert words[0] == "/usr/bin/salloc"
     assert {"--no-shell", "--no-kill", "--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=6", "--gres=gpu:4"} <= set(
         words
     )
     assert {"--time=90", "--partition=gpu", "--account=lab7", "--job-name=cockpit-1"} <= set(words)
-    assert words[-1] == "--qos=short"
+    assert words[1] == "--qos=short"  # before what was shown: of an option that is said twice the last counts
     assert [slot.gpus for slot in slots_of(settings, 2)] == [(GPUS,)] * 4
 
 
@@ -288,3 +296,31 @@ def test_the_first_word_on_an_end_stands(tmp_path: Path) -> None:
     assert record_end(run_dir, lost_first, "exit.json", key) == lost_first
     late = ExitRecord("s", "exited", 0, None, 1.0, 3.0, 9)
     assert record_end(run_dir, late, "exit.json", key) == lost_first
+
+
+def test_an_order_that_cannot_be_read_just_now_has_not_been_taken_away(tmp_path: Path) -> None:
+    place = tmp_path / "steps" / "s"
+    Order(spec(tmp_path), ("srun",), "scancel", {}, "7", "n1", "key", "nonce").write(place)
+    assert stands(place, "nonce")
+    assert not stands(place, "another")
+    (place / "order.json").rename(place / "aside")
+    assert not stands(place, "nonce")
+    (place / "order.json").mkdir()  # any error but that it is not there
+    assert stands(place, "nonce")
+
+
+def test_a_step_that_was_told_to_stop_while_it_waited_is_not_tried_again(tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    Order(spec(tmp_path), ("/bin/sh", "-c", f"echo >> {tries}; exit 1"), "", {}, "7", "n1", "key", "nonce").write(
+        tmp_path
+    )
+    code = (
+        "import os, sys; from engine.shards.slurm import step; "
+        "step.time.sleep = lambda seconds: os.kill(os.getpid(), 15); sys.exit(step.main(sys.argv[1:]))"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, env={"PYTHONPATH": str(root)}, timeout=60
+    )
+    assert done.returncode == UNSTARTED
+    assert len(tries.read_text().splitlines()) == 1

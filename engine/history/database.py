@@ -12,7 +12,7 @@ import duckdb
 
 from engine.history.migrations import migrate
 
-SCHEMA = 11
+SCHEMA = 12
 """Version of schema.sql. A file with an older one is brought up to it (`engine.history.migrations`); one of a newer schema is
 set aside and made anew, since everything in it can be rebuilt."""
 

@@ -42,9 +42,8 @@ def _index_again(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("UPDATE meta SET number = 0 WHERE key = 'indexed'")
 
 
-def _keys(con: duckdb.DuckDBPyConnection) -> None:
-    """Shards, experiments and verdicts gain what they are to be compared by, which only the ledger knows of old ones."""
-    _index_again(con)
-
-
-STEPS: Mapping[int, Step] = {10: _keys}
+STEPS: Mapping[int, Step] = {
+    10: _index_again,  # shards, experiments and verdicts gained what they are to be compared by
+    11: _index_again,  # shards gained what they ran on, and what they went on from
+}
+"""By the version that each starts from. Only the ledger knows the new columns of old rows."""

@@ -95,14 +95,15 @@ CREATE TABLE IF NOT EXISTS retunes (
 -- One with a `scale` had its learning rate multiplied by that, for the retuning `retune`, at a rung of its own: `screen@0.5`.
 -- What runs have to agree in to be compared: `metric_of` is the name of the metric, `budget` the rung's as the lab writes it,
 -- `setup` a hash of the lab's commands, data and evaluation, `environment` the interpreter, torch and GPU, `board` all of these
--- in short. `host` and `engine` (its version) started it; `contended`: a detector noted that something else had the machine
+-- in short. `host` and `engine` (its version) started it; `contended`: a detector noted that something else had the machine.
+-- On a cluster `node` and `gpus` are what it ran on; `resumes` is the attempt that was cut off, from whose checkpoint it went on
 CREATE TABLE IF NOT EXISTS shards (
     id VARCHAR, seq BIGINT, experiment VARCHAR, seed BIGINT, rung VARCHAR, attempt BIGINT, state VARCHAR,
     outcome VARCHAR, metric DOUBLE, reported DOUBLE, sources MAP(VARCHAR, DOUBLE), slot BIGINT, started DOUBLE,
     ended DOUBLE, detail VARCHAR, smoke BOOLEAN, canary BOOLEAN, evaluated DOUBLE, fresh BOOLEAN, retune VARCHAR,
     scale DOUBLE, further MAP(VARCHAR, DOUBLE),
     setup VARCHAR, host VARCHAR, engine VARCHAR, metric_of VARCHAR, budget VARCHAR, environment VARCHAR, board VARCHAR,
-    contended BOOLEAN
+    contended BOOLEAN, node VARCHAR, gpus VARCHAR, resumes VARCHAR
 );
 
 -- under what conditions shards were started, written down when they were first met or had changed: `event` is the number of

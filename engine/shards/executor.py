@@ -22,17 +22,40 @@ class ExecutorError(RuntimeError):
 class Handle:
     """Answer to a launch.
 
-    `known`: it had been launched before and nothing was started now. `state`: "running"; "ended" (its record can be
-    read; also when it could not be started at all); "lost" (its directory exists, but it neither runs nor left a
-    record: a launch was cut short). `where` is the executor's own name for it, for people; `node` the machine that it runs on,
-    empty for this one.
+    `known`: it had been launched before and nothing was started now. `state`: "running"; "queued" (it was handed over and
+    waits for its turn: `Began` follows); "ended" (its record can be read; also when it could not be started at all);
+    "lost" (its directory exists, but it neither runs nor left a record: a launch was cut short). `where` is the executor's
+    own name for it, for people; `node` the machine that it runs on, empty for this one.
     """
 
     id: str
-    state: Literal["running", "ended", "lost"]
+    state: Literal["running", "queued", "ended", "lost"]
     known: bool
     where: str = ""
     node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """What waited runs now, or it is known now what it runs on: `node`, and the GPUs there as its own program is told them."""
+
+    id: str
+    where: str = ""
+    node: str = ""
+    gpus: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How what was launched stands in a queue that is not the engine's: `job` is its name there, `why` the reason that it
+    waits, in words, `left_s` the seconds that its allocation has left (None: no limit, or not running)."""
+
+    state: Literal["queued", "running"]
+    job: str = ""
+    why: str = ""
+    left_s: float | None = None
+    node: str = ""
+    gpus: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +75,7 @@ class Vanished:
     why: str
 
 
-Event = Ended | Vanished
+Event = Began | Ended | Vanished
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +186,18 @@ class Executor(Protocol):
         """How well a shard is boxed, as the status line shows it."""
         ...
 
+    @property
+    def standing(self) -> Mapping[str, Standing]:
+        """What was launched, has not ended, and stands in a queue that is not the engine's, by id; empty on this machine."""
+        ...
+
     async def launch(self, spec: ShardSpec) -> Handle:
         """Start `spec` unless its id is known. Calling it again is safe, also after an error."""
         ...
 
     def events(self) -> AsyncIterator[Event]:
-        """What happens to the shards that were launched or re-attached, each ending once, until `close`."""
+        """What happens to the shards that were launched or re-attached, each ending once, until `close`. `Began` may come
+        again for one that is known to run."""
         ...
 
     async def stop(self, id: str, grace_s: float) -> bool:

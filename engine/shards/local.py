@@ -14,12 +14,12 @@ import os
 import py_compile
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
 from engine.shards.records import read_exit
 from engine.shards.sandbox import Probe
 from engine.shards.spec import GUARD, ShardSpec
@@ -162,6 +162,10 @@ class LocalExecutor:
     @property
     def allocation(self) -> Allocation | None:
         return None
+
+    @property
+    def standing(self) -> Mapping[str, Standing]:
+        return {}
 
     @property
     def isolation(self) -> str:

@@ -23,41 +23,58 @@ _STEP = re.compile(rb'"step"\s*:\s*(\d{1,15})\b')
 
 def begin(directory: int, earlier: str, attempt: int) -> None:
     """Make the run directory `directory` ready for a shard that can resume, from the run directory `earlier` of the attempt
-    before it where there was one that left something. Raises OSError."""
-    at = _take(directory, earlier) if earlier else None
+    before it where there was one that left something. Raises OSError.
+
+    The series is there before what was saved moves: one that is cut off in between leaves `earlier` to be gone on from.
+    """
+    at = _saved(earlier) if earlier else None
+    if at is not None:
+        mark = {"summary": {"resumed_at": at, "attempt": attempt}}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(METRICS, flags, 0o600, dir_fd=directory), "wb") as file:
+            file.write(_lines(earlier, at))
+            file.write(json.dumps(mark).encode() + b"\n")
+    if earlier:
+        _take(directory, earlier)
     with suppress(FileExistsError):
         os.mkdir(DIRECTORY, 0o700, dir_fd=directory)
-    if at is None:
-        return
-    mark = {"summary": {"resumed_at": at, "attempt": attempt}}
-    found = os.open(
-        METRICS, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
-    )
-    with open(found, "wb") as file:
-        file.write(_lines(earlier, at))
-        file.write(json.dumps(mark).encode() + b"\n")
 
 
-def _take(directory: int, earlier: str) -> int | None:
-    """Move what the earlier attempt saved; the step that it holds, None where it saved nothing or does not say."""
+def left_something(run_dir: str) -> bool:
+    """Whether an attempt saved anything there that another could go on from."""
     try:
+        with os.scandir(os.path.join(run_dir, DIRECTORY)) as found:
+            return next(found, None) is not None
+    except OSError:
+        return False
+
+
+def _saved(earlier: str) -> int | None:
+    """The step that the earlier attempt says it saved; None where it saved nothing or does not say."""
+    with suppress(OSError):
         other = process.open_directory(earlier)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISDIR(os.stat(DIRECTORY, dir_fd=other, follow_symlinks=False).st_mode):
-            return None
-        os.rename(DIRECTORY, DIRECTORY, src_dir_fd=other, dst_dir_fd=directory)
-    except OSError:
-        return None
-    finally:
-        os.close(other)
-    inside = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        said = _read(STEP, 64, inside).strip()
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            inside = os.open(DIRECTORY, flags, dir_fd=other)
+        finally:
+            os.close(other)
+        try:
+            said = _read(STEP, 64, inside).strip()
+        finally:
+            os.close(inside)
         return int(said) if said.isdigit() else None
-    finally:
-        os.close(inside)
+    return None
+
+
+def _take(directory: int, earlier: str) -> None:
+    """Move what the earlier attempt saved, where it is a directory indeed."""
+    with suppress(OSError):
+        other = process.open_directory(earlier)
+        try:
+            if stat.S_ISDIR(os.stat(DIRECTORY, dir_fd=other, follow_symlinks=False).st_mode):
+                os.rename(DIRECTORY, DIRECTORY, src_dir_fd=other, dst_dir_fd=directory)
+        finally:
+            os.close(other)
 
 
 def _lines(earlier: str, at: int) -> bytes:

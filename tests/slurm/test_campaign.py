@@ -14,7 +14,7 @@ import pytest
 from cockpit.attach import Session
 from engine.paths import StateDir
 from tests.slurm.cluster import Cluster
-from tests.tinylab import TinyLab, better, decide, rows, wait_for, waiting
+from tests.tinylab import SCORE, TinyLab, better, decide, rows, wait_for, waiting
 
 SLURM = """
 [slurm]
@@ -167,21 +167,25 @@ RATE = 1.0
 
 
 def main(seed, steps, run_dir, metrics, hold, resume):
-    saved = os.path.join(resume, "state.json")
+    def save(name, text):
+        new = os.path.join(os.environ["TMPDIR"], name)
+        with open(new, "w") as file:
+            file.write(text)
+        os.replace(new, os.path.join(resume, name))
+
     first, loss = 0, 3.0 + seed
-    if os.path.exists(saved):
-        with open(saved) as file:
+    if os.path.exists(os.path.join(resume, "step")):
+        with open(os.path.join(resume, "step")) as file:
+            step = int(file.read())
+        with open(os.path.join(resume, f"state-{step}.json")) as file:
             first, loss = json.load(file)
     out = os.open(metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for step in range(first, steps):
         loss *= 0.9
         os.write(out, json.dumps({"step": step, "loss": loss}).encode() + b"\\n")
         if step % 3 == 2:  # what comes after it is computed again
-            with open(saved + ".new", "w") as file:
-                json.dump((step + 1, loss), file)
-            os.replace(saved + ".new", saved)
-            with open(os.path.join(resume, "step"), "w") as file:
-                file.write(str(step))
+            save(f"state-{step}.json", json.dumps((step + 1, loss)))
+            save("step", str(step))  # from here on it is what an attempt goes on from
         while step == 10 and os.path.exists(hold):
             time.sleep(0.01)
     with open(os.path.join(run_dir, "model.json"), "w") as file:
@@ -202,13 +206,18 @@ def resuming(root: Path, slurm: Cluster) -> SlurmLab:
     return lab
 
 
+def take_the_nodes(slurm: Cluster, session: Session) -> None:
+    """Have somebody more important take them, for a moment."""
+    words = ("--nodes=2", "--gres=gpu:4", "--ntasks-per-node=1", "--cpus-per-task=16", "--mem=4000")
+    slurm.run("srun", "--partition=high", *words, "/bin/true")
+    wait_for(lambda: "--confirm" in session.call("status")["phase"])
+
+
 def preempt(lab: SlurmLab, slurm: Cluster, session: Session) -> None:
     """Have somebody more important take the nodes, once all runs are at step 10."""
     files = [lab.state.runs / f"trunk-1.screen.s{seed}.a1" / "metrics.jsonl" for seed in range(3)]
     wait_for(lambda: all(path.exists() and b'"step": 10' in path.read_bytes() for path in files))
-    words = ("--nodes=2", "--gres=gpu:4", "--ntasks-per-node=1", "--cpus-per-task=16", "--mem=4000")
-    slurm.run("srun", "--partition=high", *words, "/bin/true")
-    wait_for(lambda: "--confirm" in session.call("status")["phase"])
+    take_the_nodes(slurm, session)
     wait_for(lambda: [row["outcome"] for row in rows(session, "shard").values()] == ["preempted"] * 3)
 
 
@@ -235,3 +244,33 @@ def test_a_preempted_shard_goes_on_from_its_checkpoint_as_one_series(
             curve = session.call("curve", shards=[again["id"]], metric="loss")[again["id"]]
             assert curve["steps"] == list(range(20))
         assert all(check["ok"] for check in session.call("verify")["checks"])
+
+
+def scoring_slowly(root: Path, slurm: Cluster) -> SlurmLab:
+    """A lab whose scoring waits for as long as a file is there."""
+    file = root.parent / f"{root.name}.hold" / "score"
+    wait = f"import os, time\nwhile os.path.exists({str(file)!r}):\n    time.sleep(0.01)\n"
+    lab = SlurmLab(root, slurm, [], more={"score.py": SCORE + wait})
+    file.touch()
+    return lab
+
+
+def test_scoring_that_was_preempted_is_done_again_and_is_no_fault_of_the_runs(
+    lab: Callable[..., SlurmLab], slurm: Cluster
+) -> None:
+    ours = lab(make=scoring_slowly)
+
+    def states(session: Session) -> list[tuple[str, str | None]]:
+        return [(row["state"], row["outcome"]) for row in rows(session, "shard").values()]
+
+    with ours.session() as session:
+        session.call("pilot", action="confirm")
+        wait_for(lambda: states(session) == [("scoring", None)] * 3, 90)
+        take_the_nodes(slurm, session)
+        wait_for(lambda: len(list(ours.runs.glob("*/score-cut-off-1.json"))) == 3)
+        assert states(session) == [("scoring", None)] * 3
+        (ours.hold.parent / "score").unlink()
+        session.call("pilot", action="confirm")
+        wait_for(lambda: states(session) == [("ended", "finished")] * 3, 90)
+        assert {row["attempt"] for row in rows(session, "shard").values()} == {1}
+        assert all(row["metric"] is not None for row in rows(session, "shard").values())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.paths import StateDir
-from engine.shards.executor import Vanished
+from engine.shards.executor import ExecutorError, Vanished
 from engine.shards.local import _ask
 from engine.shards.sandbox import with_ranks
 from tests.slurm.cluster import NODES, Cluster
@@ -57,7 +57,8 @@ async def test_a_large_rung_gets_a_job_of_its_own_that_outlives_the_pilot(slurm:
         await executor.launch(shard(state, "small", code))
         await written(state, "large", "up")
         await written(state, "small", "up")
-        assert slurm.run("squeue", "--noheader", "--states=running", "--format=%j").split() == ["cockpit"] * 2
+        names = slurm.run("squeue", "--noheader", "--states=running", "--format=%j").split()
+        assert [name.partition("-")[0] for name in names] == ["cockpit"] * 2
         await executor.release("done")
         assert record((await endings(executor, 1))["small"]).how == "preempted"
         (tmp_path / "go").touch()
@@ -255,3 +256,38 @@ def children_of(pid: int) -> list[int]:
     """All that descends from a process."""
     found = [int(each) for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()]
     return [*found, *(each for child in found for each in children_of(child))]
+
+
+async def test_a_pilot_that_was_asked_for_and_never_heard_of_is_found_by_its_name(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state) as executor:
+        known = executor.pilot.job_id
+    asked = json.loads((state.root / "pilot.json").read_bytes())
+    (state.root / "pilot.json").write_text(json.dumps(asked | {"job": None}))
+    (state.root / "salloc.log").unlink()  # as if the engine and salloc had gone before a word was written
+    executor = make(slurm, state)
+    try:
+        await executor.reattach()
+        await until(executor, lambda: executor.shortage is None)
+        assert executor.pilot.job_id == known
+        assert len(slurm.run("squeue", "--noheader", "--format=%i").split()) == 1
+    finally:
+        await executor.close()
+        await end(state)
+
+
+async def test_a_second_engine_leaves_the_shared_directory_of_another_alone(slurm: Cluster, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    first, second = StateDir(tmp_path / "first", shared), StateDir(tmp_path / "second", shared)
+    async with piloted(slurm, first, shared=shared) as executor:
+        await executor.launch(shard(first, "held", "print('up', flush=True); import time; time.sleep(600)"))
+        await written(first, "held", "up")
+        other = make(slurm, second, shared=shared)
+        with pytest.raises(ExecutorError, match="used by the engine on"):
+            await other.reattach()
+        await other.close()
+        assert (shared / "steps" / "held" / "order.json").exists()
+        assert await executor.kill("held")
+        assert record((await endings(executor, 1))["held"]).how == "stopped"

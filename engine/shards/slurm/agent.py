@@ -70,7 +70,6 @@ class Agent:
         self.deadline = 0.0
         self.next_beat = 0.0
         self.beats = 0
-        self.fenced = False  # its order was taken away
         self.started = 0.0
 
     def run(self) -> int:
@@ -116,6 +115,8 @@ class Agent:
 
     def _start(self, directory: int) -> Output:
         spec = self.spec
+        if self.order.spec.gpus and not spec.gpus:
+            raise ValueError("Slurm gave the step no GPU, and the shard asks for one")
         name = spec.record.replace("exit", "spec") if "exit" in spec.record else f"spec-{spec.record}"
         process.write_durably(directory, name, json.dumps(spec.to_json(), indent=1).encode())
         output, end = self.outputs.begin(process.open_log(directory, spec.output), spec.log_bytes)
@@ -191,7 +192,6 @@ class Agent:
         """Say that it lives, and look whether it still may."""
         self.next_beat = time.monotonic() + BEAT_S
         if self.beats and not stands(self.place, self.order.nonce):
-            self.fenced = True
             if self.popen is not None:
                 self._kill()
             return
@@ -217,9 +217,6 @@ class Agent:
     def _record(
         self, status: int | None, memory: int, cpu_s: float, how: How | None = None, error: str | None = None
     ) -> int:
-        if self.fenced or not stands(self.place, self.order.nonce):
-            print("cockpit: the order was taken away: nothing is written", flush=True)
-            return CLAIMED
         record = ExitRecord(
             id=self.spec.id,
             how=how or self.how,
@@ -232,9 +229,9 @@ class Agent:
             cpu_s=round(cpu_s, 3),
             error=error or self.error,
         )
-        key = Path(self.order.key).read_bytes()
-        while True:
+        while stands(self.place, self.order.nonce):
             try:
+                key = Path(self.order.key).read_bytes()
                 record_end(Path(self.spec.run_dir), record, self.spec.record, key)
                 print(RECORDED, flush=True)
                 return 0
@@ -242,6 +239,8 @@ class Agent:
                 print(f"cockpit: the exit record cannot be written yet: {trouble}", flush=True)
                 self._beat()
                 time.sleep(TICK_S)
+        print("cockpit: the order was taken away: nothing is written", flush=True)
+        return CLAIMED
 
 
 def _drain(wake: int) -> None:

@@ -66,6 +66,7 @@ def salloc(programs: Programs, settings: Settings, name: str, ranks: int, thread
     """The pilot: one job for all shards, which outlives a lost node and whoever asked for it."""
     return [
         programs["salloc"],
+        *settings.args,  # before all else: of an option that is said twice the last counts
         "--no-shell",
         "--no-kill",
         f"--job-name={name}",
@@ -75,7 +76,6 @@ def salloc(programs: Programs, settings: Settings, name: str, ranks: int, thread
         *_gres(settings.gpus),
         f"--time={_minutes(settings.walltime_s)}",
         *_where(settings),
-        *settings.args,
     ]
 
 
@@ -99,7 +99,7 @@ def job(
     size = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", *(_gres(gpus) or ["--gres=none"])]
     asked = [f"--job-name={settings.name}", f"--time={_minutes(seconds)}", *_where(settings)]
     plain = ["--mpi=none", "--unbuffered", "--export=NIL", "--kill-on-bad-exit=1", "--input=none", "--chdir=/"]
-    return [programs["srun"], *size, *asked, *plain, *settings.args, *argv]
+    return [programs["srun"], *settings.args, *size, *asked, *plain, *argv]
 
 
 def _where(settings: Settings) -> list[str]:

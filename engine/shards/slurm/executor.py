@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Over, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Over, Standing, Vanished
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
-from engine.shards.slurm import ends, keeper, notes, order, step, view
+from engine.shards.slurm import ends, keeper, notes, order, owner, step, view
 from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
 from engine.shards.slurm.commands import job as own_job
 from engine.shards.slurm.commands import step as step_words
@@ -106,6 +106,16 @@ class SlurmExecutor:
     def capacity(self) -> int:
         """How many shards may run at once now: lost nodes have room for none."""
         return len(self._nodes()) * self._settings.per_node(self._ranks)
+
+    @property
+    def standing(self) -> Mapping[str, Standing]:
+        """Every step of the pilot, by shard."""
+        left_s = self.pilot.left_s
+        return {
+            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node)
+            for id, placed in self._placed.items()
+            if placed.order.job
+        }
 
     @property
     def allocation(self) -> Allocation:
@@ -228,6 +238,8 @@ class SlurmExecutor:
 
     async def _attach(self) -> None:
         """Take up what runs; settle what ended while no engine was there; then follow the rest."""
+        if self._settings.shared is not None:
+            await asyncio.to_thread(owner.take, self._state.shared_root, self._state.root)
         running = await self._local.reattach()
         await asyncio.to_thread(self._share_key)
         ended = []
@@ -396,7 +408,7 @@ class SlurmExecutor:
         if found.how == "node-lost":
             self._doubted[side.node] = time.monotonic()
         self.changed()
-        if found.how == "vanished" or not (spec.fresh or found.how == "stopped"):
+        if found.how == "vanished" or (found.how == "start-failed" and not spec.fresh):  # scoring is then done again
             return Vanished(id, found.why)
         now = time.time()
         started = now - ends.lived_s(claim, await asyncio.to_thread(notes.read, place / "beat"))

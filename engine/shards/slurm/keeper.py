@@ -66,8 +66,8 @@ class Keeper:
             before, self.in_use = self.in_use, self._busy(held, job)
             if before or self.in_use:
                 self.used = now
-            if job is None and now - self.used > idle_s:
-                return None  # Slurm never gave it a number: there is nothing to give back
+            if job is None and now - self.used > idle_s and not self._named(held):
+                return None  # Slurm never heard of it: there is nothing to give back
             due = now - self.used >= idle_s and now >= self.next_ask - ASK_S
             if job is not None and (due or now >= self.next_ask) and not self._act(job, idle_s):
                 return None
@@ -81,6 +81,19 @@ class Keeper:
         with contextlib.suppress(OSError):
             return allocation((self.place / "salloc.log").read_text(errors="replace"))
         return None
+
+    def _named(self, held: notes.Note) -> bool:
+        """Look for the job by the name that it has alone: whoever asked for it may have died before the number was heard."""
+        if not held.get("name"):
+            return False
+        program = str((held.get("programs") or {}).get("squeue", "squeue"))
+        code, said = self.run([program, f"--name={held['name']}", "--noheader", "--format=%i"])
+        if code == 0 and not said.split():
+            return False
+        if code == 0 and said.split()[0].isdigit():
+            notes.write(self.place / notes.PILOT, held | {"job": said.split()[0]})
+        self.used = self.clock()
+        return True
 
     # --- what is in it
 

@@ -29,6 +29,7 @@ from engine.shards.slurm.settings import Settings, shown
 
 log = logging.getLogger(__name__)
 PROBE_S = 120.0
+SUBMITTED_S = 60.0  # from asking until the queue knows of it, at the worst
 RULE = "[slurm] idle"
 _ENDED = {
     "timeout": "ended with its walltime (timeout)",
@@ -84,6 +85,8 @@ class Pilot:
         self.id = ""
         self.ended = ""  # what became of the last one, in words
         self.ends: list[Over] = []  # of those that ended, what is not in the ledger yet
+        self._name = ""  # of the job: no other has it
+        self._asked_at = 0.0  # when it was confirmed (seconds since the epoch)
         self._salloc: subprocess.Popen[bytes] | None = None
         self._find()
 
@@ -144,6 +147,8 @@ class Pilot:
             if notes.end_of(self.place, self.id) is not None:  # the keeper gave it back
                 self._file.unlink(missing_ok=True)
                 return
+            with suppress(ValueError, TypeError):
+                self._asked_at, self._name = float(found.get("at", 0.0)), str(found.get("name", ""))
             with suppress(OSError):
                 self.job_id = found.get("job") or allocation(self._said.read_text(errors="replace"))
             with suppress(OSError):
@@ -155,7 +160,9 @@ class Pilot:
         """Ask Slurm for it. Raises SlurmError when there is one already, or salloc cannot be started."""
         if self.asked:
             raise SlurmError("there is a pilot already")
-        argv = salloc(self.controller.programs, self.settings, name, self.ranks, self.threads)
+        self._name, self._asked_at = f"{name}-{secrets.token_hex(4)}", time.time()
+        argv = salloc(self.controller.programs, self.settings, self._name, self.ranks, self.threads)
+        self._said.unlink(missing_ok=True)  # what an earlier one said is not about this one
         self.seen, self.ended, self.job_id, self.id = Seen(), "", None, secrets.token_hex(8)
         self._note(job=None)
         try:
@@ -212,8 +219,14 @@ class Pilot:
     def _note(self, **changed: object) -> None:
         """Write down what is known of it; the keeper reads that."""
         programs = self.controller.programs.paths
-        body: dict[str, Any] = {"at": time.time(), "since": None, "release": None} | (notes.pilot(self.place) or {})
-        body |= {"id": self.id, "idle_s": self.settings.idle_s, "steps": str(self.shared / "steps")}
+        body: dict[str, Any] = {"since": None, "release": None} | (notes.pilot(self.place) or {})
+        body |= {
+            "id": self.id,
+            "at": self._asked_at,
+            "name": self._name,
+            "idle_s": self.settings.idle_s,
+            "steps": str(self.shared / "steps"),
+        }
         body |= {"programs": {name: programs[name] for name in ("squeue", "scancel") if name in programs}}
         notes.write(self._file, body | changed)
 
@@ -224,16 +237,10 @@ class Pilot:
         if notes.end_of(self.place, self.id) is not None:  # the keeper did so while this engine started
             self._end("gone", "")
             return
-        said = self._said.read_text(errors="replace") if self._said.exists() else ""
-        over = self._salloc is None or self._salloc.poll() is not None
         if self.job_id is None:
-            self.job_id = allocation(said)
+            await self._look_for_it()
             if self.job_id is None:
-                if over:
-                    words = " ".join(said.replace("salloc: ", "").replace("error: ", "").split())
-                    self._end("refused", f"Slurm refused the pilot: {words[:200] or 'salloc ended and said nothing'}")
                 return
-            self._note(job=self.job_id)
         id = self.id
         try:
             found = await self._ask()
@@ -250,6 +257,32 @@ class Pilot:
             if not (notes.pilot(self.place) or {}).get("since"):
                 self._note(since=time.time())
             await self._look_at_nodes(found)
+
+    async def _look_for_it(self) -> None:
+        """Learn the number of what was asked for; forget it where Slurm refused."""
+        over = self._salloc is None or self._salloc.poll() is not None  # and only then what it had said by its end
+        said = self._said.read_text(errors="replace") if self._said.exists() else ""
+        self.job_id = allocation(said)
+        if self.job_id is None and over:
+            try:
+                self.job_id = await self._by_name()
+            except SlurmError as error:
+                self.seen.trouble = str(error)
+                return
+            if not self.asked:  # it was called off meanwhile
+                self.job_id = None
+                return
+            if self.job_id is None and (self._salloc is not None or time.time() - self._asked_at > SUBMITTED_S):
+                words = " ".join(said.replace("salloc: ", "").replace("error: ", "").split())
+                self._end("refused", f"Slurm refused the pilot: {words[:200] or 'salloc ended and said nothing'}")
+        if self.job_id is not None:
+            self._note(job=self.job_id)
+
+    async def _by_name(self) -> str | None:
+        """The job of the name that this pilot has alone, which an engine that died at once asked for and never heard of."""
+        words = (f"--name={self._name}", "--noheader", f"--format={FORMAT}")
+        found = jobs(await self.controller.ask("squeue", *words)) if self._name else {}
+        return next(iter(found), None)
 
     async def _ask(self) -> Job | None:
         assert self.job_id is not None

@@ -40,7 +40,8 @@ class Settings:
         where = f"partition {self.partition}" if self.partition else "the default partition"
         account = f", account {self.account}" if self.account else ""
         shards = f"{self.nodes * self.per_node(ranks)} shards at once"
-        return f"{size}{gpus} for {shown(self.walltime_s)} on {where}{account}: {shards}"
+        more = f", with {' '.join(self.args)}" if self.args else ""
+        return f"{size}{gpus} for {shown(self.walltime_s)} on {where}{account}{more}: {shards}"
 
 
 def slots_of(settings: Settings, ranks: int) -> tuple[Slot, ...]:

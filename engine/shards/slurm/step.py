@@ -19,6 +19,9 @@ from types import FrameType
 
 SILENT_S = 20.0  # without a heartbeat, the node is taken for lost
 LOOK_S = 1.0  # how often the heartbeat is looked at
+HELD_UP_S = (
+    6.0  # between two looks, which a file system that answers never takes: a heartbeat's time, and the look's own
+)
 FIRST_S, MOST_S = 0.25, 5.0  # between two tries to start the step
 PATIENCE_S = 180.0  # of refusals, before it is given up
 RECORDED = (
@@ -48,19 +51,20 @@ class Step:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # it is waited for, below
         deadline, wait_s = time.monotonic() + PATIENCE_S, FIRST_S
-        while True:
+        while not self.stopping:
             code = self._attempt()
             if code == SILENT or os.path.exists(f"{self.place}/claim"):
                 return code
             if self.stopping or time.monotonic() > deadline:
-                return UNSTARTED
+                break
             time.sleep(wait_s)
             wait_s = min(MOST_S, 2 * wait_s)
+        return UNSTARTED
 
     def _attempt(self) -> int:
         """Run srun once, to its end or until the heartbeat has stopped."""
         self.srun = self._begin()
-        seen, since = b"", time.monotonic()
+        seen, since, looked = b"", time.monotonic(), time.monotonic()
         while True:
             signal.sigtimedwait({signal.SIGCHLD}, LOOK_S)
             pid, status = os.waitpid(self.srun, os.WNOHANG)
@@ -68,10 +72,13 @@ class Step:
                 self.srun = 0
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            beat = self._beat()
-            if beat != seen:
-                seen, since = beat, time.monotonic()
-            elif beat and time.monotonic() - since > SILENT_S:
+            beat, now = self._beat(), time.monotonic()
+            if now - looked > HELD_UP_S or beat is None:  # the file system was away: the agents could not write either
+                since = now
+            looked = now
+            if beat is not None and beat != seen:
+                seen, since = beat, now
+            elif beat and now - since > SILENT_S:
                 print(f"cockpit: no heartbeat from {self.order['node'] or 'its node'} for {SILENT_S:.0f} s", flush=True)
                 os.kill(self.srun, signal.SIGKILL)
                 os.waitpid(self.srun, 0)
@@ -94,12 +101,15 @@ class Step:
                 os._exit(127)
         return pid
 
-    def _beat(self) -> bytes:
+    def _beat(self) -> bytes | None:
+        """What the agent wrote last; empty before it has; None where it cannot be read now."""
         try:
             with open(f"{self.place}/beat", "rb") as file:
                 return file.read(4096)
-        except OSError:
+        except FileNotFoundError:
             return b""
+        except OSError:
+            return None
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopping:
