@@ -82,10 +82,13 @@ def _down(args: argparse.Namespace) -> int:
     if not is_running(state):
         return emit(args, {"stopped": False}, "no engine runs")
     with attached(root, start=False) as session:
-        running = session.call("shutdown")["running"]
+        answer = session.call("shutdown")
     wait_down(root)
+    running, pilot = answer["running"], answer.get("allocation")
     text = f"engine stopped; {running} shards go on, `cockpit up` re-attaches" if running else "engine stopped"
-    return emit(args, {"stopped": True, "running": running}, text)
+    if pilot is not None:
+        text += f"; {clean(pilot['sentence'])}"
+    return emit(args, {"stopped": True, "running": running, "pilot": pilot}, text)
 
 
 def wait_down(root: Path) -> None:

@@ -366,4 +366,4 @@ class Methods:
     async def do_shutdown(self) -> dict[str, Any]:
         """Stop the engine. Shards go on; the next engine re-attaches to them."""
         self.stopping.set()
-        return {"running": len(self.core.state.live)}
+        return {"running": len(self.core.state.live), "allocation": self.allocating.staying()}
