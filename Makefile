@@ -62,13 +62,13 @@ endif
 
 # A controller and two node daemons of a cluster of its own, on loopback: nothing of it is left behind but the packages.
 test-slurm: .venv/.installed-dev
-	@for each in slurmctld slurmd munged; do command -v $$each >/dev/null 2>&1 || missing=1; done; \
+	@for each in slurmctld slurmd munged faketime; do command -v $$each >/dev/null 2>&1 || missing=1; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
-	    echo "the tests of the Slurm executor need slurmctld, slurmd and munged, and root to start them:" >&2; \
-	    echo "on Debian and Ubuntu: sudo apt-get install -y --no-install-recommends slurm-wlm munge" >&2; exit 1; fi; \
-	  echo "installing slurm-wlm and munge"; \
-	  install="apt-get install -y -qq --no-install-recommends slurm-wlm munge"; \
+	    echo "the tests of the Slurm executor need slurmctld, slurmd, munged and faketime, and root to start them:" >&2; \
+	    echo "on Debian and Ubuntu: sudo apt-get install -y --no-install-recommends slurm-wlm munge faketime" >&2; exit 1; fi; \
+	  echo "installing slurm-wlm, munge and faketime"; \
+	  install="apt-get install -y -qq --no-install-recommends slurm-wlm munge faketime"; \
 	  DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
 	  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || exit 1; fi; \
 	$(PY) -m pytest tests/slurm $(TEST_ARGS)

@@ -58,11 +58,13 @@ class CockpitApp(App[str], inherit_bindings=False):
         *,
         theme: str | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         driver_class: type[Driver] | None = None,
     ) -> None:
         super().__init__(driver_class=driver_class or cell_diffing())
         self.link = link
         self.clock = clock
+        self.wall = wall
         self.model = ReadModel()
         self.follower = Follower(link, self.model)
         self.fetcher = Fetcher(link, self.model, clock)
@@ -124,6 +126,7 @@ class CockpitApp(App[str], inherit_bindings=False):
         state = (
             model.version, model.live_version, self.fetcher.changed, self.link.state, tuple(self.troubles()),
             self.listener.version if self.slow else self.listener.milestone,
+            self.wall() // 60 if model.cluster is not None else None,  # walltime is counted down in minutes
         )  # fmt: skip
         if not self.screen_stack:  # it is being taken down
             return

@@ -48,6 +48,7 @@ def build() -> argparse.ArgumentParser:
     )
     pilot.add_argument("--confirm", action="store_true", help="ask for it, as it is shown")
     pilot.add_argument("--release", action="store_true", help="give it back; what runs in it runs again in the next")
+    pilot.add_argument("--why", default="", metavar="TEXT", help="a reason for the record")
     add("up", "start the engine, if it is not running")
     add("down", "stop the engine; runs go on")
     add("status", "the engine at a glance")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 
 from cockpit import listing
 from cockpit.attach import EngineDown, NotALab, Session, attached, is_running, lab_here, state_dir
+from cockpit.cluster import cluster_words, place, standing
 from cockpit.findings import asleep_words, detectors_words
 from cockpit.listing import retune_words
 from cockpit.merges import audit_words
 from engine.rpc import RpcError
 from engine.text import clean
+from engine.types import ClusterRow
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -79,16 +82,17 @@ def _down(args: argparse.Namespace) -> int:
     if not is_running(state):
         return emit(args, {"stopped": False}, "no engine runs")
     with attached(root, start=False) as session:
-        running = session.call("shutdown")["running"]
+        answer = session.call("shutdown")
     wait_down(root)
+    running, pilot = answer["running"], answer.get("allocation")
     text = f"engine stopped; {running} shards go on, `cockpit up` re-attaches" if running else "engine stopped"
-    return emit(args, {"stopped": True, "running": running}, text)
+    if pilot is not None:
+        text += f"; {clean(pilot['sentence'])}"
+    return emit(args, {"stopped": True, "running": running, "pilot": pilot}, text)
 
 
 def wait_down(root: Path) -> None:
     """Return when the lab's engine, told to stop, has let go of it. Raises EngineDown when it does not."""
-    import time
-
     state = state_dir(root)
     deadline = time.monotonic() + 30
     while is_running(state):
@@ -110,6 +114,7 @@ def _status(args: argparse.Namespace) -> int:
         f"engine    pid {engine['pid']}, {engine['version']}, log {status['log']}",
         f"ledger    {status['events']} events{', read-only' if status['read_only'] else ''}",
         f"running   {status['running']} shards, isolation: {status['isolation']}",
+        *[f"cluster   {clean(each)}" for each in cluster_words(status.get("cluster"), time.time())],
         f"waiting   {status['waiting']} for review, proposer: {status['proposer']}",
         f"history   {status['experiments']} experiments, {status['shards']} shards",
         f"detectors {detectors_words(status['detectors'])}",
@@ -120,13 +125,19 @@ def _status(args: argparse.Namespace) -> int:
     return emit(args, status, "\n".join(lines))
 
 
+def cluster_of(session: Session) -> ClusterRow | None:
+    """What the cluster's queue says; None where shards run on this machine."""
+    return session.call("cluster") if session.hello.get("cluster") else None
+
+
 # --- looking -----------------------------------------------------------------------------------------------------------
 
 
 def _ls(args: argparse.Namespace) -> int:
     with attached(_root(args)) as session:
         rows, _ = session.rows()
-    found = listing.experiments(rows)
+        cluster = cluster_of(session)
+    found = listing.experiments(rows, cluster)
     waiting = [row for row in rows if row["kind"] == "proposal" and row["state"] == "waiting"]
     text = listing.experiment_lines(found, _width())
     if waiting:
@@ -162,6 +173,10 @@ def _show(args: argparse.Namespace) -> int:
             shown = session.call("diff", proposal=proposal)
             value |= {"since": listing.since_approval(shown), "mix": shown["mix"], "diff": shown["diff"]}
             value["readings"] = [each for each in rows if each["kind"] == "reading" and each["proposal"] == proposal]
+        cluster = cluster_of(session)
+        for shard in [value] if row["kind"] == "shard" else value.get("shards", []):
+            if (stands := standing(cluster, shard)) is not None:
+                shard["standing"] = stands
         if row["kind"] == "shard":
             value["log"] = session.call("log", shard=args.id)["text"]
             value |= session.call("metrics", shard=args.id)
@@ -194,12 +209,28 @@ def _fields(value: Mapping[str, Any]) -> str:
         if name == "retunes":
             lines += ["", *(f"{each['id']:12} {retune_words(each)}" for each in value[name])]
         elif name == "shards":
-            body = [(row["id"], row["outcome"] or row["state"], row["metric"], row["detail"]) for row in each]
-            lines += ["", listing.table(("shard", "outcome", "metric", "detail"), body, _width())]
+            lines += ["", _shards(each)]
         else:
             text = each if isinstance(each, str) else json.dumps(each, ensure_ascii=False)
             lines.append(f"{name:12} {clean(text)}")
     return "\n".join([*lines, *(f"\n{text}" for text in long.values())])
+
+
+def _shards(rows: list[dict[str, Any]]) -> str:
+    """Shards with what became of them; on a cluster with their node and GPUs, and why one waits."""
+    placed = any(place(row) for row in rows)
+    head = ("shard", "outcome", "metric", *(("node:gpu",) if placed else ()), "detail")
+    body = [
+        (
+            row["id"],
+            row["outcome"] or row["state"],
+            row["metric"],
+            *((place(row),) if placed else ()),
+            row["detail"] or row.get("standing", {}).get("why"),
+        )
+        for row in rows
+    ]
+    return listing.table(head, body, _width())
 
 
 def _rank(args: argparse.Namespace) -> int:

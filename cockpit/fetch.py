@@ -78,7 +78,7 @@ class Fetcher:
             self._asked.difference_update(shards)
             return
         for shard, curve in answer.items():
-            self.model.take_curve(shard, curve["steps"], curve["values"])
+            self.model.take_curve(shard, curve["steps"], curve["values"], curve.get("resumed_at"))
 
     async def _tail(self, shard: str) -> None:
         try:

@@ -22,6 +22,7 @@ class Follower:
         self.attached = asyncio.Event()
         self._wake = asyncio.Event()
         self._resync = True
+        self._clustered = False  # whether the engine at the other end has its shards on a cluster
 
     async def run(self) -> None:
         """Follow until cancelled. An error of the engine is kept in `trouble`; the next notification tries again."""
@@ -45,6 +46,9 @@ class Follower:
                 await self.link.call("subscribe", live=True)
                 await self._pull()
                 self.model.take_live(await self.link.call("live"), whole=True)
+                if self._clustered or self.model.cluster is not None:
+                    told = await self.link.call("cluster") if self._clustered else {}
+                    self.model.take_cluster(told, whole=True)
                 self._resync = False
             else:
                 await self._pull()
@@ -76,5 +80,9 @@ class Follower:
                     self._wake.set()
             elif method == "live":
                 self.model.take_live(params["shards"], whole=False)
+            elif method == "cluster":
+                self.model.take_cluster(params, whole=False)
             elif method in ("resync", "connected"):
+                if method == "connected":
+                    self._clustered = bool(params.get("cluster"))
                 self.reattach()

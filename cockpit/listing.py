@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
+from cockpit.cluster import standing
 from cockpit.sources import changes, further
 from engine.text import clean
-from engine.types import VerdictRow
+from engine.types import ClusterRow, VerdictRow
 
 from .weight import short_weight
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def experiments(rows: Rows) -> dict[str, Any]:
+def experiments(rows: Rows, cluster: ClusterRow | None = None) -> dict[str, Any]:
     """`{"experiments": [...], "trunk": [...]}`: every experiment, oldest first, with its verdict and its shards; and the
     trunk's own arms in the same shape. A smoke that failed is among the shards, with `"smoke": true`; any other is none, and
-    neither are runs at a scaled learning rate."""
+    neither are runs at a scaled learning rate. On a cluster shards have `node` and `gpus`, and those that have not ended
+    `standing`, how they stand in its queue; `resumes` is the attempt that one went on from."""
     shards: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         passed = row.get("smoke") and row["outcome"] in (None, "finished")
@@ -28,7 +30,7 @@ def experiments(rows: Rows) -> dict[str, Any]:
     lab: Mapping[str, Any] = next((row for row in rows if row["kind"] == "lab"), {})
     listed = {
         role: [
-            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), lab)
+            _experiment(row, shards.get(row["id"], []), shards.get(row["baseline"], []), lab, cluster)
             for row in found
             if row["role"] == role
         ]
@@ -47,7 +49,9 @@ def ranked(listing: Mapping[str, Any]) -> dict[str, Any]:
     return {**listing, "experiments": sorted(listing["experiments"], key=key)}
 
 
-def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, lab: Mapping[str, Any]) -> dict[str, Any]:
+def _experiment(
+    row: Mapping[str, Any], shards: Rows, baseline: Rows, lab: Mapping[str, Any], cluster: ClusterRow | None
+) -> dict[str, Any]:
     verdict = row["verdict"] or {}
     rung = verdict.get("rung", row["rung"])
     interval = None if verdict.get("lo") is None else [verdict["lo"], verdict["hi"]]
@@ -83,7 +87,7 @@ def _experiment(row: Mapping[str, Any], shards: Rows, baseline: Rows, lab: Mappi
         "further": [
             asdict(each) for each in further(row["pairs"], shards, baseline, rung, lab.get("evaluations") or {})
         ],
-        "shards": [{name: shard[name] for name in names} | _if_smoke(shard) for shard in ordered],
+        "shards": [{name: shard[name] for name in names} | _besides(shard, cluster) for shard in ordered],
     }
 
 
@@ -93,8 +97,12 @@ def _minutes(shards: Sequence[Mapping[str, Any]]) -> float:
     return round(sum(float(b - a) for a, b in spans if a is not None and b is not None) / 60, 4)
 
 
-def _if_smoke(shard: Mapping[str, Any]) -> dict[str, Any]:
-    return {"smoke": True} if shard.get("smoke") else {}
+def _besides(shard: Mapping[str, Any], cluster: ClusterRow | None) -> dict[str, Any]:
+    """What only some shards have."""
+    found: dict[str, Any] = {"smoke": True} if shard.get("smoke") else {}
+    found |= {name: shard[name] for name in ("node", "gpus", "resumes") if shard.get(name)}
+    stands = standing(cluster, shard)
+    return found | ({"standing": stands} if stands is not None else {})
 
 
 def since_approval(shown: Mapping[str, Any]) -> str:

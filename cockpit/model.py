@@ -15,6 +15,7 @@ from engine.types import (
     AuditRow,
     BriefRow,
     CallRow,
+    ClusterRow,
     DecisionRow,
     ExperimentRow,
     FindingRow,
@@ -64,6 +65,7 @@ class Live:
     tokens_per_s: float | None = None
     eta_s: float | None = None
     dropped: int = 0
+    resumed_at: int | None = None
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
@@ -72,6 +74,7 @@ class Live:
         self.step, self.total, self.value = row["step"], row["steps"], row["value"]
         self.tokens_per_s, self.eta_s = row["tokens_per_s"], row["eta_s"]
         self.dropped = row.get("dropped", self.dropped)
+        self.resumed_at = row.get("resumed_at", self.resumed_at)
         last = self.steps[-1] if self.steps else -1
         for step, value in row["points"]:
             if step > last:
@@ -109,6 +112,8 @@ class ReadModel:
         self.retunes: dict[str, RetuneRow] = {}
         self.live: dict[str, Live] = {}
         self.curves: dict[str, tuple[list[int], list[float]]] = {}
+        self.resumed: dict[str, int] = {}  # shard -> the step that it went on from, of those that have ended
+        self.cluster: ClusterRow | None = None
         self.next = 0
         self.version += 1
         self._of: dict[str, list[str]] = {}
@@ -155,8 +160,25 @@ class ReadModel:
             self.live[name].take(row)
             self.live_version += 1
 
-    def take_curve(self, shard: str, steps: list[int], values: list[float | None]) -> None:
-        """Keep the curve of a shard that had ended before this client attached."""
+    def take_cluster(self, told: Mapping[str, Any], *, whole: bool) -> None:
+        """Take what a cluster's queue says: `whole`, else what changed, with None for a shard that is not named any more."""
+        new = cast(dict[str, Any], clean_all(dict(told)))
+        if whole:
+            self.cluster = cast(ClusterRow, new) if new else None
+        elif self.cluster is not None:
+            shards = {**self.cluster["shards"], **new.get("shards", {})}
+            self.cluster = {
+                "allocation": new.get("allocation", self.cluster["allocation"]),
+                "shards": {name: row for name, row in shards.items() if row is not None},
+            }
+        self.version += 1
+
+    def take_curve(
+        self, shard: str, steps: list[int], values: list[float | None], resumed_at: int | None = None
+    ) -> None:
+        """Keep the curve of a shard that had ended before this client attached, and the step that it went on from."""
+        if resumed_at is not None:
+            self.resumed[shard] = resumed_at
         self.curves[shard] = (steps, [math.nan if value is None else value for value in values])
         self.live_version += 1
 
@@ -174,6 +196,20 @@ class ReadModel:
         if live is not None and live.steps:
             return live.steps, live.values
         return self.curves.get(shard)
+
+    def resumed_at(self, shard: str) -> list[int]:
+        """The steps at which the attempts before this one, and itself, went on from one that was cut off; ascending."""
+        found: list[int] = []
+        seen: set[str] = set()
+        name: str | None = shard
+        while name and name in self.shards and name not in seen:
+            seen.add(name)
+            live = self.live.get(name)
+            at = live.resumed_at if live is not None and live.resumed_at is not None else self.resumed.get(name)
+            if at is not None:
+                found.append(at)
+            name = self.shards[name].get("resumes")
+        return sorted(set(found))
 
     def trunk(self) -> ExperimentRow | None:
         """The arm that stands for the present trunk."""

@@ -19,6 +19,8 @@ class Canvas:
         self.width, self.height = width, height
         self._bits = [[0] * width for _ in range(height)]
         self._colour = [["text"] * width for _ in range(height)]
+        self.guides: dict[int, tuple[str, str]] = {}
+        """Column of cells to the character, one cell wide, and colour of a line that stands behind all that is drawn."""
 
     def dot(self, x: int, y: int, colour: str) -> None:
         """Set a dot; x from the left, y from the top, in dots. Outside the grid nothing happens."""
@@ -53,9 +55,11 @@ class Canvas:
     def spans(self, row: int) -> list[Span]:
         """One row of cells, neighbours of one colour joined."""
         out: list[Span] = []
-        for bits, colour in zip(self._bits[row], self._colour[row], strict=True):
+        for column, (bits, colour) in enumerate(zip(self._bits[row], self._colour[row], strict=True)):
             char = chr(0x2800 + bits) if bits else " "
-            if out and (out[-1][1] == colour or not bits):
+            if not bits and column in self.guides:
+                char, colour = self.guides[column]
+            if out and (out[-1][1] == colour or char == " "):
                 out[-1] = (out[-1][0] + char, out[-1][1])
             else:
                 out.append((char, colour))

@@ -9,7 +9,11 @@ from engine.types import HALF, SMOKE, ExperimentRow, PairRow, ProposalRow, Shard
 
 from . import evidence as ev
 from . import format as f
+from .cluster import place, standing
 from .model import ReadModel
+
+CUT_OFF = ("preempted", "node-lost", "lost")
+"""Outcomes after which a seed runs again, or goes on, by no fault of its own."""
 
 SORTS = ("newest", "effect", "id")
 
@@ -56,6 +60,8 @@ class Facts:
     trunk: bool = False
     weight: str = ""  # E and its bar
     cost_s: float | None = None  # that its shards ran
+    place: str = ""  # node and GPUs of a cluster
+    past: bool = False  # an attempt that was cut off, after which there was another
 
 
 def word_of(row: ExperimentRow) -> str:
@@ -76,7 +82,8 @@ def experiment_facts(model: ReadModel, row: ExperimentRow) -> Facts:
     own = (shard for shard in model.shards_of(row["id"]) if bundle or not shard.get("fresh"))
     latest = latest_attempts(shard for shard in own if shard["rung"] == row["rung"])
     scores = [shard["metric"] for shard in latest if shard["metric"] is not None]
-    ended = sum(shard["state"] == "ended" for shard in latest)
+    going = row["role"] == "trunk" or row["state"] in ("queued", "running")
+    ended = sum(shard["state"] == "ended" and not (going and shard["outcome"] in CUT_OFF) for shard in latest)
     planned = max(len(model.lab["seeds"]) if model.lab else 0, len(latest))
     if row["state"] in ("judged", "signed", "vetoed", "moved", "conflicted", "stopped", "failed", "merged"):
         planned = len(latest)
@@ -113,17 +120,21 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
     experiment = model.experiments.get(row["experiment"])
     pairs = pairs_beside(experiment, fresh=bool(row.get("fresh"))) if experiment else []
     pair = None if "retune" in row else next((each for each in pairs if each["seed"] == row["seed"]), None)
-    word = row["outcome"] or row["state"]
+    stands = standing(model.cluster, row)
+    word = row["outcome"] or (stands["state"] if stands and row["state"] == "running" else row["state"])
     seed = f"smoke run, seed {row['seed']}" if row.get("smoke") else f"seed {row['seed']}"
     seed = f"fresh {seed}" if row.get("fresh") else seed
     seed += f" · rate {row['scale']:g}x" if "retune" in row else ""
     what = seed if row.get("smoke") else f"{row['rung']} · {seed}"
     what += " · canary: once more, to see whether the machine has changed" if row.get("canary") else ""
-    what += f" · attempt {row['attempt']}" if row["attempt"] > 1 else ""
+    what += f" · attempt {row['attempt']}" if row["attempt"] > 1 and not row.get("resumes") else ""
     if live is not None and live.total:
         what = f"step {live.step} of {live.total} · {what}"
+    if stands and stands["state"] == "queued" and stands.get("why"):
+        what = f"{seed} · {stands['why']}"
     if row["detail"] and row["outcome"] != "finished":
         what = f"{seed} · {row['detail']}"
+    what = f"↻{row['attempt']} · {what}" if row.get("resumes") else what  # it goes on from an attempt that was cut off
     done = live.step / live.total if live is not None and live.total else 1.0 if row["outcome"] == "finished" else None
     counts = row["metric"] is not None and pair is not None and pair["candidate"] == row["metric"]
     return Facts(
@@ -141,7 +152,15 @@ def shard_facts(model: ReadModel, row: ShardRow) -> Facts:
         tokens_per_s=live.tokens_per_s if live is not None else None,
         eta_s=live.eta_s if live is not None else None,
         cost_s=ev.seconds([row]),
+        place=place(row),
+        past=row["outcome"] in CUT_OFF and next_attempt(model, row) is not None,
     )
+
+
+def next_attempt(model: ReadModel, row: ShardRow) -> ShardRow | None:
+    """The attempt after this one at the same seed and rung, if there is one."""
+    name, _, _ = row["id"].rpartition(".")
+    return model.shards.get(f"{name}.a{row['attempt'] + 1}")
 
 
 def pairs_beside(row: ExperimentRow, *, fresh: bool) -> list[PairRow]:
@@ -178,6 +197,7 @@ def full(rows: Iterable[ShardRow]) -> list[ShardRow]:
 def main_shard(model: ReadModel, experiment: str) -> str | None:
     """The shard whose log speaks for an experiment: a failed one, else one that runs, else the last one."""
     rows = [row for row in model.shards_of(experiment) if "retune" not in row]
+    rows = [row for row in rows if row["outcome"] not in CUT_OFF or next_attempt(model, row) is None]
     for wanted in (
         lambda row: row["state"] in ("running", "scoring"),
         lambda row: row["outcome"] not in (None, "finished"),

@@ -77,7 +77,8 @@ def _one(model: ReadModel, row: ShardRow, colour: str) -> list[Trace]:
         return []
     live = model.live.get(row["id"])
     label = f"{_name(model, row['experiment'])} s{row['seed']}"
-    return [Trace(label, colour, *curve, live.total if live else None)]
+    resumed = tuple(model.resumed_at(row["id"]))
+    return [Trace(label, colour, *curve, live.total if live else None, resumed)]
 
 
 def _mean(model: ReadModel, experiment: str, colour: str) -> list[Trace]:

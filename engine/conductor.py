@@ -15,6 +15,7 @@ from msgspec import structs
 
 from engine import bundles, campaign, faults, moving, smoke
 from engine import events as e
+from engine.allocated import AllocationWarnings, record_ends
 from engine.asking import Asking
 from engine.briefing import Briefing
 from engine.core import Core, policy
@@ -61,6 +62,7 @@ class Conductor:
         self.asking = Asking(core, intake, self._intake_lock)
         self.briefing = Briefing(core, self.asking, self._indexed)
         self.reader = Reader(core, self.asking)
+        self._allocation_warnings = AllocationWarnings(core)
         self._stalled: str | None = None
         self._config_seen = (0, 0)
         runs.executor.changed = core.wake.set
@@ -154,6 +156,8 @@ class Conductor:
     async def step(self) -> bool:
         """Do what is to be done now; True when something was done, so that it is worth looking again at once."""
         core, busy = self.core, False
+        record_ends(core, self.runs.executor.allocation)
+        self._allocation_warnings.look(self.runs.executor.allocation)
         while not self.began.empty():
             await self.runs.began(self.began.get_nowait())
             busy = True
@@ -302,7 +306,9 @@ class Conductor:
             return f"the trunk itself fails: {trunk} (`cockpit resume` tries again)"
         if core.state.live:
             held = self.runs.executor.allocation
-            return "running" if held is None else f"running on {held.sentence}"
+            if held is None:
+                return "running"
+            return f"running{';' if held.held.trouble else ' on'} {held.sentence}"
         strangers = [row["id"] for row in campaign.stranded(core.state, core.lab)]
         if strangers:
             return (

@@ -21,6 +21,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from engine.clustered import LOOK_S
 from engine.conductor import Conductor
 from engine.core import Core
 from engine.detecting import Detecting
@@ -168,6 +169,7 @@ class Engine:
             self.indexer.follow,
             self.indexer.write,
             self._tick,
+            self._tell_of_cluster,
             self.methods.stopping.wait,
         ]
         tasks = [asyncio.create_task(part(), name=part.__qualname__) for part in parts]
@@ -217,6 +219,14 @@ class Engine:
             if changes:
                 self.server.broadcast("live", {"shards": changes}, live=True)
             await asyncio.sleep(TICK_S)
+
+    async def _tell_of_cluster(self) -> None:
+        """Tell of a cluster's queue where there is one, when something of it has changed."""
+        while self.methods.clustered.there:
+            if changes := self.methods.clustered.changes():
+                self.server.broadcast("cluster", changes, live=True)
+            await asyncio.sleep(LOOK_S)
+        await asyncio.get_running_loop().create_future()
 
 
 def main() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from engine.doctor_machine import Check, answer
 from engine.lab import Lab
+from engine.shards.slurm.clocks import of_files
 from engine.shards.slurm.commands import SlurmError, find
 from engine.shards.slurm.settings import shown
 from engine.text import clean
@@ -44,3 +46,18 @@ def cluster(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
         yield Check("shared files", "ok", detail)
     else:
         yield Check("shared files", "ok", f"runs, run trees, caches and data in {settings.shared}")
+    yield from _clock(lab.state.shared_root)
+
+
+def _clock(shared: Path) -> Iterator[Check]:
+    """How far the clock that dates shared files is from this machine's; nothing where there is no such directory yet."""
+    offset = of_files(shared) if shared.is_dir() else None
+    if offset is None:
+        return
+    if offset.apart:
+        detail = f"the clock of the file system of {shared} is {offset.words} this machine's"
+        yield Check("clocks", "warn", detail, "nothing is judged by it; ask who runs the cluster to synchronise them")
+    else:
+        yield Check(
+            "clocks", "ok", f"the file system of {shared} and this machine agree; `cockpit pilot` shows the nodes'"
+        )

@@ -589,13 +589,30 @@ class AllocationConfirmed(msgspec.Struct, frozen=True):
 
     words: str
     who: Json
+    why: str = ""
 
 
 class AllocationReleased(msgspec.Struct, frozen=True):
-    """Somebody gave the allocation back."""
+    """A person gave the allocation back, or the lab's rule did, since nothing ran in it. `allocation` is its own id, `name` the
+    cluster's for it; it was held from `since` until `until` (Unix seconds; unknown where None)."""
 
     who: Json
     why: str = ""
+    allocation: str = ""
+    name: str = ""
+    since: float | None = None
+    until: float | None = None
+
+
+class AllocationEnded(msgspec.Struct, frozen=True):
+    """The cluster ended the allocation, or refused it: `how` is its word for that. The rest is as in AllocationReleased."""
+
+    allocation: str
+    name: str
+    how: str
+    why: str
+    since: float | None = None
+    until: float | None = None
 
 
 class BundleIntended(msgspec.Struct, frozen=True):
@@ -729,6 +746,7 @@ TYPES: dict[str, type] = {
     "engine.resumed": Resumed,
     "allocation.confirmed": AllocationConfirmed,
     "allocation.released": AllocationReleased,
+    "allocation.ended": AllocationEnded,
     "bundle.intended": BundleIntended,
     "audit.intended": AuditIntended,
     "audit.ended": AuditEnded,

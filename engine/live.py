@@ -32,6 +32,7 @@ class LiveShard:
     value: float | None = None
     garbage: int = 0
     nonfinite: bool = False
+    resumed: int | None = None  # the step that it went on from
     curve: list[tuple[int, float | None]] = field(default_factory=list)
     fresh: list[tuple[int, float | None]] = field(default_factory=list)
     stride: int = 1
@@ -43,6 +44,8 @@ class LiveShard:
         steps = summary.get("steps")
         if isinstance(steps, int | float) and 0 < steps < MOST_STEPS:  # a shard may say infinity, which is no integer
             self.steps = int(steps)
+        if (at := resumed_at(summary)) is not None:
+            self.resumed = at
         for point in points:
             self.step = max(self.step, point.step)
             speed = point.values.get("tokens_per_s")
@@ -81,7 +84,15 @@ class LiveShard:
         }
         if self.garbage:
             row["dropped"] = self.garbage
+        if self.resumed is not None:
+            row["resumed_at"] = self.resumed
         return row
+
+
+def resumed_at(summary: Mapping[str, Any]) -> int | None:
+    """The step from which a shard says that it went on; None where it says nothing that is one."""
+    at = summary.get("resumed_at")
+    return int(at) if isinstance(at, int | float) and 0 <= at < MOST_STEPS else None
 
 
 class Live:

@@ -22,6 +22,8 @@ from engine.asking_methods import ASKED, AskingMethods
 from engine.asking_retune import cost, find, retune
 from engine.audit_methods import AUDITED, AuditMethods
 from engine.bundle_methods import BUNDLED, BundleMethods
+from engine.clustered import ASKED as CLUSTERED
+from engine.clustered import Clustered
 from engine.conductor import Conductor
 from engine.core import Core, now, person
 from engine.core import policy as by_policy
@@ -34,6 +36,7 @@ from engine.history.store import Store
 from engine.import_methods import IMPORTING, ImportMethods
 from engine.indexer import Indexer
 from engine.lab import LabError, load
+from engine.live import resumed_at
 from engine.mix import MixRow, composition
 from engine.opening import version
 from engine.past_merges import standing
@@ -71,6 +74,7 @@ class Methods:
         self.auditing = AuditMethods(core, conductor, runs)
         self.bundling = BundleMethods(core, runs)
         self.allocating = AllocationMethods(core, runs, self._who)
+        self.clustered = Clustered(runs.executor)
         self.importing = ImportMethods(core, indexer)
         self.asking = SqlMethods(core, indexer, console)
         self.stopping = asyncio.Event()
@@ -91,6 +95,7 @@ class Methods:
             (self.importing, IMPORTING),
             (self.asking, SQL),
             (self.allocating, ALLOCATED),
+            (self.clustered, CLUSTERED),
         )
         return own | {name: getattr(part, f"do_{name}") for part, names in parts for name in names}
 
@@ -104,6 +109,7 @@ class Methods:
             "head": self.core.state.head,
             "lab": lab,
             "phase": self.core.phase,
+            **({"cluster": True} if self.clustered.there else {}),
         }
 
     def _lab(self) -> dict[str, Any] | None:
@@ -134,7 +140,14 @@ class Methods:
         """Curves of any shards, thinned; a non-finite value is null."""
         points = max(4, min(points, 2000))
         curves = await self._index(lambda store: store.curve(shards[:64], metric, points))
-        return {name: {"steps": steps, "values": values} for name, (steps, values) in curves.items()}
+        found: dict[str, Any] = {name: {"steps": steps, "values": values} for name, (steps, values) in curves.items()}
+        for name in found:
+            if "resumes" not in self.core.state.shards.get(name, {}):
+                continue
+            at = resumed_at(await self._index(lambda store, name=name: store.facts(name)))  # type: ignore[misc]
+            if at is not None:
+                found[name]["resumed_at"] = at
+        return found
 
     async def do_metrics(self, shard: str) -> dict[str, Any]:
         """Names of what a shard streams, and what it said of itself."""
@@ -323,6 +336,7 @@ class Methods:
             "detectors": core.state.lab and core.state.lab.get("detectors"),
             "audit": standing(core.state, core.lab),
             "warnings": core.warnings,
+            **({"cluster": self.clustered.whole()} if self.clustered.there else {}),
         }
 
     def _config_changed(self) -> str | None:
@@ -352,4 +366,4 @@ class Methods:
     async def do_shutdown(self) -> dict[str, Any]:
         """Stop the engine. Shards go on; the next engine re-attaches to them."""
         self.stopping.set()
-        return {"running": len(self.core.state.live)}
+        return {"running": len(self.core.state.live), "allocation": self.allocating.staying()}

@@ -11,6 +11,7 @@
         history.duckdb         the index; can be rebuilt
         engine.lock engine.log launcher.lock launcher.log launcher.key
         steps/ clients/ pilot.json   on a cluster: orders to its nodes, the clients of its steps, its allocation
+        pilot-ends/ keeper.lock      how allocations ended, until the ledger has it; who gives one back while no engine runs
 
 On a cluster `[slurm] shared` may name another directory for runs, further, trees, caches, data and steps.
 

@@ -603,4 +603,4 @@ def checkpoints(run_dir: Path) -> list[Path]:
 
 
 def _usage(record: ExitRecord) -> dict[str, Any]:
-    return {"cpu_s": record.cpu_s, "max_rss": record.max_rss, "wall_s": round(record.ended - record.started, 3)}
+    return {"cpu_s": record.cpu_s, "max_rss": record.max_rss, "wall_s": round(record.lasted_s, 3)}

@@ -79,6 +79,9 @@ class State:
         default_factory=dict
     )  # experiment to the event of its last final verdict, in their order
     trunk_arm: str = ""
+    allocations_over: set[str] = field(
+        default_factory=set
+    )  # ids of the cluster's allocations whose end is written down
     config: str = ""
     sources: dict[str, str] = field(default_factory=dict)  # proposal to the blob of the reply
     diffs: dict[str, str | None] = field(default_factory=dict)  # proposal to the blob of its diff
@@ -483,7 +486,8 @@ def _shard_ended(s: State, n: int, t: float, ev: e.ShardEnded) -> None:
     state = ShardState.SCORING if ev.scoring else ShardState.ENDED
     outcome = None if ev.scoring else ev.outcome
     counts = not ev.scoring and ev.outcome == Outcome.FINISHED and not s.shards[ev.shard].get("smoke")
-    changes: dict[str, Any] = {"state": state, "outcome": outcome, "ended": t, "detail": ev.detail}
+    ended = max(t, s.shards[ev.shard]["started"] or t)  # by the engine's clock, which may have been set back meanwhile
+    changes: dict[str, Any] = {"state": state, "outcome": outcome, "ended": ended, "detail": ev.detail}
     changes |= {"said": ev.said} if ev.said else {}
     _update_shard(s, n, ev.shard, reported=ev.reported, metric=ev.reported if counts else None, **changes)
 
@@ -549,6 +553,11 @@ def _resumed(s: State, n: int, t: float, ev: e.Resumed) -> None:
             s.forgiven.add(row["id"])
 
 
+def _allocation_over(s: State, n: int, t: float, ev: e.AllocationReleased | e.AllocationEnded) -> None:
+    if ev.allocation:
+        s.allocations_over.add(ev.allocation)
+
+
 def _imported(s: State, n: int, t: float, ev: e.HistoryImported) -> None:
     """An imported history is no part of the lab's own: it is known, and its bodies are kept."""
     s.imports[ev.id] = ev
@@ -609,4 +618,6 @@ _REDUCERS: dict[type, Callable[[State, int, float, Any], None]] = {
     e.AuditIntended: merged.audit_intended,
     e.AuditEnded: merged.audit_ended,
     e.HistoryImported: _imported,
+    e.AllocationReleased: _allocation_over,
+    e.AllocationEnded: _allocation_over,
 }

@@ -720,3 +720,38 @@ class LiveRow(TypedDict):
     eta_s: float | None
     points: list[tuple[int, float | None]]  # new (step, loss) since the last push; None is a non-finite value
     dropped: NotRequired[int]  # garbage lines so far
+    resumed_at: NotRequired[int]  # the step at which it went on from an attempt that was cut off
+
+
+class StandingRow(TypedDict):
+    """How a shard stands in the cluster's queue: one that waits there, or runs in a job of its own."""
+
+    state: str  # "queued" | "running"
+    job: NotRequired[str]  # its name in the queue
+    why: NotRequired[str]  # that it waits, in words
+    until: NotRequired[float]  # unix seconds at which its walltime ends
+    node: NotRequired[str]
+    gpus: NotRequired[str]
+
+
+class AllocationRow(TypedDict):
+    """The allocation that shards of a cluster run in."""
+
+    state: str  # "none" | "asked" | "waiting" | "begun" | "ready"
+    words: str  # how large it is, as a person is asked about it
+    sentence: NotRequired[str]  # how it stands, where nothing can be started: the engine's phase may say the same
+    gpu_hours: NotRequired[float]  # of its whole walltime
+    job: NotRequired[str]
+    nodes: NotRequired[str]
+    why: NotRequired[str]  # that it waits, or what became of the last one
+    trouble: NotRequired[str]  # why the queue could not be asked
+    until: NotRequired[float]  # unix seconds at which its walltime ends
+    starts: NotRequired[float]  # unix seconds, where the queue foretells it
+    places: NotRequired[int]  # shards that may run in it at once
+
+
+class ClusterRow(TypedDict):
+    """What a cluster's queue says; not in the ledger. A running shard that is not in `shards` runs in the allocation."""
+
+    allocation: AllocationRow
+    shards: dict[str, StandingRow]

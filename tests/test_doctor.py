@@ -250,3 +250,8 @@ def test_a_cluster_is_looked_at_where_shards_run_on_one(tmp_path: Path, env: dic
     assert found["slurm"].state == "ok"
     assert "1 node with 4 GPUs each for 4 h on partition gpu" in found["slurm"].detail
     assert found["shared files"].state == "warn"
+    assert "clocks" not in found  # there are no files yet whose clock could be looked at
+    (tmp_path / ".cockpit").mkdir()
+    found = {each.name: each for each in checks(tmp_path, {**env, "PATH": f"{tools}:{env['PATH']}"})}
+    assert found["clocks"].state == "ok"
+    assert list((tmp_path / ".cockpit").glob(".clock*")) == []

@@ -307,6 +307,7 @@ def test_the_golden_ledger_has_every_type_of_event() -> None:
         "v1-vouching",
         "v1-retuning",
         "v1-cluster",
+        "v1-allocations",
         "v1-importing",
         "v1-setups",
     ],

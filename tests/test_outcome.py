@@ -214,3 +214,10 @@ def test_what_the_cluster_took_is_no_fault_of_the_code(how: How, outcome: Outcom
     assert (found, detail) == (outcome, "its node n1 is down, after 30 s, last step 12")
     assert not found.own_fault
     assert classify(taken, "", Facts(nonfinite=True))[0] is Outcome.NONFINITE  # that would come again
+
+
+@pytest.mark.parametrize("how", ["stopped", "timeout", "node-lost", "preempted"])
+def test_a_clock_that_was_set_back_makes_no_shard_last_less_than_nothing(how: How) -> None:
+    back = ExitRecord("s", how, None, None, 1000.0, 400.0, None, error="its node n1 is down")
+    assert back.lasted_s == 0.0
+    assert "after 0 s" in classify(back, "", Facts())[1]

@@ -6,17 +6,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.shards.slurm.agent import on_node
+from engine.shards.slurm.clocks import APART_S, bracket, of_files
 from engine.shards.slurm.commands import Programs, SlurmError, find, on_each_node, salloc, step
-from engine.shards.slurm.ends import Lost, Side, lost
+from engine.shards.slurm.ends import Lost, Side, lived_s, lost
 from engine.shards.slurm.order import GPUS, Order, OrderError, claim, claimed, read, record_end, stands
 from engine.shards.slurm.parsing import Job, allocation, jobs, left, node_states, usable
-from engine.shards.slurm.pilot import together
+from engine.shards.slurm.pilot import answers, idle_words, together, told
 from engine.shards.slurm.settings import Settings, shown, slots_of
 from engine.shards.slurm.step import SILENT, UNSTARTED
 from engine.shards.spec import ExitRecord, ShardSpec
@@ -166,6 +168,90 @@ def test_the_level_is_what_every_node_reaches() -> None:
     assert together(said("n1", 3) + said("n2", 2, None), 2)[0].reasons == ("on n2: no n2",)
     assert together(said("n1", 3), 2)[0].level == 1  # one did not say
     assert together(said("n1", 3) + said("n2", 3, "/other"), 2)[0].level == 2
+
+
+# --- clocks
+
+
+moments = st.floats(0, 10.0)
+
+
+@given(st.floats(-1e6, 1e6), moments, moments, moments)
+def test_the_true_offset_of_a_clock_is_in_the_span(
+    offset: float, until_first: float, between: float, rest: float
+) -> None:
+    """The node looks twice, somewhere between our question and its answer."""
+    before = 1.7e9
+    first = before + until_first
+    last, after = first + between, first + between + rest
+    found = bracket(before, after, first + offset, last + offset)
+    assert found is not None
+    assert found.low - 1e-3 <= offset <= found.high + 1e-3
+    assert abs(found.within - (until_first + rest) / 2) < 1e-3  # the time between its two looks costs nothing
+    if found.apart:
+        assert abs(offset) > APART_S - 1e-3
+    if abs(offset) > APART_S + until_first + rest + 1e-3:
+        assert found.apart
+
+
+@pytest.mark.parametrize("clock", [(float("nan"), 1.0), (5.0, float("inf")), (9.0, 2.0)])
+def test_a_clock_that_says_nonsense_has_no_offset(clock: tuple[float, float]) -> None:
+    assert bracket(0.0, 1.0, *clock) is None
+
+
+def test_the_clock_of_this_machines_files_is_its_own(tmp_path: Path) -> None:
+    found = of_files(tmp_path)
+    assert found is not None
+    assert not found.apart
+    assert found.low <= 0 <= found.high
+    assert list(tmp_path.iterdir()) == []
+    assert of_files(tmp_path / "gone") is None
+
+
+def test_a_node_may_say_what_it_likes_of_its_clock() -> None:
+    said = '{"node": "n1", "level": 3, "reasons": [], "program": "/b", "clock": %s}\n'
+    assert answers(said % "[1.0, 2.5]")[0].clock == (1.0, 2.5)
+    for nonsense in ("null", "[1.0]", '"now"'):
+        assert answers(said % nonsense)[0].clock is None
+    assert answers(said % '["a", "b"]') == []
+    for line in ("0", "[]", '{"node": "n1", "level": 1e999, "reasons": [], "program": null}'):
+        assert answers(line) == []
+
+
+@given(
+    st.dictionaries(st.just("at"), st.none() | st.text() | st.floats()),
+    st.none() | st.dictionaries(st.just("at"), st.floats()),
+)
+def test_what_a_lost_shard_ran_is_never_negative(claim: dict[str, Any], beat: dict[str, Any] | None) -> None:
+    assert 0.0 <= lived_s(claim, beat) < float("inf")
+
+
+def test_what_a_lost_shard_ran_is_by_its_nodes_clock_alone() -> None:
+    assert lived_s({"at": 5.0}, {"at": 47.5}) == 42.5
+    assert lived_s({"at": 5.0}, None) == 0.0
+
+
+# --- how an allocation ended
+
+
+def test_how_an_allocation_ended_is_told_with_who_wished_it() -> None:
+    end = {"id": "a", "job": "7", "how": "timeout", "since": 1.0, "until": 9.0}
+    assert (told(end).how, told(end).why) == ("timeout", "pilot 7 ended with its walltime (timeout)")
+    assert told(end | {"how": "preempted"}).why == "pilot 7 was preempted"
+    assert told(end | {"how": "boot_fail"}).why == "pilot 7 ended (boot_fail)"
+    kept = told(end | {"how": "idle", "idle_s": 600.0, "engine": False})
+    assert (kept.why, kept.rule, kept.who) == (
+        "released after 10 idle minutes, while no engine ran",
+        "[slurm] idle",
+        None,
+    )
+    assert idle_words(30.0) == "released after 30 idle seconds"
+    wish = {"how": "released", "why": "done", "who": {"kind": "person", "name": "Ada"}}
+    for how in ("released", "cancelled", "gone"):  # the engine may have died before it could say so
+        found = told(end | {"how": how, "release": wish})
+        assert (found.how, found.why, found.who) == ("released", "done", wish["who"])
+    found = told(end | {"release": wish})  # its walltime came first
+    assert (found.how, found.who) == ("timeout", None)
 
 
 @pytest.mark.parametrize(

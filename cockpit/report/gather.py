@@ -79,12 +79,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ShardCurve:
-    """The training loss of one shard; None where it was not finite. `arm` is an experiment or the trunk's arm."""
+    """The training loss of one shard; None where it was not finite. `arm` is an experiment or the trunk's arm; `resumed_at` the
+    step at which it went on from an attempt that was cut off."""
 
     shard: str
     arm: str
     steps: Sequence[int]
     values: Sequence[float | None]
+    resumed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,9 +73,13 @@ def curves(each: Comparison, loss: str) -> str:
     drawn += [
         svg.Curve(each.experiment if at == 0 else "", "c0", one.steps, one.values) for at, one in enumerate(each.own)
     ]
-    return svg.lines(
-        drawn, f"Training loss of {each.experiment} and of the trunk", "step", loss, top_share=0.8, height=260
-    )
+    marks = [
+        (one.resumed_at, f"{one.shard} went on at step {one.resumed_at}")
+        for one in (*each.trunk, *each.own)
+        if one.resumed_at is not None
+    ]
+    title = f"Training loss of {each.experiment} and of the trunk"
+    return svg.lines(drawn, title, "step", loss, top_share=0.8, height=260, marks=marks)
 
 
 def sources(answer: Answer) -> str:

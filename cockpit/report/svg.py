@@ -128,9 +128,11 @@ def lines(
     steps: bool = False,
     top_share: float = 1.0,
     height: float = 300,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> str:
     """Lines over a common axis; "" without a point. `steps` hold each value until the next. `top_share` below 1 lets that much
-    less of the values set the top of the frame: the steep start of training is above it."""
+    less of the values set the top of the frame: the steep start of training is above it. `marks` are upright lines, each with
+    what it says when it is pointed at."""
     xs = [float(x) for each in curves for x, y in zip(each.x, each.y, strict=True) if y is not None]
     ys = sorted(y for each in curves for y in each.y if y is not None and math.isfinite(y))
     if not xs or not ys:
@@ -148,6 +150,9 @@ def lines(
     for at, name in flat.marks(8):
         x = _at(flat, at, left, right)
         out += [_rule(x, bottom, x, bottom + 5, "grid"), _said(x, bottom + 19, name, anchor="middle")]
+    for at, note in marks:
+        x = _at(flat, at, left, right)
+        out.append(f"<g><title>{text(note)}</title>{_rule(x, top, x, bottom, 'equal')}</g>")
     out.append(f'<svg x="{left}" y="{top - 4}" width="{right - left}" height="{bottom - top + 8}">')
     for each in curves:
         path = _path(each, flat, tall, (right - left, bottom - top), steps)

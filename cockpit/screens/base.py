@@ -101,8 +101,12 @@ class CockpitScreen(Screen[None], inherit_bindings=False):
         if not self.query("#status"):
             return
         app = self.cockpit
-        made = status(self.model, app.link.state, app.troubles(), app.message, self.size.width)
+        made = status(self.model, app.link.state, app.troubles(), app.message, self.size.width, self.phase())
         self.query_one("#status", Lines).show([made])
+
+    def phase(self) -> str:
+        """What the engine is doing, for the bottom line."""
+        return self.model.lab["phase"] if self.model.lab else ""
 
     def on_mount(self) -> None:
         self.prompt.display = False

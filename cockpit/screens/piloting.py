@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from engine.rpc import RpcError
 from engine.text import clean
 
+from ..attempts import waiting
+from ..cluster import busy
 from ..follow import OFFLINE
+from ..format import plural
+from ..model import ReadModel
 from ..widgets.prompt import Question
 from .retuning import RetuningScreen
 
@@ -26,7 +31,8 @@ class PilotingScreen(RetuningScreen):
         if not held["words"]:
             self.say(held["sentence"])
             return
-        self.ask(_give_back(held, self._answer) if held["asked"] else _ask_for(held, self._answer))
+        make = _give_back if held["asked"] else _ask_for
+        self.ask(make(self.model, held, self._answer))
 
     def _answer(self, action: str, why: str) -> None:
         self._start(self._carry_out(action, why))
@@ -40,12 +46,23 @@ class PilotingScreen(RetuningScreen):
         except OFFLINE:
             return
         self.say(clean(str(answer["sentence"])), "good")
+        if self.model.cluster is None:
+            return
+        with suppress(RpcError, *OFFLINE):
+            self.model.take_cluster(await self.cockpit.link.call("cluster"), whole=True)
+        self.sync()
 
 
-def _ask_for(held: dict[str, Any], answer: Any) -> Question:
+def _ask_for(model: ReadModel, held: dict[str, Any], answer: Any) -> Question:
+    cost = model.cluster["allocation"].get("gpu_hours") if model.cluster else None
+    count = waiting(model)
+    waits = (
+        f"{plural(count, 'shard')} {'waits' if count == 1 else 'wait'} for it" if count else "nothing waits for it now"
+    )
+    price = f"At most {cost:g} GPU-hours in it; {waits}." if cost else f"{waits.capitalize()}."
     return Question(
         title="Ask Slurm for a pilot allocation?",
-        details=(f"{held['words']}.", "It is given back when no shard has run in it for a while."),
+        details=(f"{held['words']}.", price, "It is given back when no shard has run in it for a while."),
         go="ask for it",
         text="",
         label="why",
@@ -54,10 +71,13 @@ def _ask_for(held: dict[str, Any], answer: Any) -> Question:
     )
 
 
-def _give_back(held: dict[str, Any], answer: Any) -> Question:
+def _give_back(model: ReadModel, held: dict[str, Any], answer: Any) -> Question:
+    count = busy(model.cluster, model.shards.values()) if model.cluster else None
+    what = "What runs in it is" if count is None else f"{plural(count, 'shard')} in it {'is' if count == 1 else 'are'}"
+    end = "No shard runs in it." if count == 0 else f"{what} cut off; the seeds run again, or go on, in the next."
     return Question(
         title="Give the pilot allocation back?",
-        details=(f"{held['sentence']}.", "What runs in it is cut off, and runs again, or goes on, in the next."),
+        details=(f"{held['sentence']}.", end),
         go="give it back",
         text="",
         label="why",

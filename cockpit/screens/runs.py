@@ -11,6 +11,7 @@ from textual.widget import Widget
 from engine.types import ExperimentRow, FindingRow
 
 from .. import keys
+from ..cluster import place
 from ..evidence import weighed
 from ..format import plural
 from ..shortlisting import SHORTLIST, listed
@@ -18,6 +19,7 @@ from ..shortlisting import keys as shortlisted
 from ..summary import SORTS, RowKey, kept_text, main_shard, ordered
 from ..traces import chosen, wanted_shards
 from ..widgets.brief_pane import BriefPane
+from ..widgets.cluster_line import cluster_line
 from ..widgets.curves import SMOOTHING, Curves
 from ..widgets.evidence_pane import EvidencePane
 from ..widgets.findings_pane import FindingsPane
@@ -49,6 +51,7 @@ class RunsScreen(PilotingScreen):
         self._traces_for: object = None
 
     def body(self) -> Iterable[Widget]:
+        yield Lines(id="cluster")
         yield Horizontal(
             RunsTable(id="table"),
             Vertical(Lines(id="overview"), Curves(), LogView(), EvidencePane(), BriefPane(), FindingsPane(), id="side"),
@@ -91,8 +94,26 @@ class RunsScreen(PilotingScreen):
         self.log_view.styles.height = max(height // 4, 5)
         super().on_resize()
 
+    def phase(self) -> str:
+        """Without what the line about the cluster says already."""
+        phase, cluster = super().phase(), self.model.cluster
+        if cluster is None:
+            return phase
+        if phase == cluster["allocation"].get("sentence"):
+            return ""
+        return "running" if phase.startswith(("running on ", "running; ")) else phase
+
+    def _sync_cluster(self) -> None:
+        box = self.query_one("#cluster", Lines)
+        found = cluster_line(self.model, self.size.width, self.cockpit.wall())
+        if box.display != (found is not None):
+            box.display = found is not None
+            self.sync_soon()
+        box.show([found] if found is not None else [])
+
     def sync_body(self) -> None:
         table, model = self.table, self.model
+        self._sync_cluster()
         state = (model.version, self.sort, self.terms, frozenset(self.unfolded))
         if state != self._keys_for:
             self._keys_for = state
@@ -100,6 +121,9 @@ class RunsScreen(PilotingScreen):
             in_order = shortlisted(model, self.terms, self.unfolded) if short else None
             table.set_keys(ordered(model, self.sort, self.terms, self.unfolded) if in_order is None else in_order)
             table.weighed = weighed(model)
+            found = [place(model.shards[key.shard]) for key in table.keys if key.shard in model.shards]
+            longest = max(map(len, found), default=0)
+            table.place = min(max(longest, 8), 14) if longest else 0
         self.sync_evidence(focused=self.pane == "evidence")
         self._fetch()
         if not self.zoomed and not (self.page_shown and self.has_class("narrow")):
@@ -123,7 +147,7 @@ class RunsScreen(PilotingScreen):
             box = self.query_one("#overview", Lines)
             experiment = model.experiments.get(cursor.experiment) if cursor else None
             shard = model.shards.get(cursor.shard) if cursor and cursor.shard else None
-            box.show(overview(model, experiment, shard, width, box.size.height or 13))
+            box.show(overview(model, experiment, shard, width, box.size.height or 13, self.cockpit.wall()))
         curves = self.query_one(Curves)
         state = (
             model.version, model.live_version, cursor, tuple(self.table.marks.items()), curves.smoothing,

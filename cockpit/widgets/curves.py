@@ -15,17 +15,21 @@ from .lines import Line, Lines, Span, rule
 
 SMOOTHING = {"off": 0.0, "light": 0.02, "strong": 0.08}
 """Share of the curve over which the running mean fades."""
+GUIDE = ("┆", "faint")
+"""Where a curve went on from an attempt that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One curve: its label for the legend, the name of its colour, steps and values (NaN breaks the line)."""
+    """One curve: its label for the legend, the name of its colour, steps and values (NaN breaks the line). `resumed`: steps at
+    which it went on from an attempt that was cut off."""
 
     label: str
     colour: str
     steps: Sequence[int]
     values: Sequence[float]
     total: int | None = None
+    resumed: tuple[int, ...] = ()
 
 
 def smooth(values: Sequence[float], share: float) -> list[float]:
@@ -110,6 +114,8 @@ def plot(traces: Sequence[Trace], width: int, height: int, *, share: float = 0.0
     low, high = spread
     last_step = max([trace.total or 0 for trace in ready] + [trace.steps[-1] for trace in ready if trace.steps])
     canvas = Canvas(width - gutter, inner)
+    for step in (step for trace in ready for step in trace.resumed):
+        canvas.guides[min(int(step / max(last_step, 1) * (canvas.width * 2 - 1)) // 2, canvas.width - 1)] = GUIDE
     for trace in reversed(ready):
         draw(canvas, trace, last_step, low, high)
     labels = _axis(low, high, inner, log)
@@ -126,7 +132,7 @@ def _prepared(trace: Trace, share: float, log: bool) -> Trace:
     values = smooth(trace.values, share * planned)  # the same window from the first point to the last
     if log:
         values = [math.log10(value) if value > 0 and math.isfinite(value) else math.nan for value in values]
-    return Trace(trace.label, trace.colour, trace.steps, values, trace.total)
+    return Trace(trace.label, trace.colour, trace.steps, values, trace.total, trace.resumed)
 
 
 def _axis(low: float, high: float, rows: int, log: bool) -> dict[int, str]:
@@ -158,6 +164,8 @@ def legend_lines(traces: Sequence[Trace], width: int, most: int) -> list[Line]:
     for trace in traces:
         last = next((value for value in reversed(trace.values) if math.isfinite(value)), None)
         text = f"{trace.label} {f.metric(last)}"
+        if trace.resumed:
+            text += f" {GUIDE[0]} went on at step {', '.join(map(str, trace.resumed[-3:]))}"
         size = f.width_of(text) + 5
         if used + size > width and used:
             lines.append([])

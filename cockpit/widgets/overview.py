@@ -5,25 +5,32 @@ from __future__ import annotations
 from engine.types import HALF, ExperimentRow, FindingRow, ShardRow, stands
 
 from .. import format as f
+from ..attempts import after, before
+from ..cluster import left, span, standing
 from ..evidence import further_of
 from ..findings import COLOURS, asleep_words, detectors_words, in_order
 from ..listing import retune_words
 from ..model import ReadModel
 from ..shortlisting import place_of
 from ..sources import changes, words
-from ..summary import glyph, latest_attempts, word_of
+from ..summary import glyph, latest_attempts, shard_facts, word_of
 from .lines import Line, Span, rule
 from .retuned import colour_of
 
 
 def overview(
-    model: ReadModel, experiment: ExperimentRow | None, shard: ShardRow | None, width: int, height: int
+    model: ReadModel,
+    experiment: ExperimentRow | None,
+    shard: ShardRow | None,
+    width: int,
+    height: int,
+    now: float = 0.0,
 ) -> list[Line]:
-    """Lines for the selected row, the most important ones first; at most `height`."""
+    """Lines for the selected row, the most important ones first; at most `height`. `now` in unix seconds."""
     if experiment is None:
         return [rule("", width)]
     head = rule(f"{experiment['id']}{' · seed ' + str(shard['seed']) if shard else ''}", width, experiment["category"])
-    body = _shard(model, shard, width) if shard is not None else _experiment(model, experiment, width)
+    body = _shard(model, shard, width, now) if shard is not None else _experiment(model, experiment, width)
     return [head, *body][:height]
 
 
@@ -31,7 +38,7 @@ def _experiment(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     word = word_of(row)
     sign, colour = glyph(word)
     lines = [Line(((each, "strong"),)) for each in f.wrap(row["hypothesis"] or row["branch"], width, 2)]
-    sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row)
+    sentence = row["verdict"]["sentence"] if row["verdict"] else _without_verdict(row, model.cluster is not None)
     for number, each in enumerate(f.wrap(f"{word}: {sentence}" if sentence else word, width - 2, 3)):
         lines.append(Line(((f"{sign} " if number == 0 else "  ", colour), (each, colour if number == 0 else "text"))))
     unit = model.lab["unit"] if model.lab else ""
@@ -88,12 +95,13 @@ def _retuned(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
     ]
 
 
-def _without_verdict(row: ExperimentRow) -> str:
+def _without_verdict(row: ExperimentRow, clustered: bool) -> str:
     if row["why"]:
         return row["why"]
     if row["role"] == "trunk":
         return "every experiment is compared with these runs, seed by seed"
-    return {"queued": "waits for a free slot", "running": "no verdict yet"}.get(row["state"], "")
+    place = "a place on the cluster" if clustered else "a free slot"
+    return {"queued": f"waits for {place}", "running": "no verdict yet"}.get(row["state"], "")
 
 
 def _troubles(model: ReadModel, row: ExperimentRow, width: int) -> list[Line]:
@@ -181,22 +189,23 @@ def _pairs(row: ExperimentRow, width: int) -> list[Line]:
     return lines
 
 
-def _shard(model: ReadModel, row: ShardRow, width: int) -> list[Line]:
-    word = row["outcome"] or row["state"]
+def _shard(model: ReadModel, row: ShardRow, width: int, now: float) -> list[Line]:
+    word = shard_facts(model, row).word
     sign, colour = glyph(word)
     live = model.live.get(row["id"])
     lines = [Line(((f"{sign} {word}", colour), (f"   {row['id']}", "dim")))]
     if row["detail"]:
         lines += [Line(((each, "text"),)) for each in f.wrap(row["detail"], width, 3)]
+    lines += _stands(model, row, width, now)
     lines += printed(row, width)
     if row.get("smoke"):
         lines.append(Line((("a smoke run: it shows that the code runs, and counts for nothing else", "dim"),)))
     if row["state"] in ("running", "scoring") and live is not None:
         step = f"step {live.step}" + (f" of {live.total}" if live.total else "")
-        facts = (
-            f"{step} · loss {f.metric(live.value)} · {f.count(live.tokens_per_s)} tokens/s · {f.eta(live.eta_s)} left"
-        )
-        lines.append(Line(((facts, "text"),)))
+        facts = [step, f"loss {f.metric(live.value)}"]
+        facts += [f"{f.count(live.tokens_per_s)} tokens/s"] if live.tokens_per_s is not None else []
+        facts += [f"{f.eta(live.eta_s)} left"] if live.eta_s is not None else []
+        lines.append(Line(((" · ".join(facts), "text"),)))
         if live.dropped:
             lines.append(Line(((f"{f.plural(live.dropped, 'line')} of its metrics could not be read", "warn"),)))
     if row["metric"] is not None:
@@ -210,8 +219,27 @@ def _shard(model: ReadModel, row: ShardRow, width: int) -> list[Line]:
         lines += [Line(((each, "dim"),)) for each in f.wrap(text, width, 2)]
     took = row["ended"] - row["started"] if row["ended"] and row["started"] else None
     tail = f"rung {row['rung']} · attempt {row['attempt']}"
-    tail += f", goes on from {row['resumes'].rpartition('.')[2]}" if row.get("resumes") else ""
-    tail += f" · node {row['node']}" if row.get("node") else ""
-    tail += f" · slot {row['slot']}" if row["slot"] is not None else ""
+    tail += f" · slot {row['slot']}" if row["slot"] is not None and model.cluster is None else ""
     tail += f" · took {f.duration(took)}" if took is not None else ""
     return [*lines, Line(((tail, "faint"),))]
+
+
+def _stands(model: ReadModel, row: ShardRow, width: int, now: float) -> list[Line]:
+    """Where it runs on a cluster or what it waits for there, and the attempts before and after it."""
+    found, lines = standing(model.cluster, row), list[Line]()
+    if found is not None and found["state"] == "queued":
+        job = f" as job {found['job']}" if found.get("job") else ""
+        why = f": {found['why']}" if found.get("why") else ""
+        lines += [Line(((each, "warn"),)) for each in f.wrap(f"in the queue{job}{why}", width, 3)]
+    elif row.get("node"):
+        words = [f"node {row['node']}", f"GPU {row['gpus']}" if row.get("gpus") else ""]
+        if found is not None:
+            rest = left(found.get("until"), now)
+            words += [
+                f"job {found['job']}" if found.get("job") else "",
+                f"{span(rest)} left" if rest is not None else "",
+            ]
+        lines.append(Line(((f.fit(" · ".join(filter(None, words)), width).rstrip(), "text"),)))
+    for text, colour in ((before(model, row), "text"), (after(model, row), "dim")):
+        lines += [Line(((each, colour),)) for each in f.wrap(text, width, 2)] if text else []
+    return lines

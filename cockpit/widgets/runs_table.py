@@ -28,21 +28,27 @@ class Columns:
     spark: int
     weight: int = 0
     cost: int = 0
+    place: int = 0
 
     @property
     def long_interval(self) -> bool:
         return self.effect > 16
 
 
-def columns(width: int, *, alone: bool = False, weighed: bool = False) -> Columns:
+def columns(width: int, *, alone: bool = False, weighed: bool = False, place: int = 0) -> Columns:
     """Which columns fit: the hypothesis keeps 24 cells, the least needed go first. `alone`: no curves stand beside.
-    `weighed`: experiments are judged by evidence, so verdict, evidence and cost stay, and the hypothesis makes room."""
+    `weighed`: experiments are judged by evidence, so verdict, evidence and cost stay, and the hypothesis makes room.
+    `place`: cells that nodes and GPUs of a cluster take, 0 where no shard is in sight that runs on one."""
     spark = 10 if alone else 0
     state, steps, metric, effect, speed, eta = 10, 12, 8, 24, 7, 6
     weight, cost = (7, 6) if weighed else (0, 0)
     name = 3 + 8 + 1
-    least = ("", "speed", "interval", "eta", "state", "bar", "spark")
-    for drop in ("", "speed", "bar", "spark", "eta", "interval", "metric") if weighed else least:
+    order = ("", "speed", "interval", "place", "eta", "state", "bar", "spark")
+    if weighed:
+        short = ("interval", "place", "eta") if place else ("eta", "interval")
+        order = ("", "speed", "bar", "spark", *short, "metric")
+    for drop in order:
+        place = 0 if drop == "place" else place
         speed = 0 if drop == "speed" else speed
         effect = 14 if drop == "interval" else effect
         eta = 0 if drop == "eta" else eta
@@ -50,10 +56,12 @@ def columns(width: int, *, alone: bool = False, weighed: bool = False) -> Column
         steps = 5 if drop == "bar" else steps
         metric = 0 if drop == "metric" else metric
         spark = 0 if drop == "spark" else spark
-        taken = name + sum(each + 1 for each in (state, steps, metric, effect, speed, eta, spark, weight, cost) if each)
+        taken = name + sum(
+            each + 1 for each in (state, steps, metric, effect, speed, eta, spark, weight, cost, place) if each
+        )
         if width - taken >= 24:
             break
-    return Columns(state, max(width - taken, 8), steps, metric, effect, speed, eta, spark, weight, cost)
+    return Columns(state, max(width - taken, 8), steps, metric, effect, speed, eta, spark, weight, cost, place)
 
 
 def heading(cols: Columns, metric_name: str) -> Line:
@@ -61,6 +69,8 @@ def heading(cols: Columns, metric_name: str) -> Line:
     cells = [f.fit("", 3), f.fit("id", 8), " "]
     if cols.state:
         cells.append(f.fit("state", cols.state) + " ")
+    if cols.place:
+        cells.append(f.fit("node:gpu", cols.place) + " ")
     cells.append(f.fit("hypothesis", cols.what))
     for width, name in (
         (cols.spark, "loss"),
@@ -80,17 +90,20 @@ def heading(cols: Columns, metric_name: str) -> Line:
 def row_line(facts: Facts, cols: Columns, *, depth: int = 0, spark: str = "", mark: int | None = None) -> Line:
     """One line of the table. `mark` is the number of its curve's colour."""
     sign, colour = glyph(facts.word)
-    body = "dim" if depth else "text"
+    colour = "faint" if facts.past else colour
+    body = "faint" if facts.past else "dim" if depth else "text"
     spans: list[Span] = [
         ("▌" if mark is not None else " ", f"curve{mark}" if mark is not None else body),
         (sign if not depth else " ", colour),
     ]
     if depth:
-        spans += [(" └ ", "faint"), (sign + " ", colour), (f.fit(facts.name, 4), "dim"), (" ", body)]
+        spans += [(" └ ", "faint"), (sign + " ", colour), (f.fit(facts.name, 4), body), (" ", body)]
     else:
         spans += [(" " + f.fit(facts.name, 8), "accent" if facts.trunk else "strong"), (" ", body)]
     if cols.state:
         spans.append((f.fit(facts.word, cols.state) + " ", colour if facts.word != "finished" else "dim"))
+    if cols.place:
+        spans.append((_end_of(facts.place, cols.place) + " ", "faint" if facts.past else "dim"))
     spans.append((f.fit(facts.what, cols.what), body))
     if cols.spark:
         spans.append((" " + f.fit(spark, cols.spark), "run" if facts.word == "running" else "faint"))
@@ -106,6 +119,11 @@ def row_line(facts: Facts, cols: Columns, *, depth: int = 0, spark: str = "", ma
     if cols.eta:
         spans.append((" " + f.fit(f.eta(facts.eta_s), cols.eta, right=True), _faded(facts.eta_s)))
     return Line(tuple(spans))
+
+
+def _end_of(text: str, width: int) -> str:
+    """The text in so many cells; of a longer one the end, in which names of nodes differ."""
+    return f.fit(text if f.width_of(text) <= width else "…" + text[-(width - 1) :], width)
 
 
 def _faded(value: float | None) -> str:
@@ -149,6 +167,7 @@ class RunsTable(Lines):
         self.marks: dict[str, int] = {}
         self.alone = False
         self.weighed = False
+        self.place = 0
 
     @property
     def index(self) -> int:
@@ -194,7 +213,7 @@ class RunsTable(Lines):
     def redraw(self, model: ReadModel, empty: Sequence[Line]) -> None:
         """Format what is visible and show it; `empty` is said when there is no row at all."""
         width = self.size.width
-        cols = columns(width, alone=self.alone, weighed=self.weighed)
+        cols = columns(width, alone=self.alone, weighed=self.weighed, place=0 if self.alone else self.place)
         lines = [heading(cols, model.lab["metric"] if model.lab else "metric")]
         top = self.scrolled()
         for key in self.keys[top : top + self.rows_visible]:

@@ -49,8 +49,16 @@ def best(model: ReadModel) -> Span | None:
     return f"best {top['id']} {f.interval(found['effect'], found['lo'], found['hi'], short=True)}", "good"
 
 
-def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: Span | None, width: int) -> Line:
-    """The bottom line; until the next key a message takes the place of the less urgent half, and if it must of the counts."""
+def status(
+    model: ReadModel,
+    link_state: str,
+    trouble: Sequence[str],
+    message: Span | None,
+    width: int,
+    phase: str | None = None,
+) -> Line:
+    """The bottom line; until the next key a message takes the place of the less urgent half, and if it must of the counts.
+    `phase` is what the engine is doing, where that is not to be said in its own words."""
     running, queued, waiting = counts(model)
     left: list[Span] = [
         (f" ● {running} running", "run" if running else "faint"),
@@ -74,7 +82,8 @@ def status(model: ReadModel, link_state: str, trouble: Sequence[str], message: S
         first = best(model)
         middle = [first] if first else []
         if lab:
-            middle.append((lab["phase"], "warn" if lab["config_error"] else "dim"))
+            said = lab["phase"] if phase is None else phase
+            middle += [(said, "warn" if lab["config_error"] else "dim")] if said else []
             right = right or [
                 (lab["isolation"], "dim" if lab["isolation"].startswith("box") else "bad"),
                 ("attached", "dim"),

@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Noise and comparability": ("noise", "environments", "lucky_seeds", "seed_spread", "canaries", "self_reported"),
     "Sources and further evaluations": ("sources", "source_tradeoffs", "further"),
     "Runs and machines": ("curves", "curves_by_tokens", "throughput", "by_hour", "queue_wait", "cycle_time"),
+    "The cluster": ("nodes", "cluster_cost"),
     "What went wrong": ("failures", "repairs", "findings", "finding_rules"),
     "Histories made elsewhere": ("imported_sources", "imported", "imported_progress", "imported_noise"),
 }

@@ -6,13 +6,20 @@ import errno
 import fcntl
 import os
 import time
+from pathlib import Path
 
 from engine.paths import StateDir
 
 
 def take_lock(state: StateDir) -> int | None:
-    """The locked descriptor, or None when another launcher holds it. Tries for a second: a client may just be probing."""
-    lock = os.open(state.launcher_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """The locked descriptor, or None when another launcher holds it."""
+    return lock_file(state.launcher_lock)
+
+
+def lock_file(path: Path) -> int | None:
+    """The locked descriptor of a file, or None when another process holds it. Tries for a second: a client may just be
+    probing."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     for _ in range(20):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

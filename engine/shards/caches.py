@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +49,8 @@ class Caches:
         old = next(
             (each for each in (self.root / self.name(tree, trunk=True) for tree in parents) if each.is_dir()), None
         )
-        if old is not None and not seed(old, making, time.time() - self.settled_s):
+        # now, as the file system has it: on a shared one its clock may differ from ours
+        if old is not None and not seed(old, making, making.stat().st_mtime - self.settled_s):
             self._empty(making.name)
         os.rename(making, path)
         return path

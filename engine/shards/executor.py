@@ -6,9 +6,9 @@ says, and whether it runs again is the engine's business.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from engine.shards.sandbox import Probe
 from engine.shards.spec import ExitRecord, ShardSpec
@@ -78,6 +78,42 @@ class Vanished:
 Event = Began | Ended | Vanished
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How an allocation stands. `state`: "none"; "asked" (it has no name yet); "waiting" for its turn, `why` in words; "begun"
+    (it has its nodes, which are being looked at); "ready". `why` of "none": what became of the last one, if there was one.
+    `left_s` None: no limit, or not running. `trouble`: why the queue could not be asked, while it could not. `gpu_hours` of
+    its whole walltime, 0 where it has no GPUs. `starts`: unix seconds, where the queue foretells it."""
+
+    state: Literal["none", "asked", "waiting", "begun", "ready"]
+    job: str = ""
+    nodes: str = ""
+    why: str = ""
+    left_s: float | None = None
+    trouble: str = ""
+    gpu_hours: float = 0.0
+    starts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """How an allocation ended. `id` is its own from when it was confirmed, `name` the cluster's for it (empty: it had none).
+
+    `how`: "released" by `who`, "idle" by `rule` of the lab file, or the cluster's word for it ("timeout", "preempted",
+    "cancelled", …; "refused": it never was; "gone": nothing is known). `since`, `until`: when it was held, Unix seconds of this
+    machine's clock.
+    """
+
+    id: str
+    name: str
+    how: str
+    why: str
+    who: Mapping[str, Any] | None = None
+    rule: str = ""
+    since: float | None = None
+    until: float | None = None
+
+
 class Allocation(Protocol):
     """What an executor has to ask for before it can start anything, and a person has to confirm. Methods raise
     ExecutorError."""
@@ -97,12 +133,42 @@ class Allocation(Protocol):
         """How it stands: not there, waiting and why, or running and for how long."""
         ...
 
+    @property
+    def held(self) -> Held:
+        """The same in parts."""
+        ...
+
     async def confirm(self) -> None:
         """Ask for it, as a person confirmed it."""
         ...
 
-    async def release(self, why: str) -> None:
-        """Give it back; what runs in it ends."""
+    async def release(self, why: str, who: Mapping[str, Any] | None = None) -> None:
+        """Give it back, as `who` wants; what runs in it ends. It is among `ends` then."""
+        ...
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """All that is known of it, as JSON: `{asked, words, sentence, job, state, why, left_s, idle_release_s, files_offset_s,
+        nodes: [{node, state, level, gpus, offset_s, within_s, apart}]}`."""
+        ...
+
+    @property
+    def stays(self) -> str:
+        """What becomes of it when the engine stops now, in a sentence; empty where there is none."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should know of it, in sentences."""
+        ...
+
+    @property
+    def ends(self) -> Sequence[Over]:
+        """Those that ended, oldest first, until they are `written`; also of earlier engines."""
+        ...
+
+    def written(self, id: str) -> None:
+        """The end of that one is in the ledger."""
         ...
 
 

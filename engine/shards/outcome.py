@@ -56,7 +56,7 @@ def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, 
         return Outcome.WRONG_TREE, _line(mark or "the import guard ended it: a module came from outside its run tree")
     if facts.nonfinite or (record.code == NONFINITE_CODE and record.how == "exited"):
         return Outcome.NONFINITE, f"the loss was not finite{_reached(facts)}"
-    ran = record.ended - record.started
+    ran = record.lasted_s
     if record.how == "stopped":
         return Outcome.KILLED, f"stopped after {ran:.0f} s{_reached(facts)}"
     if record.how == "timeout":

@@ -162,6 +162,11 @@ class ExitRecord:
     cpu_s: float = 0.0
     error: str | None = None
 
+    @property
+    def lasted_s(self) -> float:
+        """Seconds from start to end, both by one machine's clock; 0 where that was set back meanwhile."""
+        return max(0.0, self.ended - self.started)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON of every field."""
         return {each.name: getattr(self, each.name) for each in fields(self)}

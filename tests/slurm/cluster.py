@@ -25,7 +25,7 @@ from pathlib import Path
 PROGRAMS = ("slurmctld", "slurmd", "munged", "srun", "salloc", "squeue")
 NODES = ("n1", "n2")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random")  # stand for the devices of fake GPUs
-HOW = "apt-get install -y --no-install-recommends slurm-wlm munge (`make test-slurm` does so)"
+HOW = "apt-get install -y --no-install-recommends slurm-wlm munge faketime (`make test-slurm` does so)"
 
 _CONF = """\
 ClusterName=loopback
@@ -187,6 +187,16 @@ class Cluster:
             grew = bool(more)
         return sorted(found)
 
+    def keepers(self) -> list[int]:
+        """Processes that keep a pilot of this cluster; they outlive whoever started them."""
+        found, ours = [], os.fsencode(f"SLURM_CONF={self.conf}")
+        for each in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            with suppress(OSError):
+                keeps = b"engine.shards.slurm.keeper" in Path(f"/proc/{each}/cmdline").read_bytes()
+                if keeps and ours in Path(f"/proc/{each}/environ").read_bytes().split(b"\0"):
+                    found.append(each)
+        return found
+
     def _is_of(self, stepd: int, name: str) -> bool:
         """Whether a step's daemon is of that node of this cluster: it keeps the node's log open."""
         log = os.fspath(self.place / f"{name}.log")
@@ -198,6 +208,9 @@ class Cluster:
 
     def stop(self) -> None:
         """End all that runs."""
+        for pid in self.keepers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         with suppress(subprocess.SubprocessError):
             self.run("scancel", "--user=root", seconds=5)
         for name in NODES:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.daemon import lock, unlock
 from engine.paths import StateDir
 from engine.shards.executor import Ended, Event
 from engine.shards.local import _ask
@@ -47,8 +48,9 @@ def make(slurm: Cluster, state: StateDir, ranks: int = 1, **settings: Any) -> Sl
 
 @asynccontextmanager
 async def piloted(slurm: Cluster, state: StateDir, **settings: Any) -> AsyncIterator[SlurmExecutor]:
-    """An executor with a pilot that is ready."""
+    """An executor with a pilot that is ready, in a lab whose engine is this process."""
     executor = make(slurm, state, **settings)
+    held = lock(state)
     try:
         await executor.reattach()
         await executor.confirm()
@@ -57,6 +59,7 @@ async def piloted(slurm: Cluster, state: StateDir, **settings: Any) -> AsyncIter
     finally:
         await executor.close()
         await end(state)
+        unlock(held)
 
 
 async def until(executor: SlurmExecutor, condition: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -189,6 +189,8 @@ async def test_a_pilot_that_is_taken_away_is_told_as_preempted(slurm: Cluster, t
         assert "preempted" in str(executor.shortage)
         assert "--confirm" in str(executor.shortage)
         assert executor.capacity == 0
+        (over,) = executor.ends
+        assert (over.how, over.who, over.rule) == ("preempted", None, "")
 
 
 async def test_an_idle_pilot_is_released_and_a_waiting_one_says_why(slurm: Cluster, tmp_path: Path) -> None:

@@ -249,22 +249,24 @@ def _drain(wake: int) -> None:
             pass
 
 
-def probed() -> str:
-    """How well this node can box shards, as JSON."""
+def probed(began: float) -> str:
+    """How well this node can box shards, as JSON; with its clock when the program began, and now."""
     from engine.shards.sandbox import bwrap, probe
 
     found = probe()
     node = os.environ.get("SLURMD_NODENAME", "")
     program = bwrap() if found.level == 3 else None
-    return json.dumps({"node": node, "level": found.level, "reasons": found.reasons, "program": program})
+    body = {"node": node, "level": found.level, "reasons": found.reasons, "program": program}
+    return json.dumps(body | {"clock": [began, time.time()]})
 
 
 def main(argv: list[str]) -> int:
     """Do what `argv` says; see the module's text."""
+    began = time.time()
     os.umask(0o077)
     if argv == ["--probe"]:
         os.environ.setdefault("PATH", os.defpath + ":/usr/bin:/usr/local/bin")
-        print(probed(), flush=True)
+        print(probed(began), flush=True)
         return 0
     place = Path(argv[0])
     return Agent(place, read(place)).run()

@@ -5,8 +5,10 @@ srun's exit code alone says nothing: it is 0 when the step's node has died.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from engine.shards.slurm.parsing import Job, usable
 from engine.shards.slurm.step import SILENT
@@ -49,6 +51,16 @@ def lost(side: Side, job: Job | None, nodes: dict[str, str], answered: bool) -> 
     if not side.claimed:
         return Lost("start-failed", f"no step could be started on {side.node}: {side.said or 'no reason given'}")
     return Lost("vanished", f"its step on {side.node} ended without a record: {side.said or 'no reason given'}")
+
+
+def lived_s(claim: Mapping[str, Any] | None, beat: Mapping[str, Any] | None) -> float:
+    """For how many seconds a shard is known to have run: from its claim to its last heartbeat. Both are by its node's clock,
+    which is not compared with any other."""
+    first, last = ((each or {}).get("at") for each in (claim, beat))
+    if not isinstance(first, int | float) or not isinstance(last, int | float):
+        return 0.0
+    span = float(last) - float(first)
+    return span if math.isfinite(span) and span > 0 else 0.0
 
 
 def _gone(job: Job | None) -> str:

@@ -13,26 +13,28 @@ import logging
 import os
 import secrets
 import shutil
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
+from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Over, Standing, Vanished
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
-from engine.shards.slurm import ends, order, owner, step
+from engine.shards.slurm import ends, keeper, notes, order, owner, step, view
 from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
 from engine.shards.slurm.commands import job as own_job
 from engine.shards.slurm.commands import step as step_words
 from engine.shards.slurm.order import Order, OrderError
 from engine.shards.slurm.parsing import usable
-from engine.shards.slurm.pilot import Pilot
+from engine.shards.slurm.pilot import Pilot, idle_words
 from engine.shards.slurm.settings import Settings
+from engine.shards.slurm.standing import Held, held
 from engine.shards.spec import ExitRecord, ShardSpec
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class SlurmExecutor:
         self._cores = ranks * threads
         self._local = LocalExecutor(state)
         self._controller = Controller(programs)
-        self.pilot = Pilot(settings, self._controller, state.root, ranks, threads)
+        self.pilot = Pilot(settings, self._controller, state.root, state.shared_root, ranks, threads)
         self.changed: Callable[[], None] = lambda: None
         self._placed: dict[str, Placed] = {}
         self._elsewhere: set[str] = set()  # what runs on this machine
@@ -131,6 +133,10 @@ class SlurmExecutor:
     @property
     def sentence(self) -> str:
         return self.pilot.sentence
+
+    @property
+    def held(self) -> Held:
+        return held(self.pilot)
 
     async def launch(self, spec: ShardSpec) -> Handle:
         await self.reattach()
@@ -201,14 +207,37 @@ class SlurmExecutor:
             self.pilot.confirm(self._settings.name)
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
+        await self._have_kept()
         self._look_now()
 
-    async def release(self, why: str) -> None:
+    async def release(self, why: str, who: Mapping[str, Any] | None = None) -> None:
         try:
-            await self.pilot.release(why)
+            await self.pilot.release(why, who)
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
         self.changed()
+
+    @property
+    def view(self) -> dict[str, Any]:
+        rest_s = None
+        if self.pilot.ready and not self._piloted():
+            rest_s = max(0.0, self._settings.idle_s - (time.monotonic() - self._used))
+        return view.view(self.pilot, rest_s)
+
+    @property
+    def stays(self) -> str:
+        return view.stays(self.pilot, self._piloted())
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return view.warnings(self.pilot)
+
+    @property
+    def ends(self) -> Sequence[Over]:
+        return tuple(self.pilot.ends)
+
+    def written(self, id: str) -> None:
+        self.pilot.written(id)
 
     # --- attaching
 
@@ -229,6 +258,7 @@ class SlurmExecutor:
             if place.name not in running:
                 ended.append(place.name)
         self._elsewhere |= running - self._placed.keys()
+        await asyncio.to_thread(notes.pass_gate, self._state.root)
         await self.pilot.look()
         for id in ended:
             if self._client(id).exists():
@@ -386,7 +416,7 @@ class SlurmExecutor:
         if found.how == "vanished" or (found.how == "start-failed" and not spec.fresh):  # scoring is then done again
             return Vanished(id, found.why)
         now = time.time()
-        started = float(claim["at"]) if claim and isinstance(claim.get("at"), int | float) else now
+        started = now - ends.lived_s(claim, await asyncio.to_thread(notes.read, place / "beat"))
         record = ExitRecord(spec.id, found.how, None, None, started, now, None, error=found.why[:2000] or None)
         key = await asyncio.to_thread(self._runs_key.read_bytes)
         try:
@@ -422,12 +452,14 @@ class SlurmExecutor:
         wait_s = OFTEN_S
         while True:
             before, was_ready = (self.pilot.sentence, self.capacity), self.pilot.ready
+            if self.pilot.asked:
+                await self._have_kept()
             try:
                 await self._look()
                 if self.pilot.ready and not was_ready:
                     self._used = time.monotonic()
                 if self.pilot.ready and self._idle():
-                    await self.pilot.release(f"released after {self._settings.idle_s / 60:.0f} idle minutes")
+                    await self.pilot.release(idle_words(self._settings.idle_s), how="idle")
             except (SlurmError, ExecutorError, OSError) as error:
                 log.warning("the pilot: %s", error)
             expecting = self.pilot.asked and not (
@@ -442,9 +474,20 @@ class SlurmExecutor:
                     wait_s = OFTEN_S
             self._kick.clear()
 
+    async def _have_kept(self) -> None:
+        """Have a keeper give the pilot back should this engine be gone."""
+        root, programs = self._state.root, self._controller.programs
+        try:
+            await asyncio.to_thread(keeper.start, root, own("keeper", str(root.resolve())), programs.env)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.warning("the pilot has no keeper: %s", error)
+
+    def _piloted(self) -> int:
+        """How many steps are in the pilot."""
+        return sum(bool(placed.order.job) for placed in self._placed.values())
+
     def _idle(self) -> bool:
-        piloted = any(placed.order.job for placed in self._placed.values())
-        return not piloted and time.monotonic() - self._used > self._settings.idle_s
+        return not self._piloted() and time.monotonic() - self._used > self._settings.idle_s
 
 
 def _left_by(spec: ShardSpec) -> Literal["ended", "lost"] | None:

@@ -1,22 +1,28 @@
 """The pilot: the one allocation that shards run in. A person confirms it; it is given back when nothing has run for a while.
 
 salloc is left to itself, so that an engine which dies while the pilot waits finds it again: by the job's number in salloc's own
-output, which lies in the state directory.
+output, which lies in the state directory. How each pilot ended is kept there until it is in the ledger, whoever saw it end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import secrets
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from engine.shards.executor import Over
 from engine.shards.sandbox import Level, Probe
+from engine.shards.slurm import clocks, notes
+from engine.shards.slurm.clocks import Offset
 from engine.shards.slurm.commands import FORMAT, Controller, SlurmError, on_each_node, own, run, salloc
 from engine.shards.slurm.parsing import Job, allocation, jobs, node_states
 from engine.shards.slurm.settings import Settings, shown
@@ -24,6 +30,25 @@ from engine.shards.slurm.settings import Settings, shown
 log = logging.getLogger(__name__)
 PROBE_S = 120.0
 SUBMITTED_S = 60.0  # from asking until the queue knows of it, at the worst
+RULE = "[slurm] idle"
+_ENDED = {
+    "timeout": "ended with its walltime (timeout)",
+    "preempted": "was preempted",
+    "cancelled": "was cancelled",
+    "node_fail": "was lost with its nodes (node_fail)",
+    "gone": "is gone",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one node said when it was looked at."""
+
+    node: str
+    level: int
+    reasons: tuple[str, ...]
+    program: str | None
+    clock: tuple[float, float] | None  # Unix seconds, when its program began and when it answered
 
 
 @dataclass(slots=True)
@@ -36,22 +61,30 @@ class Seen:
     states: dict[str, str] = field(default_factory=dict)
     probe: Probe | None = None
     program: str | None = None  # the bubblewrap that works on all its nodes
+    levels: dict[str, int] = field(default_factory=dict)  # of each node, what boxes it can make
+    offsets: dict[str, Offset] = field(default_factory=dict)  # of each node's clock
+    files: Offset | None = None  # of the clock of the shared file system
     at: float = 0.0  # monotonic; 0: never
     trouble: str = ""  # why the queue could not be asked
 
 
 class Pilot:
-    """One lab's pilot. `place` is where its files lie, on this machine."""
+    """One lab's pilot. `place` is where its files lie, on this machine; `shared` what its nodes see."""
 
-    def __init__(self, settings: Settings, controller: Controller, place: Path, ranks: int, threads: int) -> None:
+    def __init__(
+        self, settings: Settings, controller: Controller, place: Path, shared: Path, ranks: int, threads: int
+    ) -> None:
         self.settings = settings
         self.controller = controller
         self.place = place
+        self.shared = shared
         self.ranks = ranks
         self.threads = threads
         self.seen = Seen()
         self.job_id: str | None = None
+        self.id = ""
         self.ended = ""  # what became of the last one, in words
+        self.ends: list[Over] = []  # of those that ended, what is not in the ledger yet
         self._name = ""  # of the job: no other has it
         self._asked_at = 0.0  # when it was confirmed (seconds since the epoch)
         self._salloc: subprocess.Popen[bytes] | None = None
@@ -98,17 +131,28 @@ class Pilot:
 
     @property
     def _file(self) -> Path:
-        return self.place / "pilot.json"
+        return self.place / notes.PILOT
 
     @property
     def _said(self) -> Path:
         return self.place / "salloc.log"
 
     def _find(self) -> None:
-        with suppress(OSError, ValueError, TypeError):
-            found = json.loads(self._file.read_bytes())
-            self._asked_at, self._name = float(found.get("at", 0.0)), str(found.get("name", ""))
-            self.job_id = found.get("job") or allocation(self._said.read_text(errors="replace"))
+        """Take up the one that there is, and the ends that nobody has written down."""
+        self.ends = [told(each) for each in notes.ends(self.place)]
+        self.ended = self.ends[-1].why if self.ends else ""
+        found = notes.pilot(self.place)
+        if found is not None:
+            self.id = str(found["id"])
+            if notes.end_of(self.place, self.id) is not None:  # the keeper gave it back
+                self._file.unlink(missing_ok=True)
+                return
+            with suppress(ValueError, TypeError):
+                self._asked_at, self._name = float(found.get("at", 0.0)), str(found.get("name", ""))
+            with suppress(OSError):
+                self.job_id = found.get("job") or allocation(self._said.read_text(errors="replace"))
+            with suppress(OSError):
+                self._note(job=self.job_id)
 
     # --- what is done with it
 
@@ -118,9 +162,9 @@ class Pilot:
             raise SlurmError("there is a pilot already")
         self._name, self._asked_at = f"{name}-{secrets.token_hex(4)}", time.time()
         argv = salloc(self.controller.programs, self.settings, self._name, self.ranks, self.threads)
-        self._write({"job": None, "at": self._asked_at, "name": self._name})
         self._said.unlink(missing_ok=True)  # what an earlier one said is not about this one
-        self.seen, self.ended, self.job_id = Seen(), "", None
+        self.seen, self.ended, self.job_id, self.id = Seen(), "", None, secrets.token_hex(8)
+        self._note(job=None)
         try:
             with open(self._said, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 self._salloc = subprocess.Popen(
@@ -133,50 +177,85 @@ class Pilot:
                     start_new_session=True,  # it waits on when the engine is gone
                 )
         except OSError as error:
-            self._file.unlink(missing_ok=True)
+            self._end("refused", f"salloc: {error}")
             raise SlurmError(f"salloc: {error}") from error
 
-    async def release(self, why: str) -> None:
-        """Give it back, or call it off. Raises SlurmError when Slurm does not take it."""
+    async def release(self, why: str, who: Mapping[str, Any] | None = None, how: str = "released") -> None:
+        """Give it back, or call it off; `how` is "idle" where nobody wants that but the lab file. Raises SlurmError when Slurm
+        does not take it."""
+        wish, id = {"how": how, "why": why, "who": None if who is None else dict(who)}, self.id
         if self.job_id is not None:
+            self._note(release=wish)  # should the engine die in the middle, the next one knows whose wish it was
             try:
                 await self.controller.ask("scancel", self.job_id)
             except SlurmError as error:
                 if "Invalid job id" not in str(error):
+                    self._note(release=None)
                     raise
+            if self.id != id or not self.asked:
+                return  # that it is gone was seen meanwhile
         elif self._salloc is not None and self._salloc.poll() is None:
             self._salloc.terminate()  # that calls off what it waits for
-        self._forget(why)
+        self._note(release=wish)
+        self._end(how, why)
 
-    def _forget(self, why: str) -> None:
-        self.ended, self.seen, self.job_id = why, Seen(), None
+    def written(self, id: str) -> None:
+        """The end of that one is in the ledger."""
+        notes.drop_end(self.place, id)
+        self.ends = [each for each in self.ends if each.id != id]
+
+    def _end(self, how: str, why: str) -> None:
+        """It is over; where the keeper or an earlier engine has said how, that stands."""
+        held = notes.pilot(self.place) or {}
+        until = time.time()
+        end = {"id": self.id, "job": self.job_id, "how": how, "why": why, "since": held.get("since"), "until": until}
+        stands = told(notes.put_end(self.place, end | {"release": held.get("release")}))
+        if stands.id not in {each.id for each in self.ends}:
+            self.ends.append(stands)
+        self.ended, self.seen, self.job_id = stands.why, Seen(), None
         self._file.unlink(missing_ok=True)
-        log.info("the pilot is gone: %s", why)
+        log.info("the pilot is gone: %s", stands.why)
 
-    def _write(self, body: dict[str, object]) -> None:
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(json.dumps(body))
-        os.replace(temporary, self._file)
+    def _note(self, **changed: object) -> None:
+        """Write down what is known of it; the keeper reads that."""
+        programs = self.controller.programs.paths
+        body: dict[str, Any] = {"since": None, "release": None} | (notes.pilot(self.place) or {})
+        body |= {
+            "id": self.id,
+            "at": self._asked_at,
+            "name": self._name,
+            "idle_s": self.settings.idle_s,
+            "steps": str(self.shared / "steps"),
+        }
+        body |= {"programs": {name: programs[name] for name in ("squeue", "scancel") if name in programs}}
+        notes.write(self._file, body | changed)
 
     async def look(self) -> None:
         """Ask what has become of it: one question, and one more about its nodes."""
         if not self.asked:
             return
+        if notes.end_of(self.place, self.id) is not None:  # the keeper did so while this engine started
+            self._end("gone", "")
+            return
         if self.job_id is None:
             await self._look_for_it()
             if self.job_id is None:
                 return
+        id = self.id
         try:
             found = await self._ask()
         except SlurmError as error:
             self.seen.trouble = str(error)
             return
+        if self.id != id or not self.asked:
+            return  # it was given back meanwhile
         if found is None or found.over:
-            word = "is gone" if found is None else f"ended ({found.state.lower()})"
-            self._forget(f"pilot {self.job_id} {word}")
+            self._end("gone" if found is None else found.state.lower(), "")
             return
         self.seen.job, self.seen.at, self.seen.trouble = found, time.monotonic(), ""
         if found.state == "RUNNING":
+            if not (notes.pilot(self.place) or {}).get("since"):
+                self._note(since=time.time())
             await self._look_at_nodes(found)
 
     async def _look_for_it(self) -> None:
@@ -190,11 +269,14 @@ class Pilot:
             except SlurmError as error:
                 self.seen.trouble = str(error)
                 return
+            if not self.asked:  # it was called off meanwhile
+                self.job_id = None
+                return
             if self.job_id is None and (self._salloc is not None or time.time() - self._asked_at > SUBMITTED_S):
                 words = " ".join(said.replace("salloc: ", "").replace("error: ", "").split())
-                self._forget(f"Slurm refused the pilot: {words[:200] or 'salloc ended and said nothing'}")
+                self._end("refused", f"Slurm refused the pilot: {words[:200] or 'salloc ended and said nothing'}")
         if self.job_id is not None:
-            self._write({"job": self.job_id, "at": self._asked_at, "name": self._name})
+            self._note(job=self.job_id)
 
     async def _by_name(self) -> str | None:
         """The job of the name that this pilot has alone, which an engine that died at once asked for and never heard of."""
@@ -224,30 +306,72 @@ class Pilot:
             words = ("--noheader", "--Node", f"--nodes={','.join(self.seen.nodes)}", "--format=%N %T")
             self.seen.states = node_states(await self.controller.ask("sinfo", *words))
             if self.seen.probe is None:
-                self.seen.probe, self.seen.program = await self._probe(job.id)
+                await self._probe(job.id)
         except SlurmError as error:
             self.seen.trouble = str(error)
 
-    async def _probe(self, job: str) -> tuple[Probe, str | None]:
-        """What all the pilot's nodes can do: a shard may come to run on any."""
+    async def _probe(self, job: str) -> None:
+        """Find out what all the pilot's nodes can do, since a shard may come to run on any; and how far clocks are off."""
         programs = self.controller.programs
         command = own("agent", "--probe", installed=True)
+        files = await asyncio.to_thread(clocks.of_files, self.shared)
+        before = time.time()
         said = await run(on_each_node(programs, job, self.seen.nodes, command), programs.env, PROBE_S)
-        return together(said, len(self.seen.nodes))
+        after = time.time()
+        found = answers(said)
+        spans = {each.node: clocks.bracket(before, after, *each.clock) for each in found if each.clock is not None}
+        self.seen.offsets = {node: span for node, span in spans.items() if span is not None}
+        self.seen.levels = {each.node: each.level for each in found}
+        self.seen.files = files
+        self.seen.probe, self.seen.program = together(said, len(self.seen.nodes))
+
+
+def told(end: Mapping[str, Any]) -> Over:
+    """An end as it was noted, with its words."""
+    job, how = str(end.get("job") or ""), str(end.get("how"))
+    wish = end.get("release") if isinstance(end.get("release"), dict) else None
+    if wish is not None and how in ("cancelled", "gone"):  # whoever wished it died before it was done
+        how = str(wish["how"])
+    why = str(end.get("why") or (wish or {}).get("why") or "")
+    if how == "idle" and not why:
+        why = f"{idle_words(float(end.get('idle_s') or 0.0))}, while no engine ran"
+    who = wish.get("who") if wish is not None and how == "released" else None
+    if not why:
+        why = f"pilot {job} {_ENDED.get(how, f'ended ({how})')}".replace("  ", " ")
+    rule = RULE if how == "idle" else ""
+    return Over(str(end["id"]), job, how, why, who, rule, end.get("since"), end.get("until"))
+
+
+def idle_words(seconds: float) -> str:
+    """What is said of a pilot that was given back after so long with nothing in it."""
+    whole = seconds / 60
+    return (
+        f"released after {whole:.0f} idle minutes" if seconds >= 120 else f"released after {seconds:.0f} idle seconds"
+    )
+
+
+def answers(said: str) -> list[Answer]:
+    """What the nodes said, one line each; other lines are left out."""
+    found = []
+    for line in said.splitlines():
+        with suppress(ValueError, KeyError, TypeError, OverflowError):
+            each = json.loads(line)
+            if not isinstance(each, dict):
+                continue
+            clock = each.get("clock")
+            span = (float(clock[0]), float(clock[1])) if isinstance(clock, list) and len(clock) == 2 else None
+            found.append(Answer(str(each["node"]), int(each["level"]), tuple(each["reasons"]), each["program"], span))
+    return found
 
 
 def together(said: str, count: int) -> tuple[Probe, str | None]:
     """The level that all nodes reach, of what `count` of them said, and the bubblewrap that they share."""
-    found = []
-    for line in said.splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            each = json.loads(line)
-            found.append((int(each["level"]), str(each["node"]), tuple(each["reasons"]), each["program"]))
+    found = answers(said)
     if len(found) < count:
         return Probe(1, (f"only {len(found)} of {count} nodes said what boxes they can make",)), None
-    level = min(each[0] for each in found)
-    reasons = [f"on {node}: {why}" for at, node, whys, _ in found if at == level for why in whys]
-    programs = {each[3] for each in found}
+    level = min(each.level for each in found)
+    reasons = [f"on {each.node}: {why}" for each in found if each.level == level for why in each.reasons]
+    programs = {each.program for each in found}
     if level == 3 and len(programs) != 1:
         level, reasons = 2, ["the nodes have their bubblewrap in different places"]
     levels: dict[int, Level] = {1: 1, 2: 2, 3: 3}
