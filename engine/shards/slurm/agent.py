@@ -156,7 +156,7 @@ class Agent:
                 self._beat()
         self.outputs.finish(output)
         if self.how == "exited" and self.asked is None and -ended[0] in (signal.SIGTERM, signal.SIGKILL):
-            self.selector.select(MOMENT_S)  # Slurm's own signal to us may come a moment after that to the shard
+            self._hear(MOMENT_S)  # Slurm's own signal to us may come a moment after that to the shard
         if self.how == "exited" and self.asked is not None:
             self.how = self.asked
         if self.how == "preempted":
@@ -166,6 +166,13 @@ class Agent:
                 process.clear(directory, name)
         os.close(directory)
         return self._record(*ended)
+
+    def _hear(self, seconds: float) -> None:
+        """Wait so long to be asked to end, whatever else happens meanwhile: what the shard left behind ends too."""
+        until = time.monotonic() + seconds
+        while self.asked is None and (left := until - time.monotonic()) > 0:
+            for key, mask in self.selector.select(left):
+                key.data(mask)
 
     def _signal_due(self) -> None:
         now = time.monotonic()
