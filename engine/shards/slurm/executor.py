@@ -451,14 +451,14 @@ class SlurmExecutor:
         """Look at the pilot, seldom while nothing is expected; release it when nothing has run for long."""
         wait_s = OFTEN_S
         while True:
-            before, was_ready = (self.pilot.sentence, self.capacity), self.pilot.ready
+            before, ran = (self.pilot.sentence, self.capacity), self.pilot.running
             if self.pilot.asked:
                 await self._have_kept()
             try:
                 await self._look()
-                if self.pilot.ready and not was_ready:
+                if self.pilot.running and not ran:
                     self._used = time.monotonic()
-                if self.pilot.ready and self._idle():
+                if self.pilot.running and self._idle():
                     await self.pilot.release(idle_words(self._settings.idle_s), how="idle")
             except (SlurmError, ExecutorError, OSError) as error:
                 log.warning("the pilot: %s", error)
