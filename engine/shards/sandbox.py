@@ -55,6 +55,7 @@ class Probe:
 
     level: Level
     reasons: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()  # the models of the GPUs there, of machines that are not this one
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,12 +251,13 @@ def _drain(wake: int) -> None:
 
 def probed(began: float) -> str:
     """How well this node can box shards, as JSON; with its clock when the program began, and now."""
+    from engine.shards.devices import models
     from engine.shards.sandbox import bwrap, probe
 
     found = probe()
     node = os.environ.get("SLURMD_NODENAME", "")
     program = bwrap() if found.level == 3 else None
-    body = {"node": node, "level": found.level, "reasons": found.reasons, "program": program}
+    body = {"node": node, "level": found.level, "reasons": found.reasons, "program": program, "gpus": models()}
     return json.dumps(body | {"clock": [began, time.time()]})
 
 

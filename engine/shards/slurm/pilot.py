@@ -51,6 +51,7 @@ class Answer:
     level: int
     reasons: tuple[str, ...]
     program: str | None
+    gpus: tuple[str, ...]  # models
     clock: tuple[float, float] | None  # Unix seconds, when its program began and when it answered
 
 
@@ -391,7 +392,9 @@ def answers(said: str) -> list[Answer]:
                 continue
             clock = each.get("clock")
             span = (float(clock[0]), float(clock[1])) if isinstance(clock, list) and len(clock) == 2 else None
-            found.append(Answer(str(each["node"]), int(each["level"]), tuple(each["reasons"]), each["program"], span))
+            level, reasons = int(each["level"]), tuple(map(str, each["reasons"]))
+            gpus = tuple(map(clean, each.get("gpus", ())))
+            found.append(Answer(str(each["node"]), level, reasons, each["program"], gpus, span))
     return found
 
 
@@ -403,4 +406,5 @@ def together(found: Sequence[Answer]) -> tuple[Probe, str | None]:
     if level == 3 and len(programs) != 1:
         level, reasons = 2, ["the nodes have their bubblewrap in different places"]
     levels: dict[int, Level] = {1: 1, 2: 2, 3: 3}
-    return Probe(levels.get(level, 1), tuple(dict.fromkeys(reasons))), programs.pop() if level == 3 else None
+    gpus = tuple(dict.fromkeys(gpu for each in found for gpu in each.gpus))
+    return Probe(levels.get(level, 1), tuple(dict.fromkeys(reasons)), gpus), programs.pop() if level == 3 else None
