@@ -18,6 +18,10 @@ import time
 from types import FrameType
 
 SILENT_S = 20.0  # without a heartbeat, the node is taken for lost
+OVER_S = (
+    3.0  # that srun may last after the last heartbeat said so: the step of a shard that lost one of several nodes hangs
+)
+OVER = "over"  # what the last heartbeat then has
 LOOK_S = 1.0  # how often the heartbeat is looked at
 FIRST_S, MOST_S = 0.25, 5.0  # between two tries to start the step
 PATIENCE_S = 180.0  # of refusals, before it is given up
@@ -71,12 +75,18 @@ class Step:
             beat = self._beat()
             if beat != seen:
                 seen, since = beat, time.monotonic()
+            elif beat and f'"{OVER}"'.encode() in beat and time.monotonic() - since > OVER_S:
+                self._end()
+                return 0
             elif beat and time.monotonic() - since > SILENT_S:
                 print(f"cockpit: no heartbeat from {self.order['node'] or 'its node'} for {SILENT_S:.0f} s", flush=True)
-                os.kill(self.srun, signal.SIGKILL)
-                os.waitpid(self.srun, 0)
-                self.srun = 0
+                self._end()
                 return SILENT
+
+    def _end(self) -> None:
+        os.kill(self.srun, signal.SIGKILL)
+        os.waitpid(self.srun, 0)
+        self.srun = 0
 
     def _begin(self) -> int:
         """srun, in a session of its own: the launcher's TERM is for this process alone, srun would end the step at once."""

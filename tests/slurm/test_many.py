@@ -1,0 +1,254 @@
+"""One shard over two nodes: its ranks find one another, train as they would on one machine, and end as one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.paths import StateDir
+from engine.shards.network import shares_host
+from engine.shards.outcome import Facts, classify
+from engine.shards.sandbox import Box, lab_box, probe, with_ranks, wrap
+from engine.shards.spec import ShardSpec
+from engine.types import Outcome
+from tests.slurm.cluster import NODES, Cluster, cluster
+from tests.slurm.shards import endings, output, piloted, record, shard
+
+
+@pytest.fixture
+def slurm() -> Iterator[Cluster]:
+    """A cluster of two nodes with two GPUs each, of this test alone."""
+    with cluster(gpus=2) as made:
+        yield made
+
+
+def many(state: StateDir, id: str, code: str, nodes: int = 2, ranks: int = 4, **fields: Any) -> ShardSpec:
+    """A shard of so many ranks on so many nodes."""
+    plain = shard(state, id, code, ranks=ranks, nodes=nodes, **fields)
+    return replace(plain, argv=with_ranks(ranks, plain.argv, nodes))
+
+
+TELL = """
+import os
+names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "CUDA_VISIBLE_DEVICES", "MASTER_ADDR")
+print(os.environ["MASTER_PORT"], *[os.environ[name] for name in names])
+"""
+
+
+async def test_each_rank_knows_who_it_is_of_all_nodes(slurm: Cluster, tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        assert executor.words.endswith("1 shard at once, on 2 nodes")
+        assert executor.capacity == 1
+        handle = await executor.launch(many(state, "s", TELL))
+        assert handle.node == "n1,n2"
+        assert record((await endings(executor, 1))["s"]).code == 0
+        said = [line.rpartition("]: ")[2].split(maxsplit=1) for line in lines(state, "s")]
+        assert len({port for port, _ in said}) == 1
+        assert sorted(rest for _, rest in said) == [
+            "0 0 4 2 0 0,1 127.0.0.1",
+            "1 1 4 2 0 0,1 127.0.0.1",
+            "2 0 4 2 1 0,1 127.0.0.1",
+            "3 1 4 2 1 0,1 127.0.0.1",
+        ]
+
+
+REDUCE = """
+import json, os, sys, torch
+import torch.distributed as dist
+dist.init_process_group("gloo", init_method="env://")
+rank = dist.get_rank()
+torch.manual_seed(7 + rank)
+model = torch.nn.Linear(16, 1, bias=False)
+dist.broadcast(model.weight.data, 0)
+for step in range(20):
+    loss = (model(torch.randn(8, 16)) - 1).square().mean()
+    model.weight.grad = None
+    loss.backward()
+    dist.all_reduce(model.weight.grad)
+    model.weight.data -= 0.01 * model.weight.grad / dist.get_world_size()
+    total = loss.detach().clone()
+    dist.all_reduce(total)
+    if rank == 0:
+        with open(os.path.join(os.environ["OUT"], "metrics.jsonl"), "a") as file:
+            print(json.dumps({"step": step, "loss": total.item().hex()}), file=file)
+print("rank", rank, "of", dist.get_world_size(), "on node", os.environ["GROUP_RANK"])
+dist.destroy_process_group()
+"""
+
+
+async def test_ranks_on_two_nodes_train_to_the_same_bits_as_on_one(slurm: Cluster, tmp_path: Path) -> None:
+    """In their boxes, which the ones on two nodes leave by their nodes' network and the others not at all."""
+    pytest.importorskip("torch")
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        losses = {}
+        for id, nodes in (("one", 1), ("two", 2)):
+            plain = many(state, id, REDUCE, nodes)
+            plain = replace(plain, env={**plain.env, "OUT": plain.run_dir, "OMP_NUM_THREADS": "1"})
+            await executor.launch(wrap(plain, box(tmp_path, state, plain)))
+            ended = record((await endings(executor, 1))[id])
+            assert ended.code == 0, "\n".join(lines(state, id))
+            losses[id] = (state.runs / id / "metrics.jsonl").read_text()
+            where = {line.rpartition(" ")[2] for line in lines(state, id) if " on node " in line}
+            assert where == {str(node) for node in range(nodes)}
+        assert losses["one"] == losses["two"]
+        assert losses["one"].count("loss") == 20
+        assert ended.cpu_s > 0
+
+
+def box(tmp_path: Path, state: StateDir, spec: ShardSpec) -> Box:
+    """The best box that this machine makes, as a lab with the allocation's network would give it."""
+    level = probe().level
+    return lab_box(
+        level,
+        interpreter=sys.executable,
+        tree=tmp_path,
+        run_dir=Path(spec.run_dir),
+        data=(),
+        mounts=(),
+        gpus=(),
+        private=(state.root,),
+        lab_root=tmp_path / "lab",
+        network=shares_host("allocation", level, spec.ranks, spec.nodes),
+    )
+
+
+HOLDS = "import time; print('up', flush=True); time.sleep(120)"
+
+
+async def test_a_lost_node_ends_the_shard_on_all_its_nodes(slurm: Cluster, tmp_path: Path) -> None:
+    """Whichever it is. The ranks on the other node fail first, for want of it: that is not what the shard is told to be."""
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        id = "follower"
+        code = f"import os, time\nprint('up', flush=True)\nwhile not os.path.exists({str(tmp_path / 'gone')!r}): time.sleep(0.05)"
+        await executor.launch(many(state, id, f"{code}\nraise ConnectionError('connection closed by peer')"))
+        await up(state, id)
+        slurm.kill_node("n2")
+        (tmp_path / "gone").touch()
+        ended = record((await endings(executor, 1))[id])
+        assert (ended.how, ended.code, ended.error) == ("node-lost", None, "its node n2 is silent")
+        await none_left(slurm)
+        assert executor.capacity == 0
+        assert executor.shortage is not None
+        assert executor.shortage.startswith("one shard takes 2 nodes, and 1 of pilot")
+        assert not list((state.root / "steps").iterdir())
+
+
+async def test_so_does_the_one_that_leads(slurm: Cluster, tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        await executor.launch(many(state, "s", HOLDS))
+        await up(state, "s")
+        slurm.kill_node("n1")
+        ended = record((await endings(executor, 1))["s"])
+        assert (ended.how, ended.error) == ("node-lost", "its node n1 is silent")
+        await none_left(slurm)
+
+
+async def test_a_rank_that_fails_elsewhere_is_what_the_shard_says(slurm: Cluster, tmp_path: Path) -> None:
+    """One rank of the second node raises; those of the first wait for it for ever, or fail a moment later for want of it."""
+    state = StateDir(tmp_path / "state")
+    waits = "import os, time\nif os.environ['RANK'] == '3':\n    raise ValueError('shapes differ')\ntime.sleep(120)"
+    follows = f"""
+import os, pathlib, time
+if os.environ["RANK"] == "3":
+    raise ValueError("shapes differ")
+log = pathlib.Path({str(state.runs / "follows" / "output.node1.log")!r})
+while "shapes differ" not in log.read_text(): time.sleep(0.01)
+time.sleep(0.3)  # a rank's connections close when it has ended
+raise ConnectionError("connection closed by peer")
+"""
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        for id, code in (("waits", waits), ("follows", follows)):
+            await executor.launch(many(state, id, code))
+            ended = record((await endings(executor, 1))[id])
+            assert (ended.how, ended.code) == ("exited", 1)
+            found, detail = classify(ended, output(state, id), Facts())
+            assert (found, detail) == (Outcome.CRASHED, "ValueError: shapes differ")
+            assert "Traceback" in (state.runs / id / "output.node1.log").read_text()
+            assert "the ranks on n2 failed first" in output(state, id)
+            await none_left(slurm)
+
+
+SAVES = """
+import os, signal, sys, time
+def end(number, frame):
+    print("saved", os.environ["RANK"], flush=True)
+    sys.exit(7)
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+time.sleep(120)
+"""
+
+
+async def test_a_stop_and_the_time_end_the_ranks_on_all_nodes_and_let_them_save(slurm: Cluster, tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        await executor.launch(many(state, "stopped", SAVES))
+        await up(state, "stopped")
+        assert await executor.stop("stopped", 30.0)
+        ended = record((await endings(executor, 1))["stopped"])
+        assert (ended.how, ended.code) == ("stopped", 7)
+        await executor.launch(many(state, "timeout", SAVES, timeout_s=2.0))
+        ended = record((await endings(executor, 1))["timeout"])
+        assert ended.how == "timeout"
+        for id in ("stopped", "timeout"):
+            saved = sorted(line.rpartition(" ")[2] for line in lines(state, id) if "saved" in line)
+            assert saved == ["0", "1", "2", "3"]
+        await executor.launch(many(state, "killed", HOLDS))
+        await up(state, "killed")
+        assert await executor.kill("killed")
+        assert record((await endings(executor, 1))["killed"]).how == "stopped"
+        await none_left(slurm)
+
+
+async def test_what_cannot_be_started_and_what_takes_too_much_is_told_from_any_node(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        absent = many(state, "absent", HOLDS)
+        await executor.launch(replace(absent, argv=("/nonexistent/python",)))
+        ended = record((await endings(executor, 1))["absent"])
+        assert ended.how == "start-failed"
+        assert str(ended.error).startswith("on n")
+        forks = (
+            "import os, subprocess, sys, time\nif os.environ['RANK'] == '2':\n"
+            "    all = [subprocess.Popen(['sleep', '120']) for _ in range(30)]\ntime.sleep(120)"
+        )
+        await executor.launch(many(state, "forks", forks, processes=20))
+        ended = record((await endings(executor, 1))["forks"])
+        assert ended.how == "processes"
+        assert "20 are allowed" in str(ended.error)
+        await none_left(slurm)
+
+
+# ---
+
+
+def lines(state: StateDir, id: str) -> list[str]:
+    """What all ranks printed."""
+    files = [state.runs / id / name for name in ("output.log", "output.node1.log")]
+    return [line for file in files if file.exists() for line in file.read_text().splitlines()]
+
+
+async def up(state: StateDir, id: str, ranks: int = 4) -> None:
+    """Return when all ranks say so."""
+    async with asyncio.timeout(60):
+        while sum(line.endswith("up") for line in lines(state, id)) < ranks:  # noqa: ASYNC110 (other processes write it)
+            await asyncio.sleep(0.02)
+
+
+async def none_left(slurm: Cluster) -> None:
+    """Return when no step, nor anything that one has started, is left on any node."""
+    async with asyncio.timeout(30):
+        while any(slurm.processes(node) for node in NODES):  # noqa: ASYNC110 (a step's daemon takes a moment to end)
+            await asyncio.sleep(0.02)
