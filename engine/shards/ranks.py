@@ -18,9 +18,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 
 FAILED = 98
 LINE = 1 << 16  # bytes; a longer line is passed on in pieces
+FIRST = "cockpit: rank %d was the first to fail on its node, at %.3f"  # last line of one of several nodes; s since the epoch
 _LAST = 16  # pieces that are still read once all ranks have ended
 _PR_SET_PDEATHSIG = 1
 
@@ -151,7 +153,9 @@ class Ranks:
         self.selector = selectors.DefaultSelector()
         self.stop = self.stopping = False  # it was asked for; the ranks were told
         self.failed: int | None = None  # of the first that failed: its exit code, or its signal below 0
-        self.running: list[subprocess.Popen[bytes]] = []
+        self.first = ""  # which that was, for the agents of several nodes
+        self.several = meeting is not None
+        self.running: dict[subprocess.Popen[bytes], int] = {}  # with its rank
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -173,7 +177,7 @@ class Ranks:
         popen = subprocess.Popen(
             argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0, preexec_fn=in_child
         )
-        self.running.append(popen)
+        self.running[popen] = rank
         assert popen.stdout is not None
         os.set_blocking(popen.stdout.fileno(), False)
         self.selector.register(popen.stdout, selectors.EVENT_READ, Lines(rank, _write))
@@ -201,6 +205,8 @@ class Ranks:
         for key in list(self.selector.get_map().values()):  # what a process that a rank left behind may still hold open
             if key.data is not None:
                 self._hear(key, last=True)
+        if self.several and self.failed and not self.stopping:
+            _write(f"{self.first}\n".encode())
         return self.failed or 0
 
     def _hear(self, key: selectors.SelectorKey, last: bool = False) -> None:
@@ -219,9 +225,9 @@ class Ranks:
             status = each.poll()
             if status is None:
                 continue
-            self.running.remove(each)
+            rank = self.running.pop(each)
             if status and self.failed is None:
-                self.failed = status
+                self.failed, self.first = status, FIRST % (rank, time())
         if self.failed is not None and not self.stopping:
             for each in self.running:
                 _signal(each, signal.SIGKILL)  # whoever waits for a rank that is gone may not hear anything gentler

@@ -120,6 +120,31 @@ def box(tmp_path: Path, state: StateDir, spec: ShardSpec) -> Box:
     )
 
 
+TALKS = """
+import os, signal, socket, time
+rank, where = int(os.environ["RANK"]), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if rank == 0:
+    server = socket.create_server(where)
+    peers = [server.accept()[0] for _ in range(3)]
+    for peer in peers:
+        peer.sendall(b"go")
+else:
+    while True:
+        try:
+            peer = socket.create_connection(where)
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    peers = [peer]
+    assert peer.recv(2) == b"go"
+print("up", flush=True)
+if rank == 3:
+    {last}
+for peer in peers[::-1]:
+    if not peer.recv(1):
+        raise ConnectionError("connection closed by peer")
+"""
+
 HOLDS = "import time; print('up', flush=True); time.sleep(120)"
 
 
@@ -127,14 +152,12 @@ async def test_a_lost_node_ends_the_shard_on_all_its_nodes(slurm: Cluster, tmp_p
     """Whichever it is. The ranks on the other node fail first, for want of it: that is not what the shard is told to be."""
     state = StateDir(tmp_path / "state")
     async with piloted(slurm, state, ranks=4, gpus=2) as executor:
-        id = "follower"
-        code = f"import os, time\nprint('up', flush=True)\nwhile not os.path.exists({str(tmp_path / 'gone')!r}): time.sleep(0.05)"
-        await executor.launch(many(state, id, f"{code}\nraise ConnectionError('connection closed by peer')"))
-        await up(state, id)
+        await executor.launch(many(state, "s", TALKS.format(last="signal.pause()")))
+        await up(state, "s")
         slurm.kill_node("n2")
-        (tmp_path / "gone").touch()
-        ended = record((await endings(executor, 1))[id])
+        ended = record((await endings(executor, 1))["s"])
         assert (ended.how, ended.code, ended.error) == ("node-lost", None, "its node n2 is silent")
+        assert "closed by peer" in output(state, "s")
         await none_left(slurm)
         assert executor.capacity == 0
         assert executor.shortage is not None
@@ -157,22 +180,13 @@ async def test_a_rank_that_fails_elsewhere_is_what_the_shard_says(slurm: Cluster
     """One rank of the second node raises; those of the first wait for it for ever, or fail a moment later for want of it."""
     state = StateDir(tmp_path / "state")
     waits = "import os, time\nif os.environ['RANK'] == '3':\n    raise ValueError('shapes differ')\ntime.sleep(120)"
-    follows = f"""
-import os, pathlib, time
-if os.environ["RANK"] == "3":
-    raise ValueError("shapes differ")
-log = pathlib.Path({str(state.runs / "follows" / "output.node1.log")!r})
-while "shapes differ" not in log.read_text(): time.sleep(0.01)
-time.sleep(0.3)  # a rank's connections close when it has ended
-raise ConnectionError("connection closed by peer")
-"""
+    talks = TALKS.format(last="raise ValueError('shapes differ')")
     async with piloted(slurm, state, ranks=4, gpus=2) as executor:
-        for id, code in (("waits", waits), ("follows", follows)):
+        for id, code in (("waits", waits), ("talks", talks)):
             await executor.launch(many(state, id, code))
             ended = record((await endings(executor, 1))[id])
             assert (ended.how, ended.code) == ("exited", 1)
-            found, detail = classify(ended, output(state, id), Facts())
-            assert (found, detail) == (Outcome.CRASHED, "ValueError: shapes differ")
+            assert classify(ended, output(state, id), Facts()) == (Outcome.CRASHED, "ValueError: shapes differ")
             assert "Traceback" in (state.runs / id / "output.node1.log").read_text()
             assert "the ranks on n2 failed first" in output(state, id)
             await none_left(slurm)

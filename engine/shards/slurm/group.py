@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import subprocess
 import time
@@ -26,24 +27,31 @@ from pathlib import Path
 from typing import Any, get_args
 
 from engine.shards import process
-from engine.shards.ranks import address_towards, free_port
+from engine.shards.ranks import FIRST, address_towards, free_port
 from engine.shards.slurm.agent import KILL_AFTER_S, Agent, Ended, filled
 from engine.shards.slurm.order import Order, put, stands, tell, told
 from engine.shards.slurm.step import CLAIMED, OVER, SILENT_S
-from engine.shards.spec import MEETING, NODE, How
+from engine.shards.spec import MEETING, NODE, How, ShardSpec
 
 LOOK_S = 1.0  # how often they look at what others say
 FIRST_S = 60.0  # until the first heartbeat of another node's agent; until there is a place to meet
-LONGEST_S = KILL_AFTER_S + 10.0  # from asking the others to end until nobody waits for them any more
+LONGEST_S = SILENT_S + KILL_AFTER_S + 5.0  # from asking the others to end until they are taken for lost, beating or not
 MORE_S = 120.0  # that the other agents let their ranks run longer: whether it is time is the leading agent's to say
 TAIL = 16 << 10  # bytes of a node's last lines that go into the shard's own log
 ASK_S, TRIES = 4.0, 3  # of asking Slurm for the nodes' addresses
+_FIRST = re.compile(re.escape(FIRST).replace(re.escape("%d"), r"\d+").replace(re.escape("%.3f"), r"(\d{1,12}\.\d{3})"))
+_WANT = re.compile(
+    r"connection (?:was )?(?:closed|reset|refused|aborted|lost)|closed by peer|broken pipe|BrokenPipe|DistNetwork|DistStore"
+    r"|DistBackend|NCCL|gloo|remote process|(?:socket|store|watchdog)\b.*time",
+    re.IGNORECASE,
+)
 _GENTLY: tuple[How, ...] = ("stopped", "timeout", "preempted")
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the ranks on one node ended. `at` is seconds since the epoch by its clock; `told`: since they were told to."""
+    """How the ranks on one node ended; `at` is when the first of them did (seconds since the epoch, by its clock), `told` that
+    they were told to, `tail` what they said last."""
 
     node: str
     how: How
@@ -80,7 +88,15 @@ def verdict(own: End, others: Sequence[End], lost: Sequence[str]) -> End:
         why = f"its node{'s' * (len(lost) > 1)} {', '.join(lost)} {'are' if len(lost) > 1 else 'is'} silent"
         return replace(own, how="node-lost", status=None, error=why)
     failed = [each for each in (own, *others) if not each.well and not each.told]
-    return min(failed, key=lambda each: each.at, default=own)
+    return min(failed, key=lambda each: (len(failed) > 1 and for_want_of_others(each), each.at), default=own)
+
+
+def for_want_of_others(end: End) -> bool:
+    """Whether ranks say that they failed since others were gone: which rank failed first, clocks alone cannot tell."""
+    from engine.shards.outcome import last_words  # when there is something to choose from, and not before
+
+    lines = [line for line in end.tail.splitlines() if not _FIRST.fullmatch(line)]
+    return end.how == "exited" and _WANT.search(last_words("\n".join(lines))) is not None
 
 
 class Pulse:
@@ -174,7 +190,8 @@ class Lead(Agent):
         self._say(how, now=False)
 
     def _together(self, ended: Ended) -> Ended:
-        own = End(self.node, self.how, ended[0], time.time(), ended[1], ended[2], self.error, self.ending)
+        tail = tail_of(self.spec)
+        own = End(self.node, self.how, ended[0], failed_at(tail), ended[1], ended[2], self.error, self.ending, tail)
         if not own.well:
             self._say(self.how, now=self.how not in _GENTLY)
         self._gather(own.well)
@@ -186,8 +203,8 @@ class Lead(Agent):
             with contextlib.suppress(OSError):
                 tell(self.place, "lost", self.order.nonce, {"nodes": list(self.lost.values())})
         for n, each in self.ends.items():
-            if each is known:
-                self._quote(n, each)
+            if not (each.well or each.told):
+                self._quote(n, each, first=each is known)
         return known.status, known.memory, own.cpu_s + sum(each.cpu_s for each in self.ends.values())
 
     def _gather(self, well: bool) -> None:
@@ -206,17 +223,19 @@ class Lead(Agent):
                     self.how = self.asked or "timeout"
                     self._say(self.how, now=False)
             elif now >= until:
-                break
+                self.lost |= {n: self.names.get(n) or f"number {n}" for n in self._elsewhere()}
 
-    def _quote(self, n: int, end: End) -> None:
-        """Put what another node's ranks said last into the shard's log, where everybody looks for it."""
+    def _quote(self, n: int, end: End, first: bool) -> None:
+        """Say in the shard's log where another node's ranks say why they failed; of the first that did, say that here too."""
         name = named(self.order.spec.output, n)
-        head = f"cockpit: the ranks on {end.node} failed first; all that they said is in {name}, and this last:\n"
+        head = f"cockpit: the ranks on {end.node} failed {'first' if first else 'too'}; what they said is in {name}"
         with contextlib.suppress(OSError):
             directory = process.open_directory(self.spec.run_dir)
             try:
                 with open(process.open_log(directory, self.spec.output), "ab") as log:
-                    log.write((head + end.tail).encode(errors="replace"))
+                    log.write(
+                        (f"{head}, and this last:\n{end.tail}" if first else f"{head}\n").encode(errors="replace")
+                    )
             finally:
                 os.close(directory)
 
@@ -288,8 +307,8 @@ class Other(Agent):
 
     def _record(self, status: int | None, memory: int, cpu_s: float) -> int:
         told_to = self.told or self.how in _GENTLY
-        tail = "" if self.popen is None else self._tail()
-        end = End(self.node, self.how, status, time.time(), memory, cpu_s, self.error, told_to, tail)
+        tail = "" if self.popen is None else tail_of(self.spec)
+        end = End(self.node, self.how, status, failed_at(tail), memory, cpu_s, self.error, told_to, tail)
         while not self.fenced and stands(self.place, self.order.nonce):
             try:
                 tell(self.place, f"end.{self.number}", self.order.nonce, asdict(end))
@@ -300,19 +319,24 @@ class Other(Agent):
                 time.sleep(LOOK_S)
         return CLAIMED
 
-    def _tail(self) -> str:
-        """The last whole lines that its ranks printed; the shard may have put anything in the place of its log."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with (
-            contextlib.suppress(OSError),
-            open(os.open(Path(self.spec.run_dir, self.spec.output), flags), "rb") as file,
-        ):
-            info = os.fstat(file.fileno())
-            if stat.S_ISREG(info.st_mode):
-                file.seek(max(0, info.st_size - TAIL))
-                body = file.read(TAIL)
-                return (body.partition(b"\n")[2] if info.st_size > TAIL else body).decode(errors="replace")
-        return ""
+
+def tail_of(spec: ShardSpec) -> str:
+    """The last whole lines of its output; the shard may have put anything in the place of that."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(OSError), open(os.open(Path(spec.run_dir, spec.output), flags), "rb") as file:
+        info = os.fstat(file.fileno())
+        if stat.S_ISREG(info.st_mode):
+            file.seek(max(0, info.st_size - TAIL))
+            body = file.read(TAIL)
+            return (body.partition(b"\n")[2] if info.st_size > TAIL else body).decode(errors="replace")
+    return ""
+
+
+def failed_at(tail: str) -> float:
+    """When the first rank of a node failed, as its last line says: the end of the others may take long. Now, if none says."""
+    now, lines = time.time(), tail.splitlines()
+    found = _FIRST.fullmatch(lines[-1]) if lines else None
+    return min(now, float(found[1])) if found else now
 
 
 def named(name: str, number: int) -> str:

@@ -67,8 +67,8 @@ class Order:
 def shared_names(nodes: int) -> list[str]:
     """The files by which the agents of so many nodes tell one another; none for one.
 
-    They are there before any agent is, and are written over in place: a network file system may deny a new file for a minute, but
-    not what a file says that is opened."""
+    They are there before any agent is, and are written over in place: a network file system may deny a new file for a minute,
+    but not what a file says that is opened."""
     others = range(1, nodes)
     return ["meet", "ask", "lost", *(f"{kind}.{n}" for n in others for kind in ("beat", "end"))] if nodes > 1 else []
 
