@@ -19,6 +19,8 @@ from engine.shards.spec import ShardSpec
 from engine.types import Outcome
 from tests.slurm.cluster import NODES, Cluster, cluster
 from tests.slurm.shards import endings, output, piloted, record, shard
+from tests.slurm.test_campaign import SlurmLab, decided
+from tests.tinylab import better, decide, rows, wait_for, waiting
 
 
 @pytest.fixture
@@ -190,6 +192,46 @@ async def test_a_rank_that_fails_elsewhere_is_what_the_shard_says(slurm: Cluster
             assert "Traceback" in (state.runs / id / "output.node1.log").read_text()
             assert "the ranks on n2 failed first" in output(state, id)
             await none_left(slurm)
+
+
+MEETS = """\
+    import socket
+    where = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    if os.environ["RANK"] == "0":
+        with socket.create_server(where) as server:
+            server.accept()[0].close()
+    else:
+        while True:
+            try:
+                socket.create_connection(where).close()
+                sys.exit(print("I am rank", os.environ["RANK"], "of node", os.environ["GROUP_RANK"]))
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+"""
+
+
+def test_a_lab_whose_shards_span_nodes_is_judged_as_any_other(slurm: Cluster, tmp_path: Path) -> None:
+    ours = SlurmLab(tmp_path / "lab", slurm, [better(1)])
+    config = (ours.root / "cockpit.toml").read_text()
+    config = config.replace("gpus = 4\n", "gpus = 1\n")
+    (ours.root / "cockpit.toml").write_text(config.replace("[run]\n", '[run]\nranks = 2\nnetwork = "allocation"\n'))
+    script = (ours.root / "train.py").read_text()
+    (ours.root / "train.py").write_text(script.replace("    fd = os.open", f"{MEETS}    fd = os.open", 1))
+    ours.git("commit", "-qam", "Train on two nodes")
+    try:
+        with ours.session() as session:
+            assert session.call("pilot")["words"].endswith(": 1 shard at once, on 2 nodes")
+            session.call("pilot", action="confirm")
+            decide(session, wait_for(lambda: waiting(session))[0])
+            assert decided(session, 1)[0]["verdict"]["verdict"] == "solid"
+            if probe().level > 1:
+                assert session.call("status")["isolation"].endswith(", nodes' network")
+            shards = rows(session, "shard")
+            assert {row["node"] for row in shards.values()} == {"n1,n2"}
+            for id in shards:
+                assert "[rank1]: I am rank 1 of node 1\n" in (ours.runs / id / "output.node1.log").read_text()
+    finally:
+        ours.end()
 
 
 SAVES = """

@@ -17,18 +17,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
 
 from engine.shards import process
-from engine.shards.ranks import FIRST, address_towards, free_port
+from engine.shards.ranks import address_towards, free_port
 from engine.shards.slurm.agent import KILL_AFTER_S, Agent, Ended, filled
+from engine.shards.slurm.blame import GENTLE, End, accused, failed_at, verdict
 from engine.shards.slurm.order import Order, put, stands, tell, told
 from engine.shards.slurm.step import CLAIMED, OVER, SILENT_S
 from engine.shards.spec import MEETING, NODE, How, ShardSpec
@@ -39,64 +38,6 @@ LONGEST_S = SILENT_S + KILL_AFTER_S + 5.0  # from asking the others to end until
 MORE_S = 120.0  # that the other agents let their ranks run longer: whether it is time is the leading agent's to say
 TAIL = 16 << 10  # bytes of a node's last lines that go into the shard's own log
 ASK_S, TRIES = 4.0, 3  # of asking Slurm for the nodes' addresses
-_FIRST = re.compile(re.escape(FIRST).replace(re.escape("%d"), r"\d+").replace(re.escape("%.3f"), r"(\d{1,12}\.\d{3})"))
-_WANT = re.compile(
-    r"connection (?:was )?(?:closed|reset|refused|aborted|lost)|closed by peer|broken pipe|BrokenPipe|DistNetwork|DistStore"
-    r"|DistBackend|NCCL|gloo|remote process|(?:socket|store|watchdog)\b.*time",
-    re.IGNORECASE,
-)
-_GENTLY: tuple[How, ...] = ("stopped", "timeout", "preempted")
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How the ranks on one node ended; `at` is when the first of them did (seconds since the epoch, by its clock), `told` that
-    they were told to, `tail` what they said last."""
-
-    node: str
-    how: How
-    status: int | None
-    at: float
-    memory: int = 0
-    cpu_s: float = 0.0
-    error: str | None = None
-    told: bool = False
-    tail: str = ""
-
-    @property
-    def well(self) -> bool:
-        return self.how == "exited" and self.status == 0
-
-    @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> End:
-        """What another agent said. Raises KeyError, TypeError, ValueError."""
-        status = None if raw["status"] is None else int(raw["status"])
-        if raw["how"] not in get_args(How):
-            raise ValueError(f"no such end: {raw['how']!r}")
-        error = None if raw["error"] is None else str(raw["error"])
-        usage = int(raw["memory"]), float(raw["cpu_s"])
-        return cls(
-            str(raw["node"]), raw["how"], status, float(raw["at"]), *usage, error, raw["told"] is True, raw["tail"]
-        )
-
-
-def verdict(own: End, others: Sequence[End], lost: Sequence[str]) -> End:
-    """The end that is the shard's, of those of its nodes: `own` is the leading agent's; `lost` are those that fell silent."""
-    if own.how in _GENTLY:
-        return own
-    if lost:
-        why = f"its node{'s' * (len(lost) > 1)} {', '.join(lost)} {'are' if len(lost) > 1 else 'is'} silent"
-        return replace(own, how="node-lost", status=None, error=why)
-    failed = [each for each in (own, *others) if not each.well and not each.told]
-    return min(failed, key=lambda each: (len(failed) > 1 and for_want_of_others(each), each.at), default=own)
-
-
-def for_want_of_others(end: End) -> bool:
-    """Whether ranks say that they failed since others were gone: which rank failed first, clocks alone cannot tell."""
-    from engine.shards.outcome import last_words  # when there is something to choose from, and not before
-
-    lines = [line for line in end.tail.splitlines() if not _FIRST.fullmatch(line)]
-    return end.how == "exited" and _WANT.search(last_words("\n".join(lines))) is not None
 
 
 class Pulse:
@@ -193,7 +134,7 @@ class Lead(Agent):
         tail = tail_of(self.spec)
         own = End(self.node, self.how, ended[0], failed_at(tail), ended[1], ended[2], self.error, self.ending, tail)
         if not own.well:
-            self._say(self.how, now=self.how not in _GENTLY)
+            self._say(self.how, now=self.how not in GENTLE)
         self._gather(own.well)
         if self.fenced:
             return ended
@@ -202,9 +143,7 @@ class Lead(Agent):
         if self.lost:
             with contextlib.suppress(OSError):
                 tell(self.place, "lost", self.order.nonce, {"nodes": list(self.lost.values())})
-        for n, each in self.ends.items():
-            if not (each.well or each.told):
-                self._quote(n, each, first=each is known)
+        self._quote(known)
         return known.status, known.memory, own.cpu_s + sum(each.cpu_s for each in self.ends.values())
 
     def _gather(self, well: bool) -> None:
@@ -225,17 +164,23 @@ class Lead(Agent):
             elif now >= until:
                 self.lost |= {n: self.names.get(n) or f"number {n}" for n in self._elsewhere()}
 
-    def _quote(self, n: int, end: End, first: bool) -> None:
-        """Say in the shard's log where another node's ranks say why they failed; of the first that did, say that here too."""
-        name = named(self.order.spec.output, n)
-        head = f"cockpit: the ranks on {end.node} failed {'first' if first else 'too'}; what they said is in {name}"
+    def _quote(self, known: End) -> None:
+        """Say in the shard's log which node's ranks failed first and what they said, and in which files the rest is."""
+        lines = []
+        for n, each in self.ends.items():
+            if each.failed:
+                order = "first" if each is known else "too"
+                name = named(self.order.spec.output, n)
+                lines.append(f"cockpit: the ranks on {each.node} failed {order}; what they said is in {name}")
+        if not lines:
+            return
+        said = accused(known.tail) or ("" if known.node == self.node else known.tail)
+        body = "\n".join([*lines, *([f"cockpit: what was said first, on {known.node}:", said] if said else []), ""])
         with contextlib.suppress(OSError):
             directory = process.open_directory(self.spec.run_dir)
             try:
                 with open(process.open_log(directory, self.spec.output), "ab") as log:
-                    log.write(
-                        (f"{head}, and this last:\n{end.tail}" if first else f"{head}\n").encode(errors="replace")
-                    )
+                    log.write(body.encode(errors="replace"))
             finally:
                 os.close(directory)
 
@@ -302,11 +247,11 @@ class Other(Agent):
             self.told = asked.get("now") is True
             if self.told:
                 self._kill()
-            elif asked.get("how") in _GENTLY:
+            elif asked.get("how") in GENTLE:
                 self._ask(asked["how"])
 
     def _record(self, status: int | None, memory: int, cpu_s: float) -> int:
-        told_to = self.told or self.how in _GENTLY
+        told_to = self.told or self.how in GENTLE
         tail = "" if self.popen is None else tail_of(self.spec)
         end = End(self.node, self.how, status, failed_at(tail), memory, cpu_s, self.error, told_to, tail)
         while not self.fenced and stands(self.place, self.order.nonce):
@@ -330,13 +275,6 @@ def tail_of(spec: ShardSpec) -> str:
             body = file.read(TAIL)
             return (body.partition(b"\n")[2] if info.st_size > TAIL else body).decode(errors="replace")
     return ""
-
-
-def failed_at(tail: str) -> float:
-    """When the first rank of a node failed, as its last line says: the end of the others may take long. Now, if none says."""
-    now, lines = time.time(), tail.splitlines()
-    found = _FIRST.fullmatch(lines[-1]) if lines else None
-    return min(now, float(found[1])) if found else now
 
 
 def named(name: str, number: int) -> str:
