@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from engine.doctor_cluster import cluster as doctor_cluster
+from engine.lab import load
 from engine.paths import StateDir
 from engine.shards.network import shares_host
 from engine.shards.outcome import Facts, classify
@@ -105,24 +107,7 @@ async def test_ranks_on_two_nodes_train_to_the_same_bits_as_on_one(slurm: Cluste
         assert ended.cpu_s > 0
 
 
-def box(tmp_path: Path, state: StateDir, spec: ShardSpec) -> Box:
-    """The best box that this machine makes, as a lab with the allocation's network would give it."""
-    level = probe().level
-    return lab_box(
-        level,
-        interpreter=sys.executable,
-        tree=tmp_path,
-        run_dir=Path(spec.run_dir),
-        data=(),
-        mounts=(),
-        gpus=(),
-        private=(state.root,),
-        lab_root=tmp_path / "lab",
-        network=shares_host("allocation", level, spec.ranks, spec.nodes),
-    )
-
-
-TALKS = """
+MEET = """
 import os, signal, socket, time
 rank, where = int(os.environ["RANK"]), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 if rank == 0:
@@ -140,12 +125,45 @@ else:
     peers = [peer]
     assert peer.recv(2) == b"go"
 print("up", flush=True)
+"""
+TALKS = (
+    MEET
+    + """
 if rank == 3:
     {last}
 for peer in peers[::-1]:
     if not peer.recv(1):
         raise ConnectionError("connection closed by peer")
 """
+)
+
+
+async def test_a_job_of_its_own_may_have_several_nodes(slurm: Cluster, tmp_path: Path) -> None:
+    """A large rung's; which nodes these are is only known once it has them."""
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=2, gpus=1, own=("full",), args=("--mem=1000",)) as executor:
+        handle = await executor.launch(many(state, "s", MEET.replace("range(3)", "range(1)"), ranks=2, rung="full"))
+        assert (handle.where, handle.node) == ("a job of its own", "")
+        assert record((await endings(executor, 1))["s"]).code == 0, lines(state, "s")
+        assert sorted(lines(state, "s")) == ["[rank1]: up", "up"]
+
+
+def box(tmp_path: Path, state: StateDir, spec: ShardSpec) -> Box:
+    """The best box that this machine makes, as a lab with the allocation's network would give it."""
+    level = probe().level
+    return lab_box(
+        level,
+        interpreter=sys.executable,
+        tree=tmp_path,
+        run_dir=Path(spec.run_dir),
+        data=(),
+        mounts=(),
+        gpus=(),
+        private=(state.root,),
+        lab_root=tmp_path / "lab",
+        network=shares_host("allocation", level, spec.ranks, spec.nodes),
+    )
+
 
 HOLDS = "import time; print('up', flush=True); time.sleep(120)"
 
@@ -211,13 +229,14 @@ MEETS = """\
 
 
 def test_a_lab_whose_shards_span_nodes_is_judged_as_any_other(slurm: Cluster, tmp_path: Path) -> None:
-    ours = SlurmLab(tmp_path / "lab", slurm, [better(1)])
-    config = (ours.root / "cockpit.toml").read_text()
-    config = config.replace("gpus = 4\n", "gpus = 1\n")
-    (ours.root / "cockpit.toml").write_text(config.replace("[run]\n", '[run]\nranks = 2\nnetwork = "allocation"\n'))
+    ours = SlurmLab(tmp_path / "lab", slurm, [better(1)], network="allocation")
+    config = (ours.root / "cockpit.toml").read_text().replace("gpus = 4\n", "gpus = 1\n")
+    (ours.root / "cockpit.toml").write_text(config.replace("[run]\n", "[run]\nranks = 2\n"))
     script = (ours.root / "train.py").read_text()
     (ours.root / "train.py").write_text(script.replace("    fd = os.open", f"{MEETS}    fd = os.open", 1))
     ours.git("commit", "-qam", "Train on two nodes")
+    checks = {each.name: each for each in doctor_cluster(load(ours.root), slurm.env)}
+    assert "trains on 2 nodes and shares their network" in checks["network"].detail
     try:
         with ours.session() as session:
             assert session.call("pilot")["words"].endswith(": 1 shard at once, on 2 nodes")

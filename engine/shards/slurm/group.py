@@ -62,7 +62,7 @@ class Lead(Agent):
         self.ends: dict[int, End] = {}
         self.lost: dict[int, str] = {}
         self.pulses: dict[int, Pulse] = {}
-        self.names: dict[int, str] = {}
+        self.names = dict(enumerate(order.nodes))  # until they say themselves
         self.ending = False  # of its own ranks, for the sake of others
         self.said: How | None = None  # the others are to end
         self.said_now = False
