@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -196,6 +197,32 @@ async def test_so_does_the_one_that_leads(slurm: Cluster, tmp_path: Path) -> Non
         await none_left(slurm)
 
 
+async def test_the_first_node_waits_for_the_others(slurm: Cluster, tmp_path: Path) -> None:
+    """However long its own ranks have ended: its heartbeat goes on, and the shard is well once all are."""
+    state = StateDir(tmp_path / "state")
+    code = f"""
+import os, time
+print("up", flush=True)
+while int(os.environ["RANK"]) > 1 and not os.path.exists({str(tmp_path / "go")!r}): time.sleep(0.05)
+"""
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        await executor.launch(many(state, "s", code))
+        await up(state, "s")
+        async with asyncio.timeout(60):
+            while json.loads((state.root / "steps" / "s" / "beat").read_bytes())["beat"] < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        (tmp_path / "go").touch()
+        ended = record((await endings(executor, 1))["s"])
+        assert (ended.how, ended.code) == ("exited", 0)
+        await executor.launch(many(state, "late", code.replace("go'", "never'"), timeout_s=4.0))
+        assert record((await endings(executor, 1))["late"]).how == "timeout"
+        await executor.launch(many(state, "stopped", code.replace("go'", "never'")))
+        await up(state, "stopped")
+        assert await executor.stop("stopped", 30.0)
+        assert record((await endings(executor, 1))["stopped"]).how == "stopped"
+        await none_left(slurm)
+
+
 async def test_a_rank_that_fails_elsewhere_is_what_the_shard_says(slurm: Cluster, tmp_path: Path) -> None:
     """One rank of the second node raises; those of the first wait for it for ever, or fail a moment later for want of it."""
     state = StateDir(tmp_path / "state")
@@ -249,6 +276,13 @@ def test_a_lab_whose_shards_span_nodes_is_judged_as_any_other(slurm: Cluster, tm
             assert {row["node"] for row in shards.values()} == {"n1,n2"}
             for id in shards:
                 assert "[rank1]: I am rank 1 of node 1\n" in (ours.runs / id / "output.node1.log").read_text()
+                training, scoring = (
+                    json.loads((ours.runs / id / name).read_text()) for name in ("spec.json", "score-spec.json")
+                )
+                assert (training["nodes"], scoring["nodes"]) == (2, 1)
+                if training["isolation"] == "box-3":  # the network is that of training alone
+                    assert "--unshare-net" not in training["walls"]
+                    assert "--unshare-net" in scoring["walls"]
     finally:
         ours.end()
 

@@ -81,6 +81,7 @@ class Agent:
         self.error: str | None = None
         self.asked: How | None = None  # to end, and why
         self.deadline = 0.0
+        self.ending = False  # for the sake of other nodes' ranks, which is no end of its own
         self.next_beat = 0.0
         self.next_look = float("inf")  # at the agents of other nodes
         self.beats = 0
@@ -209,7 +210,7 @@ class Agent:
         if self.asked and self.how == "exited":
             self._begin_stop(self.asked)
         elif now >= self.deadline:
-            if self.how == "exited":
+            if self.how == "exited" and not self.ending:
                 self._begin_stop("timeout")
             else:
                 self._kill()

@@ -63,7 +63,7 @@ class Lead(Agent):
         self.lost: dict[int, str] = {}
         self.pulses: dict[int, Pulse] = {}
         self.names = dict(enumerate(order.nodes))  # until they say themselves
-        self.ending = False  # of its own ranks, for the sake of others
+        self.until = float("inf")  # when the time of all is over
         self.said: How | None = None  # the others are to end
         self.said_now = False
 
@@ -78,6 +78,7 @@ class Lead(Agent):
             raise
         self.pulses = {n: Pulse() for n in range(1, self.order.spec.nodes)}
         self.next_look = time.monotonic() + LOOK_S
+        self.until = time.monotonic() + self.spec.timeout_s
         return directory
 
     def _meeting_place(self) -> str:
@@ -148,7 +149,7 @@ class Lead(Agent):
 
     def _gather(self, well: bool) -> None:
         """Wait until the others have ended too, or are lost. An allocation that is taken back leaves no time for it."""
-        until = self.deadline if well and self.deadline else time.monotonic() + LONGEST_S
+        until = self.until if well else time.monotonic() + LONGEST_S
         while self._elsewhere() and self.how != "preempted" and not self.fenced:
             for key, mask in self.selector.select(LOOK_S / 4):
                 key.data(mask)
@@ -244,7 +245,7 @@ class Other(Agent):
             self.fenced = True
             self._kill()
         elif asked is not None and not self.told:
-            self.told = asked.get("now") is True
+            self.told = self.ending = asked.get("now") is True
             if self.told:
                 self._kill()
             elif asked.get("how") in GENTLE:
