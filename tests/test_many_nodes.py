@@ -200,6 +200,7 @@ def test_a_lost_node_and_what_was_asked_for_come_before_what_ranks_say() -> None
     assert verdict(end("n1", 0, 1.0), [other], []).well
     limit = end("n2", -9, 6.0, how="memory", error="held 9 GiB")
     assert verdict(end("n1", -9, 7.0, told=True), [limit], []) is limit
+    assert verdict(end("n1", 1, 5.0, WANT), [limit, end("n3", 1, 4.0)], []) is limit
 
 
 @given(

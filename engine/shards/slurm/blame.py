@@ -74,7 +74,7 @@ def verdict(own: End, others: Sequence[End], lost: Sequence[str]) -> End:
     failed = [each for each in (own, *others) if each.failed]
     if len(failed) < 2:
         return failed[0] if failed else own
-    return min(failed, key=lambda each: (for_want_of_others(each), each.at))
+    return min(failed, key=lambda each: (for_want_of_others(each), each.how == "exited", each.at))
 
 
 def for_want_of_others(end: End) -> bool:

@@ -113,7 +113,12 @@ class Lead(Agent):
             self.names[n] = str((beat or {}).get("node", "")) or self.names.get(n, "")
             if self.pulses[n].silent(beat):
                 self.lost[n] = self.names[n] or f"number {n}"
-        if self.lost or not all(each.well for each in self.ends.values()):
+        for each in self.ends.values():
+            if (
+                each.how in GENTLE
+            ):  # its ranks were asked to end and could save: so may these, if they were not asked too
+                self._ask(each.how)
+        if self.lost or any(each.failed for each in self.ends.values()):
             self._say("exited", now=True)
             if self.popen is not None and self.popen.returncode is None and self.how == "exited" and not self.ending:
                 self.ending = True
@@ -150,7 +155,7 @@ class Lead(Agent):
     def _gather(self, well: bool) -> None:
         """Wait until the others have ended too, or are lost. An allocation that is taken back leaves no time for it."""
         until = self.until if well else time.monotonic() + LONGEST_S
-        while self._elsewhere() and self.how != "preempted" and not self.fenced:
+        while self._elsewhere() and "preempted" not in (self.how, self.asked) and not self.fenced:
             for key, mask in self.selector.select(LOOK_S / 4):
                 key.data(mask)
             now = time.monotonic()
@@ -164,6 +169,8 @@ class Lead(Agent):
                     self._say(self.how, now=False)
             elif now >= until:
                 self.lost |= {n: self.names.get(n) or f"number {n}" for n in self._elsewhere()}
+        if self.how == "exited" and well and self.asked:
+            self.how = self.asked
 
     def _quote(self, known: End) -> None:
         """Say in the shard's log which node's ranks failed first and what they said, and in which files the rest is."""
