@@ -21,7 +21,7 @@ from engine.shards.sandbox import Box, lab_box, probe, with_ranks, wrap
 from engine.shards.spec import ShardSpec
 from engine.types import Outcome
 from tests.slurm.cluster import NODES, Cluster, cluster
-from tests.slurm.shards import endings, output, piloted, record, shard
+from tests.slurm.shards import endings, make, output, piloted, record, shard
 from tests.slurm.test_campaign import SlurmLab, decided
 from tests.tinylab import better, decide, rows, wait_for, waiting
 
@@ -319,6 +319,21 @@ async def test_a_stop_and_the_time_end_the_ranks_on_all_nodes_and_let_them_save(
         assert await executor.kill("killed")
         assert record((await endings(executor, 1))["killed"]).how == "stopped"
         await none_left(slurm)
+
+
+async def test_a_new_engine_finds_it_again_and_it_goes_with_its_pilot(slurm: Cluster, tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state, ranks=4, gpus=2) as executor:
+        await executor.launch(many(state, "s", SAVES))
+        await up(state, "s")
+        await executor.close()  # it dies
+        second = make(slurm, state, ranks=4, gpus=2)
+        assert await second.reattach() == frozenset({"s"})
+        assert (await second.launch(many(state, "s", SAVES))).where == "n1,n2"
+        await second.release("done for today")
+        assert record((await endings(second, 1))["s"]).how == "preempted"
+        await none_left(slurm)
+        await second.close()
 
 
 async def test_what_cannot_be_started_and_what_takes_too_much_is_told_from_any_node(
