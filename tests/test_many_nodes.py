@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.campaign import setup_of
 from engine.shards.network import shares_host, shown
 from engine.shards.ranks import FIRST, Meeting, address_towards, environments, free_port, interface_of
 from engine.shards.sandbox import BoxError, with_ranks
@@ -82,6 +83,7 @@ def test_what_cannot_be_spread_over_nodes_is_told_with_a_way_out(text: str, says
 def test_a_lab_whose_shards_span_nodes_is_read() -> None:
     found = lab(CLUSTER + 'ranks = 8\nnetwork = "allocation"\n[slurm]\ngpus = 4\nnodes = 2\n')
     assert found.nodes == 2
+    assert setup_of(found) != setup_of(replace(found, slurm=None))
     assert lab(CLUSTER + "ranks = 4\n[slurm]\ngpus = 4\nnodes = 2\n").nodes == 1
     assert lab(SMALL + '[run]\nranks = 8\nnetwork = "allocation"\n').nodes == 1  # on this machine it grants nothing
 
