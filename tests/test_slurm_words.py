@@ -162,7 +162,8 @@ def test_walltimes_end_is_told_as_that() -> None:
 def test_the_level_is_what_every_node_reaches() -> None:
     def said(node: str, level: int, program: str | None = "/bwrap") -> str:
         program_text = "null" if program is None else f'"{program}"'
-        return f'{{"node": "{node}", "level": {level}, "reasons": ["no {node}"], "program": {program_text}, "gpus": ["GPU of {node[:2]}"]}}\n'
+        more = f'"program": {program_text}, "gpus": ["GPU of {node[:2]}"]'
+        return f'{{"node": "{node}", "level": {level}, "reasons": ["no {node}"], {more}}}\n'
 
     assert together(answers(said("n1", 3) + said("n2", 3)))[0].level == 3
     assert together(answers(said("n1", 3) + said("n2", 2, None)))[0].level == 2
