@@ -91,6 +91,9 @@ def setup_of(lab: Lab, data: str = "") -> str:
         "rungs": [[rung.name, rung.budget, sorted(rung.params.items())] for rung in lab.rungs],
         "threads": lab.threads,
         "ranks": lab.ranks,
+        **(
+            {"nodes": lab.nodes} if lab.nodes > 1 else {}
+        ),  # sums over ranks are taken in another order, and at another speed
         "compare": lab.compare,
         **(
             {"evaluate": [[each.name, each.command, each.direction] for each in lab.evaluations]}

@@ -33,6 +33,12 @@ def cluster(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
         yield Check("slurm", "fail", f"there is no {name}", "`sinfo` lists them; correct slurm.partition")
     else:
         yield Check("slurm", "ok", f"{settings.words(lab.ranks)}; {clean(lines[0])}")
+    if lab.nodes > 1:
+        detail = (
+            f"each shard trains on {lab.nodes} nodes and shares their network: what listens on them, and all that they reach, "
+            "is open to it"
+        )
+        yield Check("network", "warn", detail, f"ranks = {lab.ranks // lab.nodes} under [run], to stay on one node")
     long = [rung.name for rung in lab.rungs if rung.timeout_s > settings.walltime_s]
     if long and not lab.resumable:
         detail = f"a pilot of {shown(settings.walltime_s)} may end before a run at {', '.join(long)} does"

@@ -20,11 +20,20 @@ _MOST = 1 << 16  # bytes of a pyvenv.cfg that are looked at
 
 
 def noted(
-    lab: Lab, setup: str, rung: str, data: str, host: str, slots: Sequence[Slot], proc: Path = PROC
+    lab: Lab,
+    setup: str,
+    rung: str,
+    data: str,
+    host: str,
+    slots: Sequence[Slot],
+    proc: Path = PROC,
+    elsewhere: Sequence[str] | None = None,
 ) -> SetupNoted:
-    """Under what conditions shards of `setup` run at `rung`; `data` is the key of the data that they read."""
+    """Under what conditions shards of `setup` run at `rung`; `data` is the key of the data that they read, `elsewhere` the
+    models of the GPUs where they run, None on this machine."""
     interpreter = _interpreter(lab)
-    gpus = models(proc) if any(slot.gpus for slot in slots) else []
+    here = models(proc) if elsewhere is None else elsewhere
+    gpus = here if any(slot.gpus for slot in slots) else []
     return SetupNoted(
         setup=setup,
         rung=rung,

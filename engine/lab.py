@@ -32,7 +32,7 @@ ALWAYS_PROTECTED = (CONFIG, "program.md", "prices.toml", "**/.git*", ".cockpit")
 
 Source = Literal["jsonl", "summary", "regex"]
 Isolation = Literal["auto", "require-3", "require-2", "limits"]
-Network = Literal["none", "loopback", "host"]
+Network = Literal["none", "loopback", "allocation", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +246,11 @@ class Lab:
     def state(self) -> StateDir:
         """The names of everything that lies in the lab's state directory."""
         return StateDir(self.state_dir, None if self.slurm is None else self.slurm.shared)
+
+    @cached_property
+    def nodes(self) -> int:
+        """How many machines one of its shards trains on."""
+        return 1 if self.slurm is None else self.slurm.span(self.ranks)
 
     @cached_property
     def _editable(self) -> Globs:

@@ -38,6 +38,7 @@ from engine.lab import (
 from engine.lab_schema import ConfigFile
 from engine.money import Budget
 from engine.scales import PLACEHOLDER
+from engine.shards.network import joins_nodes
 from engine.shards.resuming import DIRECTORY as RESUME
 from engine.shards.slurm.options import refused
 from engine.shards.slurm.settings import Settings
@@ -293,7 +294,7 @@ def _retune_problems(config: ConfigFile) -> Iterator[Found]:
 
 
 def _slurm_problems(config: ConfigFile) -> Iterator[Found]:
-    table, ranks = config.slurm, config.run.ranks
+    table = config.slurm
     if config.run.executor != "slurm":
         return
     if not table.gpus and table.tasks is None:
@@ -302,9 +303,7 @@ def _slurm_problems(config: ConfigFile) -> Iterator[Found]:
             "says neither how many GPUs a node has nor how many shards run on one",
             "gpus = 8, or tasks = 16",
         )
-    if 0 < table.gpus < ranks:
-        wrong = f"is {table.gpus}, and one shard takes {ranks} by run.ranks"
-        yield ("slurm", "gpus"), wrong, f"gpus = {ranks}, or fewer ranks: a shard runs on one node"
+    yield from _span_problems(config)
     for at, name in enumerate(table.own):
         if name not in config.rungs:
             yield ("slurm", "own", at), f"there is no rung {toml_text(name)}", f"there are {', '.join(config.rungs)}"
@@ -319,6 +318,27 @@ def _slurm_problems(config: ConfigFile) -> Iterator[Found]:
             yield ("rungs", name, "timeout"), wrong_s, fix
     if config.run.slots:
         yield ("run", "slots"), "is for this machine; on a cluster the pilot says how many run", "take it out"
+
+
+def _span_problems(config: ConfigFile) -> Iterator[Found]:
+    """Where one shard takes more than one node."""
+    table, ranks = config.slurm, config.run.ranks
+    most = Settings(gpus=table.gpus, ranks=table.ranks or 0)
+    span, key = most.span(ranks), "gpus" if table.ranks is None else "ranks"
+    if table.ranks is not None and 0 < table.gpus < table.ranks:
+        yield ("slurm", "ranks"), f"is {table.ranks}, and a node has {table.gpus} GPUs", f"ranks = {table.gpus}"
+    elif span == 1:
+        return
+    elif span > table.nodes:
+        wrong = f"is {getattr(table, key)}, and one shard takes {ranks} by run.ranks, on {span} nodes"
+        yield ("slurm", key), wrong, f"nodes = {span} or more, or {key} = {ranks}, or fewer ranks"
+    elif ranks % span:
+        fix = f"ranks = {ranks // span * span} or {span * most.on_node(ranks)}, or another slurm.ranks"
+        yield ("run", "ranks"), f"is {ranks}, which takes {span} nodes, and is not the same number on each", fix
+    elif not joins_nodes(config.run.network):
+        wrong = f'is "{config.run.network}", and ranks on {span} nodes cannot meet in boxes that have no network of their nodes'
+        fix = f'network = "allocation", which opens that to training (docs/isolation.md), or ranks = {most.ranks or most.gpus}'
+        yield ("run", "network"), wrong, fix
 
 
 def _evaluation_problems(config: ConfigFile) -> Iterator[Found]:
@@ -505,6 +525,7 @@ def _slurm(config: ConfigFile, root: Path) -> Settings | None:
         walltime_s=table.walltime,
         nodes=table.nodes,
         gpus=table.gpus,
+        ranks=table.ranks or 0,
         tasks=table.tasks or 0,
         idle_s=table.idle,
         args=tuple(table.args),

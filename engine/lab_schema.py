@@ -307,7 +307,10 @@ class RunTable(_Table):
     )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of one shard, of each of its ranks")
     ranks: int = Field(
-        1, ge=1, le=64, description="processes that train one shard together, each with its own threads, GPU and `RANK`"
+        1,
+        ge=1,
+        le=1024,
+        description="processes that train one shard together, each with its own threads, GPU and `RANK`",
     )
     nice: int = Field(5, ge=0, le=19, description="how far below the engine shards run")
     warm: bool = Field(
@@ -318,10 +321,11 @@ class RunTable(_Table):
         description="how shards are boxed (docs/isolation.md): as well as the machine can, at least so well or not at all, or "
         "by limits only",
     )
-    network: Literal["none", "loopback", "host"] = Field(
+    network: Literal["none", "loopback", "allocation", "host"] = Field(
         "none",
-        description="what of the network a boxed shard has; loopback: its own, which needs a box of level 3; host: all that "
-        "this machine reaches, the services on it too. Scoring never has any",
+        description="what of the network a boxed shard has; loopback: its own, which needs a box of level 3; allocation: that "
+        "of its nodes, where its ranks are on several of a cluster, else none; host: all that this machine reaches, the "
+        "services on it too. Scoring never has any",
     )
     climb: list[str] | None = Field(
         None, min_length=1, description="rungs that an experiment goes through; left out: the first rung"
@@ -335,7 +339,18 @@ class SlurmTable(_Table):
         4 * 3600.0, description="of the pilot allocation; a shard that it cuts off goes on, or runs again, in the next"
     )
     nodes: int = Field(1, ge=1, le=1024, description="of the pilot")
-    gpus: int = Field(0, ge=0, le=64, description="of one node; one shard takes one for each of its `run.ranks`")
+    gpus: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="of one node; one shard takes one for each of its `run.ranks`, and several nodes where one has too few",
+    )
+    ranks: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="of one shard that run on one node, at most; left out: one for each of its GPUs, all where it has none",
+    )
     tasks: int | None = Field(
         None, ge=1, le=1024, description="shards at once on a node; left out: as many as its GPUs suffice for"
     )

@@ -77,7 +77,7 @@ class Runs:
         self.caches = Caches(core.dir.caches)
         self.setup = ""  # hash of how shards are run and measured now
         self._data_key = ""  # of the data that they read
-        self._noted: set[tuple[str, str]] = set()  # setups and rungs that this engine has looked at
+        self._noted: set[tuple[str, str, tuple[str, ...] | None]] = set()  # setups, rungs, GPUs: what it has looked at
         self.indexer: Indexer | None = None
         self.detecting: Detecting | None = None
         self.measuring: Measuring | None = None
@@ -173,11 +173,12 @@ class Runs:
     def _news_of(self, setup: str, rung: str) -> list[e.SetupNoted]:
         """What is to be written down of the conditions that a shard starts under, unless that stands in the ledger. Looked at
         once an engine: an interpreter does not change under a lab that runs."""
-        host = socket.gethostname()
-        if (setup, rung) in self._noted:
+        host, probe = socket.gethostname(), self.executor.probe
+        elsewhere = None if probe is None else probe.gpus
+        if (setup, rung, elsewhere) in self._noted:
             return []
-        self._noted.add((setup, rung))
-        news = noted(self.core.lab, setup, rung, self._data_key, host, self.specs.slots)
+        self._noted.add((setup, rung, elsewhere))
+        news = noted(self.core.lab, setup, rung, self._data_key, host, self.specs.slots, elsewhere=elsewhere)
         return [] if self.core.state.noted_setups.get((setup, rung, host)) == news else [news]
 
     async def start(self, shard: str) -> None:

@@ -56,7 +56,7 @@ class Specs:
         """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
         nowhere = self.state.runs / "none"
         spec = ShardSpec(id="none", argv=("none",), cwd="/", env={}, run_dir=str(nowhere), timeout_s=1.0)
-        training = replace(spec, ranks=self.lab.ranks)
+        training = replace(spec, ranks=self.lab.ranks, nodes=self.lab.nodes)
         with suppress(LabError):  # a lab without an interpreter says so when it launches
             try:
                 self._boxed(spec, nowhere, held=True)
@@ -69,8 +69,7 @@ class Specs:
         """How well shards are boxed, as the status line shows it."""
         if self.refusal:
             return "no box"
-        shares = self.level > 1 and self.lab.network == "host"
-        return SHOWN[self.level] + (network.SHOWN if shares else "")
+        return SHOWN[self.level] + network.shown(self.lab.network, self.level, self.lab.nodes)
 
     def training(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:
         """The training process of an intended shard in its run tree. Raises BoxError, LabError."""
@@ -82,7 +81,7 @@ class Specs:
         command = lab.fill(lab.command, values)
         spec = ShardSpec(
             id=intent.shard,
-            argv=with_ranks(lab.ranks, command),
+            argv=with_ranks(lab.ranks, command, lab.nodes),
             cwd=str(tree),
             env=self.environment(tree, run_dir, slot, lab.fill_env(values), cache),
             run_dir=str(run_dir),
@@ -97,6 +96,7 @@ class Specs:
             rung=intent.rung,
             attempt=intent.attempt,
             ranks=lab.ranks,
+            nodes=lab.nodes,
             resume_from=self._resume_from(intent),
             warm=warm_imports(lab.warm and lab.ranks == 1, values["python"], command, tree),
         )
@@ -160,7 +160,7 @@ class Specs:
             gpus=spec.gpus,
             private=(self.state.root, self.state.shared_root, self.state.runtime.parent),
             lab_root=lab.root,
-            network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks),
+            network=not held and not seen and network.shares_host(lab.network, self.level, spec.ranks, spec.nodes),
             cache=cache,
         )
         if not lab.here and spec.gpus:  # which of them is the cluster's choice, and its cgroup keeps shards to theirs

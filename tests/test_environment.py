@@ -69,3 +69,13 @@ def test_the_evaluation_changes_with_what_is_scored_and_not_with_the_budget(lab:
     other = replace(lab, metric=replace(lab.metric, direction="max"))
     assert evaluation_of(lab) != evaluation_of(other)
     assert evaluation_of(lab) == evaluation_of(replace(lab, seeds=(7, 8)))
+
+
+def test_of_shards_that_run_elsewhere_the_gpus_there_are_noted(lab: Lab, tmp_path: Path) -> None:
+    here = tmp_path / "gpus" / "0000:01:00.0"
+    here.mkdir(parents=True)
+    (here / "information").write_text("Model: \t\t NVIDIA T4\n")
+    asked = ("s1", "screen", "", "login1", [GPU], here.parent)
+    assert noted(lab, *asked).gpu == "NVIDIA T4"
+    assert noted(lab, *asked, elsewhere=("NVIDIA H100 80GB HBM3",)).gpu == "NVIDIA H100 80GB HBM3"
+    assert noted(lab, *asked, elsewhere=()).gpu == ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.shards.local import LocalExecutor
 from engine.shards.outcome import Facts, classify, last_words
-from engine.shards.ranks import Lines, environments
+from engine.shards.ranks import Lines, Meeting, environments
 from engine.shards.sandbox import probe, with_ranks, wrap
 from engine.shards.slots import detect
 from engine.shards.spec import ShardSpec
@@ -226,7 +226,7 @@ def test_one_rank_is_the_command_itself() -> None:
 
 
 def test_the_lab_may_choose_the_interface_that_ranks_talk_over() -> None:
-    first, second = environments(2, 29500, {"GLOO_SOCKET_IFNAME": "eth0", "RANK": "7"})
+    first, second = environments(2, Meeting("127.0.0.1", 29500), {"GLOO_SOCKET_IFNAME": "eth0", "RANK": "7"})
     assert (first["RANK"], second["RANK"]) == ("0", "1")
     assert first["GLOO_SOCKET_IFNAME"] == "eth0"
     if sys.platform.startswith("linux"):

@@ -106,7 +106,8 @@ def test_no_text_of_slurms_breaks_the_reading(text: str) -> None:
     node_states(text)
     allocation(text)
     left(text)
-    together(text, 2)
+    if found := answers(text):
+        together(found)
 
 
 @given(st.integers(0, 9), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
@@ -161,13 +162,15 @@ def test_walltimes_end_is_told_as_that() -> None:
 def test_the_level_is_what_every_node_reaches() -> None:
     def said(node: str, level: int, program: str | None = "/bwrap") -> str:
         program_text = "null" if program is None else f'"{program}"'
-        return f'{{"node": "{node}", "level": {level}, "reasons": ["no {node}"], "program": {program_text}}}\n'
+        more = f'"program": {program_text}, "gpus": ["GPU of {node[:2]}"]'
+        return f'{{"node": "{node}", "level": {level}, "reasons": ["no {node}"], {more}}}\n'
 
-    assert together(said("n1", 3) + said("n2", 3), 2)[0].level == 3
-    assert together(said("n1", 3) + said("n2", 2, None), 2)[0].level == 2
-    assert together(said("n1", 3) + said("n2", 2, None), 2)[0].reasons == ("on n2: no n2",)
-    assert together(said("n1", 3), 2)[0].level == 1  # one did not say
-    assert together(said("n1", 3) + said("n2", 3, "/other"), 2)[0].level == 2
+    assert together(answers(said("n1", 3) + said("n2", 3)))[0].level == 3
+    assert together(answers(said("n1", 3) + said("n2", 2, None)))[0].level == 2
+    assert together(answers(said("n1", 3) + said("n2", 2, None)))[0].reasons == ("on n2: no n2",)
+    assert together(answers(said("n1", 3) + said("n2", 3, "/other")))[0].level == 2
+    assert together(answers(said("n1", 3) + said("n1b", 3)))[0].gpus == ("GPU of n1",)
+    assert together(answers(said("n1", 3) + said("n2", 3)))[0].gpus == ("GPU of n1", "GPU of n2")
 
 
 # --- clocks

@@ -1,6 +1,7 @@
-"""Runs a shard's command as several ranks that train together on this machine. Standard library only.
+"""Runs a shard's command as several ranks that train together. Standard library only.
 
-    python -I -S ranks.py COUNT COMMAND...
+    python -I -S ranks.py COUNT COMMAND...                              all of them on this machine
+    python -I -S ranks.py COUNT --of NODES NODE HOST:PORT COMMAND...    so many on each node, here those of number NODE (from 0)
 
 Each rank finds in its environment what torch's `env://` reads; no launcher of torch's is in between. The file runs by itself,
 inside boxes too, so it imports nothing of the engine. It ends as the first rank that failed did; the others are killed then.
@@ -16,32 +17,104 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import time
 
 FAILED = 98
 LINE = 1 << 16  # bytes; a longer line is passed on in pieces
+FIRST = "cockpit: rank %d was the first to fail on its node, at %.3f"  # last line of one of several nodes; s since the epoch
 _LAST = 16  # pieces that are still read once all ranks have ended
 _PR_SET_PDEATHSIG = 1
 
 
-def environments(count: int, port: int, base: dict[str, str]) -> list[dict[str, str]]:
-    """The environment of each rank. What talks between them stays on the loopback, unless the lab says otherwise."""
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks meet: `host` and `port` of the first of `nodes` nodes, of which this one is number `node`."""
+
+    host: str
+    port: int
+    nodes: int = 1
+    node: int = 0
+
+    @classmethod
+    def read(cls, nodes: str, node: str, where: str) -> Meeting:
+        """What the command line says. Raises ValueError."""
+        host, _, port = where.rpartition(":")
+        found = cls(host, int(port), int(nodes), int(node))
+        if not host or not 0 <= found.node < found.nodes:
+            raise ValueError(f"node {node} of {nodes} cannot meet at {where!r}")
+        return found
+
+
+def environments(count: int, meeting: Meeting, base: dict[str, str]) -> list[dict[str, str]]:
+    """The environment of each of the `count` ranks on this node. What talks between them stays on the interface by which this
+    node reaches the first one, which is the loopback where there is but one; unless the lab says otherwise."""
     shared = {
-        "WORLD_SIZE": str(count),
+        "WORLD_SIZE": str(count * meeting.nodes),
         "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "GROUP_RANK": str(meeting.node),
+        "MASTER_ADDR": meeting.host,
+        "MASTER_PORT": str(meeting.port),
     }
-    if sys.platform.startswith("linux"):
-        shared["GLOO_SOCKET_IFNAME"] = base.get("GLOO_SOCKET_IFNAME", "lo")
-        shared["NCCL_SOCKET_IFNAME"] = base.get("NCCL_SOCKET_IFNAME", "lo")
-    return [{**base, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    interface = "lo" if meeting.nodes == 1 else interface_of(address_towards(meeting.host))
+    if sys.platform.startswith("linux") and interface:
+        shared["GLOO_SOCKET_IFNAME"] = base.get("GLOO_SOCKET_IFNAME", interface)
+        shared["NCCL_SOCKET_IFNAME"] = base.get("NCCL_SOCKET_IFNAME", interface)
+    first = meeting.node * count
+    return [{**base, **shared, "RANK": str(first + at), "LOCAL_RANK": str(at)} for at in range(count)]
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody listens on just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port of that address of this machine that nobody listens on just now. Raises OSError."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
+        sock.bind((address, 0))
         return int(sock.getsockname()[1])
+
+
+def address_towards(host: str) -> str:
+    """The address of this machine from which it reaches `host`; nothing is sent. Raises OSError."""
+    trouble: OSError | None = None
+    for family, kind, protocol, _, where in socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM):
+        try:
+            with socket.socket(family, kind, protocol) as sock:
+                sock.connect(where)
+                return str(sock.getsockname()[0])
+        except OSError as error:
+            trouble = error
+    raise trouble or OSError(f"{host} has no address")
+
+
+class _Interface(ctypes.Structure):
+    """The beginning of C's `struct ifaddrs`."""
+
+
+_Interface._fields_ = [
+    ("next", ctypes.POINTER(_Interface)),
+    ("name", ctypes.c_char_p),
+    ("flags", ctypes.c_uint),
+    ("address", ctypes.c_void_p),
+]
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface of this machine that has the address; None where none has. Asked of the C library:
+    Python knows the names alone."""
+    family, at = (socket.AF_INET6, 8) if ":" in address else (socket.AF_INET, 4)
+    wanted = socket.inet_pton(family, address.partition("%")[0])
+    libc, head = ctypes.CDLL(None), ctypes.POINTER(_Interface)()
+    if libc.getifaddrs(ctypes.byref(head)):
+        return None
+    try:
+        entry = head
+        while entry:
+            each = entry.contents
+            alike = each.address and int.from_bytes(ctypes.string_at(each.address, 2), sys.byteorder) == family
+            if alike and ctypes.string_at(each.address + at, len(wanted)) == wanted:
+                return os.fsdecode(each.name)
+            entry = each.next
+        return None
+    finally:
+        libc.freeifaddrs(head)
 
 
 class Lines:
@@ -74,20 +147,22 @@ def _write(piece: bytes) -> None:
 
 
 class Ranks:
-    """The ranks of one shard, from their start to their end."""
+    """The ranks of one shard on this node, from their start to their end."""
 
-    def __init__(self, count: int, argv: list[str]) -> None:
+    def __init__(self, count: int, argv: list[str], meeting: Meeting | None = None) -> None:
         self.selector = selectors.DefaultSelector()
         self.stop = self.stopping = False  # it was asked for; the ranks were told
         self.failed: int | None = None  # of the first that failed: its exit code, or its signal below 0
-        self.running: list[subprocess.Popen[bytes]] = []
+        self.first = ""  # which that was, for the agents of several nodes
+        self.several = meeting is not None
+        self.running: dict[subprocess.Popen[bytes], int] = {}  # with its rank
         woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._asked)
         self.selector.register(woken, selectors.EVENT_READ, None)
-        for rank, env in enumerate(environments(count, free_port(), dict(os.environ))):
-            self._start(rank, argv, env)
+        for env in environments(count, meeting or Meeting("127.0.0.1", free_port()), dict(os.environ)):
+            self._start(int(env["RANK"]), argv, env)
 
     def _start(self, rank: int, argv: list[str], env: dict[str, str]) -> None:
         parent, prctl = os.getpid(), getattr(ctypes.CDLL(None), "prctl", None)
@@ -102,7 +177,7 @@ class Ranks:
         popen = subprocess.Popen(
             argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0, preexec_fn=in_child
         )
-        self.running.append(popen)
+        self.running[popen] = rank
         assert popen.stdout is not None
         os.set_blocking(popen.stdout.fileno(), False)
         self.selector.register(popen.stdout, selectors.EVENT_READ, Lines(rank, _write))
@@ -130,6 +205,8 @@ class Ranks:
         for key in list(self.selector.get_map().values()):  # what a process that a rank left behind may still hold open
             if key.data is not None:
                 self._hear(key, last=True)
+        if self.several and self.failed and not self.stopping:
+            _write(f"{self.first}\n".encode())
         return self.failed or 0
 
     def _hear(self, key: selectors.SelectorKey, last: bool = False) -> None:
@@ -148,9 +225,9 @@ class Ranks:
             status = each.poll()
             if status is None:
                 continue
-            self.running.remove(each)
+            rank = self.running.pop(each)
             if status and self.failed is None:
-                self.failed = status
+                self.failed, self.first = status, FIRST % (rank, time())
         if self.failed is not None and not self.stopping:
             for each in self.running:
                 _signal(each, signal.SIGKILL)  # whoever waits for a rank that is gone may not hear anything gentler
@@ -190,8 +267,9 @@ def end(status: int) -> None:
 def main(argv: list[str]) -> int:
     """Run the ranks that `argv` asks for. Returns only when they cannot be started."""
     try:
-        end(Ranks(int(argv[0]), argv[1:]).run())
-    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
+        meeting = Meeting.read(*argv[2:5]) if argv[1] == "--of" else None
+        end(Ranks(int(argv[0]), argv[5:] if meeting else argv[1:], meeting).run())
+    except (OSError, ValueError, TypeError, IndexError, subprocess.SubprocessError) as error:
         print(f"cockpit: no ranks: {error}", file=sys.stderr)
     return FAILED
 

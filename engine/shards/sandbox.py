@@ -21,7 +21,7 @@ from typing import Literal
 from engine.shards import bubblewrap
 from engine.shards.devices import driver_libraries, gpu_devices
 from engine.shards.join import command
-from engine.shards.spec import GUARD, ShardSpec
+from engine.shards.spec import GUARD, MEETING, NODE, ShardSpec
 
 Level = Literal[1, 2, 3]
 Wish = Literal["auto", "require-3", "require-2", "limits"]
@@ -56,6 +56,7 @@ class Probe:
 
     level: Level
     reasons: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()  # the models of the GPUs there, of machines that are not this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,14 @@ def wrap(spec: ShardSpec, box: Box, program: str | None = None) -> ShardSpec:
     return replace(spec, argv=tuple(argv), inner=spec.argv, walls=tuple(walls), env=env, isolation=level)
 
 
-def with_ranks(count: int, command: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line that runs `command` as so many ranks; itself for one."""
-    return command if count == 1 else (entering_python(), "-I", "-S", str(RANKS), str(count), *command)
+def with_ranks(count: int, command: tuple[str, ...], nodes: int = 1) -> tuple[str, ...]:
+    """The command line that runs `command` as so many ranks, evenly on so many nodes; itself for one rank.
+
+    For several nodes it has stand-ins (`spec.NODE`, `spec.MEETING`), which each node's side fills in."""
+    if count == 1:
+        return command
+    place = ("--of", str(nodes), NODE, MEETING) if nodes > 1 else ()
+    return (entering_python(), "-I", "-S", str(RANKS), str(count // nodes), *place, *command)
 
 
 def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:

@@ -20,6 +20,10 @@ How = Literal["exited", "timeout", "stopped", "memory", "disk", "processes", "st
 GUARD = Path(__file__).resolve().parent / "guard"
 """Directory of the import guard's `sitecustomize.py`; see there."""
 
+NODE, MEETING = "index-of-the-node", "where-ranks-meet"
+"""Stand in the command line of a shard over several nodes for what is only known once it has them: the node's index from
+0, and `host:port` of the first one."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:#@+-]{0,127}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -292,3 +292,35 @@ async def test_a_second_engine_leaves_the_shared_directory_of_another_alone(slur
         assert (shared / "steps" / "held" / "order.json").exists()
         assert await executor.kill("held")
         assert record((await endings(executor, 1))["held"]).how == "stopped"
+
+
+async def test_a_pilot_that_is_released_the_moment_it_was_granted_is_given_back(slurm: Cluster, tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    state.make()
+    pilot = make(slurm, state).pilot
+    pilot.confirm("cockpit-now")
+    assert pilot._salloc is not None
+    await asyncio.to_thread(pilot._salloc.wait)  # it was granted, and nobody has looked since
+    assert slurm.run("squeue", "--noheader", "--states=running", "--format=%i").split()
+    await pilot.release("not after all")
+    assert slurm.run("squeue", "--noheader", "--states=running", "--format=%i").split() == []
+    pilot.confirm("cockpit-again")
+    await pilot.release("nor now")  # while it is being asked for
+    assert slurm.run("squeue", "--noheader", "--states=running,pending", "--format=%i").split() == []
+
+
+async def test_a_pilot_on_whose_nodes_nothing_can_run_says_so_and_is_given_back(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.shards.slurm.pilot.own", lambda *words, **_: ["/nonexistent/python"])
+    state = StateDir(tmp_path / "state")
+    executor = make(slurm, state, idle_s=2.0)
+    try:
+        await executor.reattach()
+        await executor.confirm()
+        await until(executor, lambda: "has its nodes, but" in str(executor.shortage))
+        await until(executor, lambda: not executor.asked)
+        assert "released after 2 idle seconds" in executor.sentence
+    finally:
+        await executor.close()
+        await end(state)

@@ -6,7 +6,8 @@
 It is what the launcher is on one machine: it makes the run directory exclusively, hands over a complete environment (its own
 has nothing but what Slurm set), keeps the log and the limits, and sweeps up what the shard left behind. URG says that the shard
 is to be stopped: a signal to a step reaches all its processes, and that one the others do not notice. TERM comes from Slurm,
-which sends it to the shard too: the allocation is taken back. Standard library only.
+which sends it to the shard too: the allocation is taken back. Of a shard over several nodes there is one on each; what is
+different then is in `engine.shards.slurm.group`. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import selectors
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +38,17 @@ TICK_S = 2.0
 MOMENT_S = 0.5
 
 
-def on_node(spec: ShardSpec, gpus: str) -> ShardSpec:
-    """The spec with the GPUs that Slurm gave this step (as CUDA_VISIBLE_DEVICES names them) wherever they are meant."""
+Ended = tuple[int | None, int, float]
+"""Of a process: its exit code, or its signal below 0 (None: it never began); bytes of memory; CPU seconds."""
+
+
+def filled(spec: ShardSpec, values: Mapping[str, str]) -> ShardSpec:
+    """The spec with what these words stand for in their places."""
 
     def put(text: str) -> str:
-        return text.replace(GPUS, gpus)
+        for word, value in values.items():
+            text = text.replace(word, value)
+        return text
 
     return replace(
         spec,
@@ -48,16 +56,21 @@ def on_node(spec: ShardSpec, gpus: str) -> ShardSpec:
         inner=tuple(map(put, spec.inner)),
         walls=tuple(map(put, spec.walls)),
         env={name: put(value) for name, value in spec.env.items()},
-        gpus=tuple(filter(None, gpus.split(","))) if spec.gpus else (),
     )
 
 
+def on_node(spec: ShardSpec, gpus: str) -> ShardSpec:
+    """The spec with the GPUs that Slurm gave this step (as CUDA_VISIBLE_DEVICES names them) wherever they are meant."""
+    return replace(filled(spec, {GPUS: gpus}), gpus=tuple(filter(None, gpus.split(","))) if spec.gpus else ())
+
+
 class Agent:
-    """Runs one shard from its claim to its record."""
+    """Runs one shard from its claim to its record. What an agent of several does otherwise is below "of several"."""
 
     def __init__(self, place: Path, order: Order) -> None:
         self.place = place
         self.order = order
+        self.node = os.environ.get("SLURMD_NODENAME", "")
         self.gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         self.spec = on_node(order.spec, self.gpus)
         self.selector = selectors.DefaultSelector()
@@ -68,12 +81,30 @@ class Agent:
         self.error: str | None = None
         self.asked: How | None = None  # to end, and why
         self.deadline = 0.0
+        self.ending = False  # for the sake of other nodes' ranks, which is no end of its own
         self.next_beat = 0.0
+        self.next_look = float("inf")  # at the agents of other nodes
         self.beats = 0
+        self.fenced = False  # its order was taken away
         self.started = 0.0
 
     def run(self) -> int:
         """Run the shard; it is 0 where a record was written."""
+        self._hear()
+        if (code := self._take()) is not None:
+            return code
+        self._beat()
+        process.adopt_orphans()
+        self.started = time.time()
+        try:
+            directory = self._directory()
+            output = self._start(directory)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            self.how, self.error = "start-failed", f"on {self.node}: {error}"[:2000]
+            return self._record(*self._together((None, 0, 0.0)))
+        return self._until_it_ends(directory, output)
+
+    def _hear(self) -> None:
         wake_r, wake_w = os.pipe()
         for each in (wake_r, wake_w):
             os.set_blocking(each, False)
@@ -83,27 +114,32 @@ class Agent:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGURG, lambda *_: self._ask("stopped"))
         signal.signal(signal.SIGTERM, lambda *_: self._ask("preempted"))
-        if not claim(self.place, self._self() | {"at": time.time()}):
-            return CLAIMED
-        self._beat()
-        process.adopt_orphans()
-        self.started = time.time()
-        try:
-            directory = self._directory()
-            output = self._start(directory)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            return self._record(None, 0, 0.0, how="start-failed", error=f"on {self.order.node}: {error}"[:2000])
-        return self._until_it_ends(directory, output)
 
     def _self(self) -> dict[str, str]:
         job, step = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_STEP_ID", "")
-        node = os.environ.get("SLURMD_NODENAME", "")
-        return {"nonce": self.order.nonce, "node": node, "step": f"{job}.{step}", "gpus": self.gpus}
+        return {"nonce": self.order.nonce, "node": self.node, "step": f"{job}.{step}", "gpus": self.gpus}
 
     def _ask(self, how: How) -> None:
         self.asked = self.asked or how
 
+    # --- of several
+
+    def _take(self) -> int | None:
+        """Take the shard; the code to exit with at once where it is not for this agent."""
+        return None if claim(self.place, self._self() | {"at": time.time()}) else CLAIMED
+
+    def _look_around(self) -> None:
+        """See to the agents of other nodes."""
+
+    def _together(self, ended: Ended) -> Ended:
+        """How the shard ended, whose process on this node has."""
+        return ended
+
+    def _tell_beat(self, body: Mapping[str, object]) -> None:
+        put(self.place, "beat", body)
+
     def _directory(self) -> int:
+        """Make the run directory, or open the one of an earlier step. Raises OSError."""
         spec = self.spec
         if spec.fresh:
             os.mkdir(spec.run_dir, 0o700)
@@ -140,7 +176,8 @@ class Agent:
         self.watching = watching
         while True:
             now = time.monotonic()
-            due = min(self.deadline - now, self.next_beat - now, self.outputs.wait_s(), watching.wait_s(alive))
+            due = min(self.deadline, self.next_beat, self.next_look) - now
+            due = min(due, self.outputs.wait_s(), watching.wait_s(alive))
             for key, mask in self.selector.select(max(0.0, min(TICK_S, due))):
                 key.data(mask)
             self.outputs.wake()
@@ -154,18 +191,21 @@ class Agent:
                 self._kill()
             if time.monotonic() >= self.next_beat:
                 self._beat()
+            if time.monotonic() >= self.next_look:
+                self._look_around()
         self.outputs.finish(output)
         if self.how == "exited" and self.asked is None and -ended[0] in (signal.SIGTERM, signal.SIGKILL):
             self._hear(MOMENT_S)  # Slurm's own signal to us may come a moment after that to the shard
         if self.how == "exited" and self.asked is not None:
             self.how = self.asked
+        known = self._together(ended)
         if self.how == "preempted":
             self.error = "Slurm took its allocation back"
         with contextlib.suppress(OSError):
             for name in self.spec.reserved if self.spec.fresh else ():
                 process.clear(directory, name)
         os.close(directory)
-        return self._record(*ended)
+        return self._record(*known)
 
     def _hear(self, seconds: float) -> None:
         """Wait so long to be asked to end, whatever else happens meanwhile: what the shard left behind ends too."""
@@ -179,7 +219,7 @@ class Agent:
         if self.asked and self.how == "exited":
             self._begin_stop(self.asked)
         elif now >= self.deadline:
-            if self.how == "exited":
+            if self.how == "exited" and not self.ending:
                 self._begin_stop("timeout")
             else:
                 self._kill()
@@ -199,13 +239,14 @@ class Agent:
         """Say that it lives, and look whether it still may."""
         self.next_beat = time.monotonic() + BEAT_S
         if self.beats and not stands(self.place, self.order.nonce):
+            self.fenced = True
             if self.popen is not None:
                 self._kill()
             return
         self.beats += 1
         body = self._self() | {"beat": self.beats, "at": time.time()}
         with contextlib.suppress(OSError):  # a full disk is no reason to end a shard
-            put(self.place, "beat", body)
+            self._tell_beat(body)
 
     def _reap(self) -> tuple[int, int, float] | None:
         """Take in every child that ended; (status, bytes of memory, CPU seconds) of the shard once it has."""
@@ -221,12 +262,10 @@ class Agent:
                     found = self.popen.returncode, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
         return found
 
-    def _record(
-        self, status: int | None, memory: int, cpu_s: float, how: How | None = None, error: str | None = None
-    ) -> int:
+    def _record(self, status: int | None, memory: int, cpu_s: float) -> int:
         record = ExitRecord(
             id=self.spec.id,
-            how=how or self.how,
+            how=self.how,
             code=status if status is not None and status >= 0 else None,
             signal=-status if status is not None and status < 0 else None,
             started=self.started,
@@ -234,7 +273,7 @@ class Agent:
             pid=None if self.popen is None else self.popen.pid,
             max_rss=memory,
             cpu_s=round(cpu_s, 3),
-            error=error or self.error,
+            error=self.error,
         )
         while stands(self.place, self.order.nonce):
             try:
@@ -258,12 +297,13 @@ def _drain(wake: int) -> None:
 
 def probed(began: float) -> str:
     """How well this node can box shards, as JSON; with its clock when the program began, and now."""
+    from engine.shards.devices import models
     from engine.shards.sandbox import bwrap, probe
 
     found = probe()
     node = os.environ.get("SLURMD_NODENAME", "")
     program = bwrap() if found.level == 3 else None
-    body = {"node": node, "level": found.level, "reasons": found.reasons, "program": program}
+    body = {"node": node, "level": found.level, "reasons": found.reasons, "program": program, "gpus": models()}
     return json.dumps(body | {"clock": [began, time.time()]})
 
 
@@ -276,4 +316,9 @@ def main(argv: list[str]) -> int:
         print(probed(began), flush=True)
         return 0
     place = Path(argv[0])
-    return Agent(place, read(place)).run()
+    order = read(place)
+    if order.spec.nodes > 1:
+        from engine.shards.slurm.group import agent_of
+
+        return agent_of(place, order).run()
+    return Agent(place, order).run()

@@ -72,7 +72,7 @@ def salloc(programs: Programs, settings: Settings, name: str, ranks: int, thread
         f"--job-name={name}",
         f"--nodes={settings.nodes}",
         f"--ntasks-per-node={settings.per_node(ranks)}",
-        f"--cpus-per-task={threads * ranks}",
+        f"--cpus-per-task={threads * settings.on_node(ranks)}",
         *_gres(settings.gpus),
         f"--time={_minutes(settings.walltime_s)}",
         *_where(settings),
@@ -80,23 +80,29 @@ def salloc(programs: Programs, settings: Settings, name: str, ranks: int, thread
 
 
 def step(programs: Programs, job: str, node: str, gpus: int, cores: int, argv: Sequence[str]) -> list[str]:
-    """One shard's step on one node of the pilot. `--gres` is always said: a step that says nothing gets every GPU of the job.
+    """One shard's step on one node of the pilot, or on several with commas between; one agent, so many GPUs and cores on each.
+    `--gres` is always said: a step that says nothing gets every GPU of the job.
     With `--immediate` a refused step fails, rather than waiting in a queue that nobody sees."""
-    return [
-        *_srun(programs, job, gpus),
-        "--nodes=1",
-        "--ntasks=1",
-        f"--cpus-per-task={cores}",
-        f"--nodelist={node}",
-        *argv,
-    ]
+    return [*_srun(programs, job, gpus), *_spread(1 + node.count(","), cores), f"--nodelist={node}", *argv]
+
+
+def _spread(nodes: int, cores: int) -> list[str]:
+    """One task on each of so many nodes, none of which is ended for having to wait long for another to end."""
+    more = ["--ntasks-per-node=1", "--wait=0"] if nodes > 1 else []
+    return [f"--nodes={nodes}", f"--ntasks={nodes}", *more, f"--cpus-per-task={cores}"]
 
 
 def job(
-    programs: Programs, settings: Settings, gpus: int, cores: int, seconds: float, argv: Sequence[str]
+    programs: Programs,
+    settings: Settings,
+    gpus: int,
+    cores: int,
+    seconds: float,
+    argv: Sequence[str],
+    nodes: int = 1,
 ) -> list[str]:
-    """One shard in a job of its own, for which srun waits in the queue."""
-    size = ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", *(_gres(gpus) or ["--gres=none"])]
+    """One shard in a job of its own, on so many nodes, for which srun waits in the queue."""
+    size = [*_spread(nodes, cores), *(_gres(gpus) or ["--gres=none"])]
     asked = [f"--job-name={settings.name}", f"--time={_minutes(seconds)}", *_where(settings)]
     plain = ["--mpi=none", "--unbuffered", "--export=NIL", "--kill-on-bad-exit=1", "--input=none", "--chdir=/"]
     return [programs["srun"], *settings.args, *size, *asked, *plain, *argv]

@@ -35,6 +35,14 @@ class Lost:
     why: str
 
 
+def suspect(names: tuple[str, ...], claimed: str, silent: bool, nodes: dict[str, str]) -> str:
+    """Which of a step's nodes was lost, if one was: that of the silent heartbeat, which is the leading agent's; else the first
+    that Slurm says is not well. `claimed` is the leading agent's node as it said itself."""
+    first = claimed or (names[0] if names else "")
+    unwell = [each for each in names if each in nodes and not usable(nodes[each])]
+    return unwell[0] if unwell and not silent else first
+
+
 def lost(side: Side, job: Job | None, nodes: dict[str, str], answered: bool) -> Lost:
     """How a step without a record ended. `job` is its job as the queue shows it now, None where it does not know it;
     `answered` is false where the queue could not be asked."""

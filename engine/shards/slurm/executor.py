@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ class SlurmExecutor:
         self._state = state
         self._settings = settings
         self._ranks = ranks
-        self._cores = ranks * threads
+        self._cores = settings.on_node(ranks) * threads
         self._local = LocalExecutor(state)
         self._controller = Controller(programs)
         self.pilot = Pilot(settings, self._controller, state.root, state.shared_root, ranks, threads)
@@ -101,12 +101,12 @@ class SlurmExecutor:
         """Why no further shard can be started now, in a sentence."""
         if not self.pilot.ready:
             return self.pilot.sentence
-        return None if self._nodes() else f"no node of {self.pilot.sentence} is well"
+        return None if self.capacity else self._too_few()
 
     @property
     def capacity(self) -> int:
         """How many shards may run at once now: lost nodes have room for none."""
-        return len(self._nodes()) * self._settings.per_node(self._ranks)
+        return self._settings.at_once(self._ranks, len(self._nodes()))
 
     @property
     def standing(self) -> Mapping[str, Standing]:
@@ -150,7 +150,7 @@ class SlurmExecutor:
         if self.shortage is not None:
             raise ExecutorError(self.shortage)
         own = spec.fresh and spec.rung in self._settings.own
-        made = await asyncio.to_thread(self._order, spec, "" if own else self._choose())
+        made = await asyncio.to_thread(self._order, spec, "" if own else self._choose(spec.nodes))
         self._placed[spec.id] = Placed(made)
         try:
             handle = await self._local.launch(self._client_spec(spec.id, made))
@@ -321,7 +321,7 @@ class SlurmExecutor:
             srun = step_words(self._controller.programs, job.id, node, gpus, self._cores, words)
         else:
             most_s = spec.timeout_s + OWN_JOB_S
-            srun = own_job(self._controller.programs, self._settings, gpus, self._cores, most_s, words)
+            srun = own_job(self._controller.programs, self._settings, gpus, self._cores, most_s, words, spec.nodes)
         nonce = secrets.token_hex(16)
         programs = self._controller.programs
         key = str(self._runs_key)
@@ -343,13 +343,20 @@ class SlurmExecutor:
         well = [node for node in seen.nodes if usable(seen.states.get(node, "idle"))]
         return [node for node in well if now - self._doubted.get(node, -DOUBT_S) >= DOUBT_S]
 
-    def _choose(self) -> str:
-        """The node with the fewest steps. Raises ExecutorError when there is no node."""
-        busy = [placed.order.node for placed in self._placed.values()]
-        nodes = sorted(self._nodes(), key=busy.count)
-        if not nodes:
-            raise ExecutorError(f"no node of {self.pilot.sentence} is well")
-        return nodes[0]
+    def _too_few(self) -> str:
+        span, well = self._settings.span(self._ranks), len(self._nodes())
+        if span == 1 or not well:
+            return f"no node of {self.pilot.sentence} is well"
+        return f"one shard takes {span} nodes, and {well} of {self.pilot.sentence} {'is' if well == 1 else 'are'} well"
+
+    def _choose(self, count: int) -> str:
+        """So many neighbours with the fewest steps, commas between. Raises ExecutorError when there are not so many nodes."""
+        busy = [node for placed in self._placed.values() for node in placed.order.nodes]
+        nodes = self._nodes()
+        groups = [nodes[at : at + count] for at in range(0, len(nodes) - count + 1, count)]
+        if not groups:
+            raise ExecutorError(self._too_few())
+        return ",".join(min(groups, key=lambda group: sum(map(busy.count, group))))
 
     # --- ends
 
@@ -365,7 +372,9 @@ class SlurmExecutor:
         event: Event
         if record is not None:
             event = Ended(id, spec.record, record)
-            if record.how == "preempted":  # nothing more is to be started in what may be gone
+            for node in await asyncio.to_thread(order.lost_nodes, self._steps / id, placed.order):
+                self._doubted[node] = time.monotonic()
+            if record.how in ("preempted", "node-lost"):  # nothing more is to be started in what may be gone
                 await self._look()
         else:
             event = await self._lost(id, placed.order, client)
@@ -395,11 +404,12 @@ class SlurmExecutor:
         place, spec = self._steps / id, made.spec
         claim = await asyncio.to_thread(order.claimed, place)
         said = await asyncio.to_thread(read_tail, self._client(id) / "output.log")
+        code, by = None if client is None else client.code, str((claim or {}).get("node", ""))
         side = ends.Side(
             how="exited" if client is None or id in self._given_up else client.how,
-            code=None if client is None else client.code,
+            code=code,
             claimed=claim is not None,
-            node=made.node or str((claim or {}).get("node", "")),
+            node=ends.suspect(made.nodes, by, code == step.SILENT, {}),
             said=last_line(said),
             own=not made.job,
         )
@@ -408,6 +418,7 @@ class SlurmExecutor:
         if side.how != "stopped":
             await self._look()
         seen = self.pilot.seen
+        side = replace(side, node=ends.suspect(made.nodes, by, code == step.SILENT, seen.states))
         job = seen.job if self.pilot.job_id == made.job else None
         found = ends.lost(side, job, seen.states, not seen.trouble)
         if found.how == "node-lost":
@@ -451,14 +462,14 @@ class SlurmExecutor:
         """Look at the pilot, seldom while nothing is expected; release it when nothing has run for long."""
         wait_s = OFTEN_S
         while True:
-            before, was_ready = (self.pilot.sentence, self.capacity), self.pilot.ready
+            before, ran = (self.pilot.sentence, self.capacity), self.pilot.running
             if self.pilot.asked:
                 await self._have_kept()
             try:
                 await self._look()
-                if self.pilot.ready and not was_ready:
+                if self.pilot.running and not ran:
                     self._used = time.monotonic()
-                if self.pilot.ready and self._idle():
+                if self.pilot.running and self._idle():
                     await self.pilot.release(idle_words(self._settings.idle_s), how="idle")
             except (SlurmError, ExecutorError, OSError) as error:
                 log.warning("the pilot: %s", error)

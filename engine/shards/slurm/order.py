@@ -4,6 +4,9 @@
     steps/<id>/claim        written once, by the agent that runs the shard: which node, step and GPUs
     steps/<id>/beat         written anew every 5 s while it runs
 
+Of a shard over several nodes the agent of the first one leads, and the agents tell one another by further files, which
+`engine.shards.slurm.group` describes.
+
 The directory is out of reach of every box. An order's nonce is its own: an agent whose order was replaced or taken away ends
 its shard and writes nothing, so that one which was cut off and comes back changes nothing any more.
 """
@@ -33,8 +36,8 @@ class OrderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One step: `srun` is its command line with `env` as environment, in `job` on `node` (both empty in a job of its own, whose
-    number and node only its claim says); `scancel` the program that signals it; `key`
+    """One step: `srun` is its command line with `env` as environment, in `job` on `node` (several with commas between; both
+    empty in a job of its own, whose number and node only its claim says); `scancel` the program that signals it; `key`
     the file that seals its record."""
 
     spec: ShardSpec
@@ -46,12 +49,49 @@ class Order:
     key: str
     nonce: str
 
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of its nodes; none of a job of its own."""
+        return tuple(filter(None, self.node.split(",")))
+
     def write(self, place: Path) -> None:
         """Write it as `place`/order.json, whole. Raises OSError."""
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in shared_names(self.spec.nodes):
+            (place / name).touch(mode=0o600)
         body = {"spec": self.spec.to_json(), "srun": list(self.srun), "scancel": self.scancel, "env": dict(self.env)}
         body |= {"job": self.job, "node": self.node, "key": self.key, "nonce": self.nonce}
         put(place, "order.json", body)
+
+
+def shared_names(nodes: int) -> list[str]:
+    """The files by which the agents of so many nodes tell one another; none for one.
+
+    They are there before any agent is, and are written over in place: a network file system may deny a new file for a minute,
+    but not what a file says that is opened."""
+    others = range(1, nodes)
+    return ["meet", "ask", "lost", *(f"{kind}.{n}" for n in others for kind in ("beat", "end"))] if nodes > 1 else []
+
+
+def tell(place: Path, name: str, nonce: str, body: Mapping[str, Any]) -> None:
+    """Write over one of the shared files. Raises OSError, also where it is gone with its order."""
+    with open(os.open(place / name, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(json.dumps({"nonce": nonce, **body}).encode())
+
+
+def told(place: Path, name: str, nonce: str) -> dict[str, Any] | None:
+    """What a shared file says; None where that is nothing yet, or half, or of another order."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((place / name).read_bytes())
+        if isinstance(found, dict) and found.get("nonce") == nonce:
+            return found
+    return None
+
+
+def lost_nodes(place: Path, order: Order) -> list[str]:
+    """The nodes that the leading agent has taken for lost."""
+    found = (told(place, "lost", order.nonce) or {}).get("nodes")
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def put(place: Path, name: str, body: Mapping[str, Any]) -> None:

@@ -13,12 +13,13 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.files import last_line
 from engine.shards.executor import Over
 from engine.shards.sandbox import Level, Probe
 from engine.shards.slurm import clocks, notes
@@ -26,9 +27,11 @@ from engine.shards.slurm.clocks import Offset
 from engine.shards.slurm.commands import FORMAT, Controller, SlurmError, on_each_node, own, run, salloc
 from engine.shards.slurm.parsing import Job, allocation, jobs, node_states
 from engine.shards.slurm.settings import Settings, shown
+from engine.text import clean
 
 log = logging.getLogger(__name__)
 PROBE_S = 120.0
+CALLED_OFF_S = 10.0  # that salloc may take to end
 SUBMITTED_S = 60.0  # from asking until the queue knows of it, at the worst
 RULE = "[slurm] idle"
 _ENDED = {
@@ -48,6 +51,7 @@ class Answer:
     level: int
     reasons: tuple[str, ...]
     program: str | None
+    gpus: tuple[str, ...]  # models
     clock: tuple[float, float] | None  # Unix seconds, when its program began and when it answered
 
 
@@ -66,6 +70,7 @@ class Seen:
     files: Offset | None = None  # of the clock of the shared file system
     at: float = 0.0  # monotonic; 0: never
     trouble: str = ""  # why the queue could not be asked
+    unfit: str = ""  # why its nodes could not be looked at
 
 
 class Pilot:
@@ -98,10 +103,14 @@ class Pilot:
         return self._file.exists()
 
     @property
+    def running(self) -> bool:
+        """Whether it has its nodes, and is paid for."""
+        return self.seen.job is not None and self.seen.job.state == "RUNNING"
+
+    @property
     def ready(self) -> bool:
         """Whether steps may be started in it."""
-        job = self.seen.job
-        return job is not None and job.state == "RUNNING" and self.seen.probe is not None
+        return self.running and self.seen.probe is not None
 
     @property
     def sentence(self) -> str:
@@ -116,6 +125,8 @@ class Pilot:
             return "the pilot is being asked for"
         if job.pending:
             return f"pilot {job.id} is {job.state.lower()}{f': {job.why}' if job.why else ''}"
+        if not self.ready and self.seen.unfit:
+            return f"pilot {job.id} has its nodes, but {clean(self.seen.unfit)}"
         if not self.ready:
             return f"pilot {job.id} has its nodes, which are being looked at"
         left = f", {shown(self.left_s)} left" if self.left_s is not None else ""
@@ -184,6 +195,10 @@ class Pilot:
         """Give it back, or call it off; `how` is "idle" where nobody wants that but the lab file. Raises SlurmError when Slurm
         does not take it."""
         wish, id = {"how": how, "why": why, "who": None if who is None else dict(who)}, self.id
+        if self.job_id is None:
+            await self._call_off()
+            if self.id != id or not self.asked:
+                return
         if self.job_id is not None:
             self._note(release=wish)  # should the engine die in the middle, the next one knows whose wish it was
             try:
@@ -194,10 +209,18 @@ class Pilot:
                     raise
             if self.id != id or not self.asked:
                 return  # that it is gone was seen meanwhile
-        elif self._salloc is not None and self._salloc.poll() is None:
-            self._salloc.terminate()  # that calls off what it waits for
         self._note(release=wish)
         self._end(how, why)
+
+    async def _call_off(self) -> None:
+        """End what still asks for it; it may have been granted all the same, and have its number now."""
+        if self._salloc is not None:
+            with suppress(OSError):
+                self._salloc.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._salloc.wait, CALLED_OFF_S)
+        said = self._said.read_text(errors="replace") if self._said.exists() else ""
+        self.job_id = allocation(said) or await self._by_name()
 
     def written(self, id: str) -> None:
         """The end of that one is in the ledger."""
@@ -305,10 +328,15 @@ class Pilot:
                 self.seen.nodes, self.seen.shortened = tuple(said.split()), job.nodes
             words = ("--noheader", "--Node", f"--nodes={','.join(self.seen.nodes)}", "--format=%N %T")
             self.seen.states = node_states(await self.controller.ask("sinfo", *words))
-            if self.seen.probe is None:
-                await self._probe(job.id)
         except SlurmError as error:
             self.seen.trouble = str(error)
+            return
+        if self.seen.probe is None:
+            try:
+                await self._probe(job.id)
+                self.seen.unfit = ""
+            except SlurmError as error:
+                self.seen.unfit = str(error)
 
     async def _probe(self, job: str) -> None:
         """Find out what all the pilot's nodes can do, since a shard may come to run on any; and how far clocks are off."""
@@ -319,11 +347,15 @@ class Pilot:
         said = await run(on_each_node(programs, job, self.seen.nodes, command), programs.env, PROBE_S)
         after = time.time()
         found = answers(said)
+        if missing := sorted(set(self.seen.nodes) - {each.node for each in found}):
+            raise SlurmError(
+                f"the engine's Python does not run on {', '.join(missing)}: {last_line(said) or 'no answer'}"
+            )
         spans = {each.node: clocks.bracket(before, after, *each.clock) for each in found if each.clock is not None}
         self.seen.offsets = {node: span for node, span in spans.items() if span is not None}
         self.seen.levels = {each.node: each.level for each in found}
         self.seen.files = files
-        self.seen.probe, self.seen.program = together(said, len(self.seen.nodes))
+        self.seen.probe, self.seen.program = together(found)
 
 
 def told(end: Mapping[str, Any]) -> Over:
@@ -360,19 +392,19 @@ def answers(said: str) -> list[Answer]:
                 continue
             clock = each.get("clock")
             span = (float(clock[0]), float(clock[1])) if isinstance(clock, list) and len(clock) == 2 else None
-            found.append(Answer(str(each["node"]), int(each["level"]), tuple(each["reasons"]), each["program"], span))
+            level, reasons = int(each["level"]), tuple(map(str, each["reasons"]))
+            gpus = tuple(map(clean, each.get("gpus", ())))
+            found.append(Answer(str(each["node"]), level, reasons, each["program"], gpus, span))
     return found
 
 
-def together(said: str, count: int) -> tuple[Probe, str | None]:
-    """The level that all nodes reach, of what `count` of them said, and the bubblewrap that they share."""
-    found = answers(said)
-    if len(found) < count:
-        return Probe(1, (f"only {len(found)} of {count} nodes said what boxes they can make",)), None
+def together(found: Sequence[Answer]) -> tuple[Probe, str | None]:
+    """The level that all nodes reach, of what each of them said, and the bubblewrap that they share."""
     level = min(each.level for each in found)
     reasons = [f"on {each.node}: {why}" for each in found if each.level == level for why in each.reasons]
     programs = {each.program for each in found}
     if level == 3 and len(programs) != 1:
         level, reasons = 2, ["the nodes have their bubblewrap in different places"]
     levels: dict[int, Level] = {1: 1, 2: 2, 3: 3}
-    return Probe(levels.get(level, 1), tuple(dict.fromkeys(reasons))), programs.pop() if level == 3 else None
+    gpus = tuple(dict.fromkeys(gpu for each in found for gpu in each.gpus))
+    return Probe(levels.get(level, 1), tuple(dict.fromkeys(reasons)), gpus), programs.pop() if level == 3 else None

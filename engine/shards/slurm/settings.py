@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +19,33 @@ class Settings:
     walltime_s: float = 4 * 3600.0
     nodes: int = 1
     gpus: int = 0  # of one node
-    tasks: int = 0  # shards at once on a node; 0: one for each `ranks` GPUs
+    ranks: int = 0  # of one shard, at most, on one node; 0: one a GPU, all where there are none
+    tasks: int = 0  # shards at once on a node; 0: one for as many GPUs as it takes there
     idle_s: float = 600.0  # the pilot is released when nothing has run in it for so long
     args: tuple[str, ...] = ()  # further options of salloc
     own: tuple[str, ...] = ()  # rungs whose shards get jobs of their own
     shared: Path | None = None  # None: the state directory is on a shared file system
     name: str = "cockpit"
 
+    def span(self, ranks: int) -> int:
+        """How many nodes one shard of so many ranks takes."""
+        return math.ceil(ranks / (self.ranks or self.gpus or ranks))
+
+    def on_node(self, ranks: int) -> int:
+        """How many of a shard's ranks run on each of its nodes."""
+        return math.ceil(ranks / self.span(ranks))
+
     def per_node(self, ranks: int) -> int:
-        """How many shards run at once on one node."""
-        return self.tasks or max(1, self.gpus // ranks)
+        """How many shards run at once on one node, each whole or in part."""
+        return self.tasks or max(1, self.gpus // self.on_node(ranks))
+
+    def at_once(self, ranks: int, nodes: int) -> int:
+        """How many shards run at once on so many nodes."""
+        return nodes // self.span(ranks) * self.per_node(ranks)
 
     def gpus_of_shard(self, ranks: int) -> int:
-        """GPUs of one shard: one a rank where there are so many."""
-        return min(self.gpus, ranks) if self.gpus else 0
+        """GPUs of one shard on each of its nodes: one a rank where there are so many."""
+        return min(self.gpus, self.on_node(ranks))
 
     def words(self, ranks: int) -> str:
         """The allocation in words, as a person is asked about it."""
@@ -39,15 +53,17 @@ class Settings:
         gpus = f" with {self.gpus} GPU{'s' * (self.gpus != 1)} each" if self.gpus else ""
         where = f"partition {self.partition}" if self.partition else "the default partition"
         account = f", account {self.account}" if self.account else ""
-        shards = f"{self.nodes * self.per_node(ranks)} shards at once"
+        count, span = self.at_once(ranks, self.nodes), self.span(ranks)
+        shards = f"{count} shard{'s' * (count != 1)} at once"
+        spread = f", {'each ' * (count != 1)}on {span} nodes" if span > 1 else ""
         more = f", with {' '.join(self.args)}" if self.args else ""
-        return f"{size}{gpus} for {shown(self.walltime_s)} on {where}{account}{more}: {shards}"
+        return f"{size}{gpus} for {shown(self.walltime_s)} on {where}{account}{more}: {shards}{spread}"
 
 
 def slots_of(settings: Settings, ranks: int) -> tuple[Slot, ...]:
     """The slots of a whole pilot. Which node and GPUs one stands for is chosen when a shard starts."""
     gpus = (GPUS,) if settings.gpus else ()
-    return tuple(Slot(n, (), gpus) for n in range(settings.nodes * settings.per_node(ranks)))
+    return tuple(Slot(n, (), gpus) for n in range(settings.at_once(ranks, settings.nodes)))
 
 
 def shown(seconds: float) -> str:

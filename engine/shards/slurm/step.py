@@ -18,6 +18,10 @@ import time
 from types import FrameType
 
 SILENT_S = 20.0  # without a heartbeat, the node is taken for lost
+OVER_S = (
+    3.0  # that srun may last after the last heartbeat said so: the step of a shard that lost one of several nodes hangs
+)
+OVER = "over"  # what the last heartbeat then has
 LOOK_S = 1.0  # how often the heartbeat is looked at
 HELD_UP_S = (
     6.0  # between two looks, which a file system that answers never takes: a heartbeat's time, and the look's own
@@ -78,12 +82,18 @@ class Step:
             looked = now
             if beat is not None and beat != seen:
                 seen, since = beat, now
+            elif beat and f'"{OVER}"'.encode() in beat and now - since > OVER_S:
+                self._end()
+                return 0
             elif beat and now - since > SILENT_S:
                 print(f"cockpit: no heartbeat from {self.order['node'] or 'its node'} for {SILENT_S:.0f} s", flush=True)
-                os.kill(self.srun, signal.SIGKILL)
-                os.waitpid(self.srun, 0)
-                self.srun = 0
+                self._end()
                 return SILENT
+
+    def _end(self) -> None:
+        os.kill(self.srun, signal.SIGKILL)
+        os.waitpid(self.srun, 0)
+        self.srun = 0
 
     def _begin(self) -> int:
         """srun, in a session of its own: the launcher's TERM is for this process alone, srun would end the step at once."""

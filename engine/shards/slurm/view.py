@@ -46,12 +46,17 @@ def _round(seconds: float | None) -> float | None:
 
 
 def warnings(pilot: Pilot) -> list[str]:
-    """The clocks that are off. Nothing is judged by them, but people who compare logs should know."""
+    """Nodes that are not alike, and clocks that are off: nothing is judged by these, but who compares logs should know."""
     spans: list[tuple[str, Offset | None]] = [
         (f"the clock of {node}", each) for node, each in pilot.seen.offsets.items()
     ]
     spans.append(("the clock of the shared file system", pilot.seen.files))
-    return [
+    kinds = pilot.seen.probe.gpus if pilot.seen.probe else ()
+    mixed = (
+        f"the pilot's nodes have different GPUs ({', '.join(kinds)}), and seeds run on any: ask for one kind, by args = "
+        '["--constraint=..."] under [slurm]'
+    )
+    return ([mixed] if len(kinds) > 1 else []) + [
         f"{name} is {each.words} this machine's: curves and durations do not depend on it, times in logs do"
         for name, each in spans
         if each is not None and each.apart
