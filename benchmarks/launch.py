@@ -29,7 +29,7 @@ from engine.shards.executor import Ended
 from engine.shards.imports import warm_imports
 from engine.shards.local import LocalExecutor, _ask
 from engine.shards.records import read_exit
-from engine.shards.sandbox import SHOWN, Level, lab_box, probe, wrap
+from engine.shards.sandbox import SHOWN, Level, choose, lab_box, probe, wrap
 from engine.shards.slots import gpus_here
 from engine.shards.spec import ShardSpec, shard_env
 
@@ -132,7 +132,7 @@ async def bench(place: Path, shards: int, steps: int, gpus: tuple[str, ...]) -> 
     state = StateDir(place / "state")
     state.make()
     executor = LocalExecutor(state)
-    level = probe().level
+    level = choose("auto", probe(), bool(gpus))[0]
     kinds: dict[str, tuple[bool, Level]] = {
         "cold": (False, 1),
         "warm": (True, 1),

@@ -21,7 +21,8 @@ from engine.globs import Globs
 from engine.lab import Lab, LabError, load
 from engine.paths import CONFIG, StateDir
 from engine.shards.network import shares_host
-from engine.shards.sandbox import BoxError, choose, probe
+from engine.shards.sandbox import NO_CUDA, BoxError, choose, probe
+from engine.shards.slots import gpus_here
 from engine.text import clean
 
 __all__ = ["Check", "checks"]
@@ -71,10 +72,15 @@ def _box(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     if not lab.here:
         yield Check("box", "ok", "what boxes the nodes can make is found out there, once there is a pilot")
         return
-    level, refusal = choose(lab.isolation, probe())
+    found = probe()
+    gpus = found.level == 2 and bool(gpus_here(env))  # which matters at no other level, and may have to wake the driver
+    level, refusal = choose(lab.isolation, found, gpus)
     if refusal is not None:
         yield Check("box", "fail", refusal, 'get what is missing, or set isolation = "auto" under [run]')
         return
+    if level < choose(lab.isolation, found)[0]:
+        detail, _, fix = NO_CUDA.partition(": ")
+        yield Check("box", "warn", f"limits only for shards with GPUs: {detail}", "; ".join((fix, *found.reasons)))
     try:
         shares_host(lab.network, level, lab.ranks)
     except BoxError as error:

@@ -20,7 +20,7 @@ from engine.shards import network
 from engine.shards.devices import any_gpu
 from engine.shards.imports import warm_imports
 from engine.shards.room import memory_here
-from engine.shards.sandbox import SHOWN, BoxError, Probe, choose, lab_box, probe, with_ranks, wrap
+from engine.shards.sandbox import SHOWN, SHOWN_NO_CUDA, BoxError, Probe, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ShardSpec, shard_env
 from engine.text import clean
@@ -35,7 +35,7 @@ class Specs:
         self.state: StateDir = lab.state
         self.slots = slots
         self.data: Mapping[str, Path] = {}
-        self.level, self.refusal = choose(lab.isolation, probe())  # `refusal`: why nothing is started
+        self._choose(probe())
         self.program: str | None = None  # the bubblewrap of the nodes that shards run on; None: this machine's
         self._probed: Probe | None = None
         if lab.here:
@@ -48,9 +48,14 @@ class Specs:
         if found is None or (found, program) == (self._probed, self.program):
             return False
         self._probed, self.program = found, program
-        self.level, self.refusal = choose(self.lab.isolation, found)
+        self._choose(found)
         self._try_box()
         return True
+
+    def _choose(self, found: Probe) -> None:
+        gpus = any(slot.gpus for slot in self.slots)
+        self.level, self.refusal = choose(self.lab.isolation, found, gpus)  # `refusal`: why nothing is started
+        self._without = SHOWN_NO_CUDA if self.level < choose(self.lab.isolation, found)[0] else ""
 
     def _try_box(self) -> None:
         """Find out before the first launch whether the lab's box can be made; a box that cannot is no shard's fault."""
@@ -69,7 +74,7 @@ class Specs:
         """How well shards are boxed, as the status line shows it."""
         if self.refusal:
             return "no box"
-        return SHOWN[self.level] + network.shown(self.lab.network, self.level, self.lab.nodes)
+        return SHOWN[self.level] + self._without + network.shown(self.lab.network, self.level, self.lab.nodes)
 
     def training(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:
         """The training process of an intended shard in its run tree. Raises BoxError, LabError."""

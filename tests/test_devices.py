@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import json
-import shutil
-import socket
-import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +11,7 @@ from engine.paths import StateDir
 from engine.shards import devices, slots
 from engine.shards.devices import Card, by_uuid, cards, driver_libraries, gpu_devices
 from engine.shards.local import LocalExecutor
-from engine.shards.sandbox import Box, lab_box, try_level, wrap
+from engine.shards.sandbox import Box, lab_box, wrap
 from engine.shards.slots import gpus_here
 from engine.shards.spec import ShardSpec, shard_env
 from tests import test_warm as warming
@@ -170,89 +162,6 @@ def test_a_box_binds_what_the_slot_was_given_and_its_environment_names_it(
     assert not bound & {"nvidia1", "nvidia2", "nvidia-caps"}
 
 
-@pytest.mark.parametrize("granted", [False, True])
-def test_at_level_2_only_a_shard_with_a_gpu_reads_what_the_driver_says(
-    proc: Path, dev: Path, tmp_path: Path, granted: bool
-) -> None:
-    nodes = gpu_devices(["GPU-aaaa-1"], dev, proc) if granted else ()
-    place = {"cwd": str(tmp_path), "run_dir": str(tmp_path / "run"), "timeout_s": 1.0}
-    spec = ShardSpec(id="a", argv=("true",), env={}, **place)  # type: ignore[arg-type]
-    rules = json.loads(wrap(spec, Box(2, devices=nodes)).walls[1])
-    readable = rules["readable"]
-    assert rules["gpu"] is granted
-    assert ("/proc/driver/nvidia" in readable) is granted
-    assert ("/proc/self" in readable) is granted
-    assert not {"/proc", "/proc/sys"} & set(readable)
-
-
-# What CUDA does when it starts, as strace shows it, and what a box without network keeps it from all the same.
-LISTENS = """
-import json, os, socket, sys
-packets, plain = socket.SOCK_SEQPACKET, (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-found = []
-def attempt(what, do):
-    try:
-        do()
-    except OSError as error:
-        found.append([what, error.errno])
-    else:
-        found.append([what, 0])
-def listen():
-    place = socket.socket(socket.AF_UNIX, packets)
-    place.bind(f"\\0cuda-uvmfd-1-{os.getpid()}")
-    place.listen()
-attempt("listen", listen)
-for each in sys.argv[1:]:
-    attempt("connect", lambda: socket.socket(socket.AF_UNIX, packets).connect(each.replace("@", "\\0", 1)))
-for kind in plain:
-    attempt("other", lambda: socket.socket(socket.AF_UNIX, kind))
-attempt("internet", lambda: socket.socket())
-print(json.dumps(found))
-"""
-
-
-@LINUX
-@pytest.mark.parametrize("granted", [False, True])
-async def test_at_level_2_a_shard_with_a_gpu_listens_as_cuda_must_and_reaches_nobody(
-    state: StateDir, executor: LocalExecutor, tree: Path, tmp_path: Path, granted: bool
-) -> None:
-    if (why := try_level(2)) is not None:
-        pytest.skip(f"no box 2 here: {why}")
-    path, abstract = str(tmp_path / "service"), f"\0{tmp_path}/service"
-    with contextlib.ExitStack() as stack:
-        for name in (path, abstract):
-            service = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-            service.bind(name)
-            service.listen()
-        run_dir = state.runs / "listens"
-        (tree / "listens.py").write_text(LISTENS)
-        argv = (sys.executable, "listens.py", path, abstract.replace("\0", "@", 1))
-        env = shard_env({}, (), threads=1, gpus=(), run_dir=run_dir, tree=tree)
-        place = {"cwd": str(tree), "run_dir": str(run_dir), "timeout_s": 60.0}
-        box = lab_box(
-            2,
-            interpreter=sys.executable,
-            tree=tree,
-            run_dir=run_dir,
-            data=(),
-            mounts=(),
-            gpus=(),
-            private=(state.root,),
-            lab_root=tmp_path / "lab",
-        )
-        spec = ShardSpec(id="listens", argv=argv, env=env, **place)  # type: ignore[arg-type]
-        shard = wrap(spec, replace(box, devices=(Path("/dev/null"),) if granted else ()))
-        await executor.launch(shard)
-        assert (await end_of(executor)).code == 0, output(shard)
-    refused = errno.EPERM
-    assert json.loads(output(shard)) == [
-        ["listen", 0 if granted else refused],
-        *[["connect", errno.ENOENT if granted else refused]] * 2,
-        *[["other", refused]] * 2,
-        ["internet", refused],
-    ]
-
-
 # --- warm parents
 
 # As torch behaves on a machine with a GPU: to ask whether there is one initialises CUDA, unless NVML is asked.
@@ -289,38 +198,3 @@ async def test_a_warm_parent_never_initialises_cuda(
         await until(state, lambda found: all(each["ready"] for each in found))
     assert was_warm(state, "b") is not up, says(state)
     assert ("an import initialised CUDA" in says(state)) is up
-
-
-# As NVML behaves: the first that begins it opens devices, the last that ends it closes them.
-NVML = """
-#include <fcntl.h>
-#include <unistd.h>
-static int begun, device;
-int nvmlInit_v2(void) { if (!begun++) device = open("/dev/null", O_RDONLY); return 0; }
-int nvmlShutdown(void) { if (!begun) return 1; if (!--begun) close(device); return 0; }
-"""
-
-
-@LINUX
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, to stand in for NVML")
-@pytest.mark.parametrize("by_pynvml", [False, True])
-async def test_a_parent_whose_imports_count_gpus_is_forked_unless_forks_would_miss_what_it_began(
-    state: StateDir, executor: LocalExecutor, tree: Path, tmp_path: Path, by_pynvml: bool
-) -> None:
-    home = tmp_path / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    home.mkdir(parents=True)
-    (home / "nvml.c").write_text(NVML)
-    library = home / "libnvidia-ml.so.1"
-    argv = ["cc", "-shared", "-fPIC", "-o", str(library), str(home / "nvml.c")]
-    await asyncio.to_thread(subprocess.run, argv, check=True, timeout=60)
-    begins = f"import ctypes\nnvml = ctypes.CDLL({str(library)!r})\nnvml.nvmlInit_v2(), nvml.nvmlInit_v2()\n"
-    (home / "pynvml.py").write_text(begins + "_nvmlLib_refcount = 2\n")
-    (home / "asks.py").write_text("import pynvml\n" if by_pynvml else begins)
-    python = venv(tmp_path)
-    for id in ("a", "b"):
-        shard = script(state, tree, "import asks", id, warm=("asks",), argv=(str(python), f"{id}.py"))
-        await executor.launch(shard)
-        assert (await end_of(executor)).code == 0, output(shard)
-        await until(state, lambda found: all(each["ready"] for each in found))
-    assert was_warm(state, "b") is not by_pynvml, says(state)
-    assert ("left files or sockets open" in says(state)) is by_pynvml

@@ -236,6 +236,25 @@ class TestTheTerminal:
         assert doctor_machine.tmux("No such file", "").state == "warn"
 
 
+def test_a_lab_with_gpus_hears_that_its_boxes_of_level_2_are_none(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "probe", lambda: Probe(2, ("level 3 needs bubblewrap: apt install it",)))
+    root = make_lab(tmp_path / "lab")
+    assert "box" not in {each.name for each in checks(root, {**env, "CUDA_VISIBLE_DEVICES": ""})}
+    found = named("box", checks(root, {**env, "CUDA_VISIBLE_DEVICES": "0"}))
+    assert (found.state, found.detail) == (
+        "warn",
+        "limits only for shards with GPUs: CUDA does not start in a box of level 2 (Landlock)",
+    )
+    assert found.fix == "install bubblewrap for level 3; level 3 needs bubblewrap: apt install it"
+    (root / "cockpit.toml").write_text(LAB + '[run]\nisolation = "require-2"\n')
+    found = named("box", checks(root, {**env, "CUDA_VISIBLE_DEVICES": "0"}))
+    assert found.state == "fail"
+    assert "nothing is started" in found.detail
+    assert "CUDA does not start in a box of level 2 (Landlock): install bubblewrap for level 3" in found.detail
+
+
 def test_a_cluster_is_looked_at_where_shards_run_on_one(tmp_path: Path, env: dict[str, str]) -> None:
     (tmp_path / "cockpit.toml").write_text(LAB + '[run]\nexecutor = "slurm"\n[slurm]\ngpus = 4\npartition = "gpu"\n')
     found = {each.name: each for each in checks(tmp_path, {**env, "PATH": "/nonexistent"})}

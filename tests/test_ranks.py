@@ -210,7 +210,10 @@ def test_ranks_that_could_not_talk_are_not_started(tiny: Callable[..., TinyLab],
     lab = tiny()
     config = (lab.root / "cockpit.toml").read_text()
     (lab.root / "cockpit.toml").write_text(config.replace("[run]\n", "[run]\nranks = 2\n"))
-    path, none = boxing.path_without_bubblewrap(tmp_path / "bin"), boxing.without_the_wheel(tmp_path / "none")
+    path, none = (
+        boxing.path_without_bubblewrap(tmp_path / "bin"),
+        boxing.pythonpath_without_the_wheel(tmp_path / "none"),
+    )
     lab.start(PATH=path, PYTHONPATH=none)
     with lab.session() as session:
         phase = wait_for(lambda: "ranks = 2" in (said := session.call("status")["phase"]) and said)

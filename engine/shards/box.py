@@ -45,7 +45,6 @@ _AUDIT = {_X86: 0xC000003E, _ARM: 0xC00000B7}
 _NUMBERS: dict[str, tuple[int, int]] = {
     "socket": (41, 198),
     "socketpair": (53, 199),
-    "connect": (42, 203),
     "clone": (56, 220),
     "clone3": (435, 435),
     "ioctl": (16, 29),
@@ -158,11 +157,10 @@ _IGNORED_2: dict[str, tuple[int, int]] = {
 }
 _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_EPERM, _ENOENT, _ENOSYS = 1, 2, 38
+_EPERM, _ENOSYS = 1, 38
 _NEW_NAMESPACE = 0x7E020000
 _UNIX, _INET, _INET6, _NETLINK = 1, 2, 10, 16
 _STREAMS = (1, 0x801, 0x80001, 0x80801)  # a pair of datagram sockets could be pointed at a service's socket by its path
-_PACKETS = tuple(5 | flags for flags in (0, 0x800, 0x80000, 0x80800))
 _STREAMS_AND_DATAGRAMS = tuple(kind | flags for kind in (1, 2) for flags in (0, 0x800, 0x80000, 0x80800))
 _TTY_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 # Not dumpable, a process would hide its launch's marker from the launcher; PR_SET_MM (35) would move its environment.
@@ -189,33 +187,23 @@ def _if(refused: tuple[int, ...]) -> bytes:
     return tests + _op(_RET, _ALLOW) + _op(_RET, _ERRNO | _EPERM)
 
 
-def _sockets(network: bool, gpu: bool) -> bytes:
-    """Allow with `network` stream and datagram sockets of the internet, and netlink's routing, which name look-ups ask for
-    addresses; with `gpu` local ones of packets: CUDA listens at one, and does not start where it cannot."""
+def _internet_only() -> bytes:
+    """Allow stream and datagram sockets of the internet, and netlink's routing, which name look-ups ask for addresses."""
     inet = _argument(1) + _unless(_STREAMS_AND_DATAGRAMS)
-    kinds = {_INET: inet, _INET6: inet, _NETLINK: _argument(2) + _unless((0,))} if network else {}
-    if gpu:
-        kinds[_UNIX] = _argument(1) + _unless(_PACKETS)
-    tests = b"".join(_op(_JEQ, domain, 0, len(then) // 8) + then for domain, then in kinds.items())
-    return _argument(0) + tests + _op(_RET, _ERRNO | _EPERM)
+    netlink = _argument(2) + _unless((0,))
+    kinds = _op(_JEQ, _INET, 3) + _op(_JEQ, _INET6, 2) + _op(_JEQ, _NETLINK, 1 + len(inet) // 8)
+    return _argument(0) + kinds + _op(_RET, _ERRNO | _EPERM) + inet + netlink
 
 
 @functools.lru_cache(maxsize=8)
 def bpf(
-    machine: str,
-    level: int,
-    pid: int,
-    *,
-    signals_scoped: bool = True,
-    network: bool = False,
-    unix: bool = True,
-    gpu: bool = False,
+    machine: str, level: int, pid: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True
 ) -> bytes:
     """The filter program for a machine ("x86_64" or "aarch64"). Raises CannotBox for another.
 
     `pid` is the process that gets it: where landlock does not keep signals in the box (`signals_scoped`), that process may
-    signal itself and its group, and nobody else. At level 2 `network` leaves the internet's sockets, and `gpu` the one that
-    CUDA listens at; at level 3 `unix` false takes the local ones away.
+    signal itself and its group, and nobody else. At level 2 `network` leaves the internet's sockets; at level 3 `unix`
+    false takes the local ones away.
     """
     if machine not in _AUDIT:
         raise CannotBox(f"seccomp: no table of system calls for {machine}")
@@ -238,9 +226,7 @@ def bpf(
     if level == 2:
         rule(_NEVER_2, refuse)
         rule(_IGNORED_2, _op(_RET, _ERRNO))
-        named("socket", _sockets(network, gpu))
-        if gpu and not network:  # there is nobody to find: what CUDA asks for is not needed, and how others are reached
-            named("connect", _op(_RET, _ERRNO | _ENOENT))
+        named("socket", _internet_only() if network else refuse)
         named("socketpair", _argument(1) + _unless(_STREAMS))
         named("prctl", _argument(0) + _if(_REACHING_PRCTLS))
         named("prlimit64", _argument(0) + _unless((0, pid)))
@@ -275,12 +261,10 @@ def _no_new_privileges() -> None:
     _check(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def seccomp(
-    level: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True, gpu: bool = False
-) -> None:
+def seccomp(level: int, *, signals_scoped: bool = True, network: bool = False, unix: bool = True) -> None:
     """Filter this process's system calls from now on. Raises CannotBox."""
     machine, pid = os.uname().machine, os.getpid() if level == 2 else 0
-    code = bpf(machine, level, pid, signals_scoped=signals_scoped, network=network, unix=unix, gpu=gpu)
+    code = bpf(machine, level, pid, signals_scoped=signals_scoped, network=network, unix=unix)
     program = _Program(len(code) // 8, code)
     _no_new_privileges()
     _check(_libc().prctl(_PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0), "seccomp")
@@ -416,7 +400,7 @@ def main(argv: list[str]) -> int:
             network = rules.get("network", False) is True
             scoped = landlock(rules["readable"], rules["writable"], rules["devices"], network)
             drop_capabilities()
-            seccomp(2, signals_scoped=scoped, network=network, gpu=rules.get("gpu", False) is True)
+            seccomp(2, signals_scoped=scoped, network=network)
         else:
             raise CannotBox(f"no such way in: {way}")
         _become(rest)

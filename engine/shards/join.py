@@ -123,7 +123,7 @@ def confine(walls: list[str]) -> None:
     rules = json.loads(walls[1])
     scoped = box.landlock(rules["readable"], rules["writable"], rules["devices"], rules["network"])
     box.drop_capabilities()
-    box.seccomp(2, signals_scoped=scoped, network=rules["network"], gpu=rules.get("gpu", False) is True)
+    box.seccomp(2, signals_scoped=scoped, network=rules["network"])
 
 
 def threads() -> int:

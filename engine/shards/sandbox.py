@@ -31,6 +31,10 @@ RANKS = Path(__file__).resolve().parent / "ranks.py"
 SHOWN: dict[int, str] = {1: "limits only", 2: "box 2", 3: "box 3"}
 """How the status line names a level."""
 
+NO_CUDA = "CUDA does not start in a box of level 2 (Landlock): install bubblewrap for level 3"
+SHOWN_NO_CUDA = " (CUDA needs box 3)"
+"""What the status line adds where shards with GPUs go without the box of level 2 that others would get."""
+
 HOME = "/shard"  # the home directory in a box of level 3: the run's own scratch
 TMP_BYTES = 1 << 30  # of the private /tmp, in memory; TMPDIR lies in the run directory
 SHM_BYTES = 4 << 30  # of the private /dev/shm
@@ -41,7 +45,6 @@ _ETC_MORE = ("hosts", "mime.types", "locale.alias", "OpenCL")
 _ETC_NETWORK = ("resolv.conf", "ssl", "pki", "ca-certificates")  # what looking up names and checking certificates reads
 _SYS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
 _SYS_GPU = ("/sys/devices", "/sys/bus/pci", "/sys/module/nvidia", "/sys/module/nvidia_uvm")
-_PROC_GPU = ("self", "driver/nvidia", "driver/nvidia-caps", "devices", "meminfo", "modules", "version", "sys/vm")
 _SYS_NETWORK = ("/sys/devices", "/sys/bus/pci", "/sys/class/net")  # gloo looks for the interfaces' devices
 _PLAIN_DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
@@ -65,8 +68,7 @@ class Box:
 
     `hidden` are directories that stay out of sight where a readable one contains them; what is readable or writable
     below a hidden one is seen all the same. `links` are symbolic links to be made: (target, where). With `network` it
-    shares the machine's network; without, level 3 has a loopback of its own and level 2 no sockets but, with `devices`, one
-    that CUDA listens at.
+    shares the machine's network; without, level 3 has a loopback of its own and level 2 no sockets.
     """
 
     level: Level
@@ -109,8 +111,14 @@ def with_ranks(count: int, command: tuple[str, ...], nodes: int = 1) -> tuple[st
     return (entering_python(), "-I", "-S", str(RANKS), str(count // nodes), *place, *command)
 
 
-def choose(wish: Wish, found: Probe) -> tuple[Level, str | None]:
-    """The level that a lab gets, and why nothing may be started (None: it may)."""
+def for_gpus(found: Probe) -> Probe:
+    """What boxes it can make for shards with GPUs: none of level 2."""
+    return replace(found, level=1, reasons=(*found.reasons, NO_CUDA)) if found.level == 2 else found
+
+
+def choose(wish: Wish, found: Probe, gpus: bool = False) -> tuple[Level, str | None]:
+    """The level that a lab gets whose slots have GPUs or not, and why nothing may be started (None: it may)."""
+    found = for_gpus(found) if gpus else found
     if wish == "limits":
         return 1, None
     needed = {"auto": 1, "require-2": 2, "require-3": 3}[wish]
@@ -202,8 +210,6 @@ def _with_target(path: Path) -> list[Path]:
 def _rules(box: Box) -> dict[str, list[str] | bool]:
     # /proc as a whole would show other processes; without this file torch complains, and takes slower kernels
     readable = [*_system(), Path("/proc/cpuinfo"), *_own_code(), *box.readable]
-    if box.devices:  # CUDA looks at the driver's settings and its own mappings; `self` is the shard, once it is boxed
-        readable += [Path("/proc", name) for name in _PROC_GPU]
     granted = (*readable, *box.writable)
     for hidden in box.hidden:
         for path in granted:
@@ -217,7 +223,6 @@ def _rules(box: Box) -> dict[str, list[str] | bool]:
         "writable": [str(path) for path in box.writable],
         "devices": [*_PLAIN_DEVICES, *map(str, box.devices)],
         "network": box.network,
-        "gpu": bool(box.devices),
     }
 
 

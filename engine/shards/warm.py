@@ -77,7 +77,6 @@ def prepare(modules: list[str]) -> None:
         raise Unfit("an import initialised CUDA, which no fork could use")
     if "torch" in sys.modules:  # the first optimizer and use_deterministic_algorithms would import it, in over a second
         importlib.import_module("torch._dynamo")
-    end_nvml()
     if left := _descriptors() - before:
         raise Unfit(f"an import left files or sockets open, which forks would share: {_named(left)}")
     for name, module in sorted(sys.modules.items()):
@@ -96,21 +95,6 @@ def prepare(modules: list[str]) -> None:
     gc.collect()
     gc.freeze()
     use_huge_pages()
-
-
-def end_nvml() -> None:
-    """Close what an import that counted GPUs left open: torch asks NVML, never ends that, and begins it anew for each question.
-    pynvml begins it once: an import that did so by pynvml would leave its forks one that has ended, so it is left as it is."""
-    if getattr(sys.modules.get("pynvml"), "_nvmlLib_refcount", 0):
-        return
-    with open("/proc/self/maps") as file:
-        found = next((line.split()[-1] for line in file if "/libnvidia-ml.so" in line), None)
-    if found is None:
-        return
-    nvml = ctypes.CDLL(found)
-    for _ in range(1000):  # once for each that has begun it
-        if nvml.nvmlShutdown() != 0:
-            return
 
 
 def use_huge_pages() -> None:

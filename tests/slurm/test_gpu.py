@@ -13,7 +13,7 @@ import pytest
 
 from engine.paths import StateDir
 from engine.shards.devices import any_gpu
-from engine.shards.sandbox import lab_box, probe, wrap
+from engine.shards.sandbox import choose, lab_box, probe, wrap
 from engine.shards.slurm.order import GPUS
 from engine.shards.spec import shard_env
 from tests import test_gpu as one_machine
@@ -52,7 +52,7 @@ async def test_a_boxed_step_of_the_pilot_computes_on_the_gpu_that_slurm_gave_it(
         env = shard_env({}, (), threads=1, gpus=(GPUS,), run_dir=run_dir, tree=tree)
         argv = (sys.executable, "looks.py")
         box = lab_box(
-            probe().level,
+            choose("auto", probe(), gpus=True)[0],
             interpreter=argv[0],
             tree=tree,
             run_dir=run_dir,
