@@ -20,7 +20,7 @@ from engine.shards import network
 from engine.shards.devices import any_gpu
 from engine.shards.imports import warm_imports
 from engine.shards.room import memory_here
-from engine.shards.sandbox import SHOWN, SHOWN_NO_CUDA, BoxError, Probe, choose, lab_box, probe, with_ranks, wrap
+from engine.shards.sandbox import SHOWN, SHOWN_NO_CUDA, BoxError, Level, Probe, choose, lab_box, probe, with_ranks, wrap
 from engine.shards.slots import Slot
 from engine.shards.spec import ShardSpec, shard_env
 from engine.text import clean
@@ -35,6 +35,8 @@ class Specs:
         self.state: StateDir = lab.state
         self.slots = slots
         self.data: Mapping[str, Path] = {}
+        self.level: Level
+        self.refusal: str | None  # why nothing is started
         self._choose(probe())
         self.program: str | None = None  # the bubblewrap of the nodes that shards run on; None: this machine's
         self._probed: Probe | None = None
@@ -54,7 +56,7 @@ class Specs:
 
     def _choose(self, found: Probe) -> None:
         gpus = any(slot.gpus for slot in self.slots)
-        self.level, self.refusal = choose(self.lab.isolation, found, gpus)  # `refusal`: why nothing is started
+        self.level, self.refusal = choose(self.lab.isolation, found, gpus)
         self._without = SHOWN_NO_CUDA if self.level < choose(self.lab.isolation, found)[0] else ""
 
     def _try_box(self) -> None:

@@ -195,7 +195,7 @@ class Agent:
                 self._look_around()
         self.outputs.finish(output)
         if self.how == "exited" and self.asked is None and -ended[0] in (signal.SIGTERM, signal.SIGKILL):
-            self._hear(MOMENT_S)  # Slurm's own signal to us may come a moment after that to the shard
+            self._hear_late(MOMENT_S)  # Slurm's own signal to us may come a moment after that to the shard
         if self.how == "exited" and self.asked is not None:
             self.how = self.asked
         known = self._together(ended)
@@ -207,7 +207,7 @@ class Agent:
         os.close(directory)
         return self._record(*known)
 
-    def _hear(self, seconds: float) -> None:
+    def _hear_late(self, seconds: float) -> None:
         """Wait so long to be asked to end, whatever else happens meanwhile: what the shard left behind ends too."""
         until = time.monotonic() + seconds
         while self.asked is None and (left := until - time.monotonic()) > 0:
