@@ -1,4 +1,5 @@
-"""The executor of a Slurm cluster: every shard is a step of the pilot, started on this machine by the launcher.
+"""The executor of a Slurm cluster: every shard is a step of the pilot, started on this machine by the launcher; those of large
+rungs get jobs of their own (`engine.shards.slurm.jobs`).
 
 The launcher's children are the clients of the steps (`engine.shards.slurm.step`), so that a new engine finds them again as it
 finds local shards. Whether a shard runs is what its agent says, by heartbeat and exit record; the queue is only asked what
@@ -17,31 +18,30 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Standing, Vanished
+from engine.scales import unscaled
+from engine.shards.executor import Allocation, Began, Ended, Event, ExecutorError, Handle, Standing
 from engine.shards.local import LocalExecutor
 from engine.shards.records import make_key, read_exit
 from engine.shards.sandbox import SHOWN, Probe
-from engine.shards.slurm import ends, order, step
-from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
-from engine.shards.slurm.commands import job as own_job
+from engine.shards.slurm import claims, ends, order, step
+from engine.shards.slurm.closing import close, record_of
+from engine.shards.slurm.commands import Controller, Programs, SlurmError, lasting, own, size_of
 from engine.shards.slurm.commands import step as step_words
+from engine.shards.slurm.jobs import OwnJobs
 from engine.shards.slurm.order import Order, OrderError
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot
-from engine.shards.slurm.settings import Settings
+from engine.shards.slurm.settings import OWN_JOB_S, Settings
 from engine.shards.spec import ExitRecord, ShardSpec
+from engine.text import clean
 
 log = logging.getLogger(__name__)
 OFTEN_S, SELDOM_S = 2.0, 30.0  # between two looks at the queue: while something is expected, and otherwise
-VISIBLE_S = (
-    65.0  # until a file that was written on a node is seen here, at the worst (NFS keeps what it knows for a minute)
-)
 YEARS_S = 366 * 86400.0
-OWN_JOB_S = 300.0  # that a job of its own may last longer than its shard
 DOUBT_S = 60.0  # for which nothing is placed on a node whose heartbeat stopped, unless Slurm says that it is well
 
 
@@ -51,6 +51,7 @@ class Placed:
 
     order: Order
     gone: bool = False  # its client has ended; how is being found out
+    gpus: str | None = None  # that its agent was given; None until it has claimed the shard
 
 
 class SlurmExecutor:
@@ -76,6 +77,17 @@ class SlurmExecutor:
         self._kick = asyncio.Event()
         self._used = time.monotonic()
         self._attached: asyncio.Future[None] | None = None
+        self._launched = asyncio.Event()
+        self.jobs = OwnJobs(
+            settings,
+            self._controller,
+            state.shared_root,
+            self._runs_key,
+            self._events.put_nowait,
+            self._news,
+            self._size,
+        )
+        self._controller.also = lambda: self.jobs.ids
 
     # --- what the engine asks of it
 
@@ -108,13 +120,13 @@ class SlurmExecutor:
 
     @property
     def standing(self) -> Mapping[str, Standing]:
-        """Every step of the pilot, by shard."""
+        """Every step of the pilot and every job of its own, by shard."""
         left_s = self.pilot.left_s
-        return {
-            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node)
+        steps = {
+            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node, gpus=placed.gpus or "")
             for id, placed in self._placed.items()
-            if placed.order.job
         }
+        return steps | self.jobs.standing
 
     @property
     def allocation(self) -> Allocation:
@@ -139,12 +151,16 @@ class SlurmExecutor:
             return await self._local.launch(spec)
         if spec.id in self._placed:
             return Handle(spec.id, "running", True, where=self._placed[spec.id].order.node)
+        if spec.id in self.jobs.jobs:
+            return Handle(spec.id, self.jobs.standing[spec.id].state, True)
         if (found := await asyncio.to_thread(_left_by, spec)) is not None:
             return Handle(spec.id, found, True)
         if self.shortage is not None:
             raise ExecutorError(self.shortage)
-        own = spec.fresh and spec.rung in self._settings.own
-        made = await asyncio.to_thread(self._order, spec, "" if own else self._choose())
+        if spec.fresh and unscaled(spec.rung) in self._settings.own:
+            self.jobs.launch(await asyncio.to_thread(self._order, spec, ""), self._steps / spec.id)
+            return Handle(spec.id, "queued", False, where="a job of its own")
+        made = await asyncio.to_thread(self._order, spec, self._choose())
         self._placed[spec.id] = Placed(made)
         try:
             handle = await self._local.launch(self._client_spec(spec.id, made))
@@ -155,18 +171,18 @@ class SlurmExecutor:
             await self._settle(spec.id)
             return Handle(spec.id, "ended", handle.known)
         self._used = time.monotonic()
-        where = "a job of its own" if own else f"{made.node} (job {made.job})"
-        return Handle(spec.id, "running", handle.known, where=where, node=made.node)
+        self._launched.set()
+        return Handle(spec.id, "running", handle.known, where=f"{made.node} (job {made.job})", node=made.node)
 
     async def events(self) -> AsyncIterator[Event]:
         while (event := await self._events.get()) is not None:
             yield event
 
     async def stop(self, id: str, grace_s: float) -> bool:
-        return await self._local.stop(id, grace_s)
+        return await (self.jobs if id in self.jobs.jobs else self._local).stop(id, grace_s)
 
     async def kill(self, id: str) -> bool:
-        return await self._local.kill(id)
+        return await (self.jobs if id in self.jobs.jobs else self._local).kill(id)
 
     async def reattach(self) -> frozenset[str]:
         if self._attached is None:
@@ -181,7 +197,8 @@ class SlurmExecutor:
             self._attached.set_result(None)
         await asyncio.shield(self._attached)
         local = await self._local.reattach()
-        return frozenset(id for id in (*local, *self._placed) if id not in self._placed or not self._placed[id].gone)
+        steps = (id for id in (*local, *self._placed) if id not in self._placed or not self._placed[id].gone)
+        return frozenset((*steps, *self.jobs.jobs))
 
     async def retire(self) -> None:
         """Let the launcher end when nothing runs."""
@@ -191,6 +208,7 @@ class SlurmExecutor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.close()
         await self._local.close()
         self._events.put_nowait(None)
 
@@ -208,6 +226,7 @@ class SlurmExecutor:
             await self.pilot.release(why)
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
+        await self.jobs.call_off(f"its job was called off before it began: {why}")
         self.changed()
 
     # --- attaching
@@ -216,12 +235,15 @@ class SlurmExecutor:
         """Take up what runs; settle what ended while no engine was there; then follow the rest."""
         running = await self._local.reattach()
         await asyncio.to_thread(self._share_key)
-        ended = []
+        ended, apart = [], {}
         for place in await asyncio.to_thread(lambda: sorted(self._steps.glob("*"))):
             try:
                 found = order.read(place)
             except OrderError as error:
                 log.warning("%s", error)
+                continue
+            if found.apart:
+                apart[place.name] = found, place
                 continue
             self._placed[place.name] = Placed(found)
             if place.name not in running:
@@ -234,8 +256,12 @@ class SlurmExecutor:
             else:  # it was never asked for
                 self._placed.pop(id, None)
                 await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
+        await self.jobs.attach(apart)
         for part in (self._pump, self._follow_pilot):
             self._run(part(), part.__name__)
+        waiting = lambda: {id: self._steps / id for id, each in self._placed.items() if each.gpus is None}  # noqa: E731
+        self._run(claims.watch(waiting, self._claimed, self._launched), "claims")
+        self._launched.set()
 
     def _share_key(self) -> None:
         """Put the launcher's key where the agents find it: whoever writes a record, it is read with the same one."""
@@ -279,24 +305,35 @@ class SlurmExecutor:
 
     def _order(self, spec: ShardSpec, node: str) -> Order:
         """Write the order of a shard that is to run on that node of the pilot, or (an empty one) in a job of its own."""
-        job = self.pilot.seen.job
-        assert job is not None
         place = self._steps / spec.id
         shutil.rmtree(place, ignore_errors=True)
-        words = own("agent", str(place))
-        gpus = self._settings.gpus_of_shard(self._ranks)
+        job, srun = "", []
         if node:
-            srun = step_words(self._controller.programs, job.id, node, gpus, self._cores, words)
-        else:
-            most_s = spec.timeout_s + OWN_JOB_S
-            srun = own_job(self._controller.programs, self._settings, gpus, self._cores, most_s, words)
+            assert self.pilot.seen.job is not None
+            job, gpus = self.pilot.seen.job.id, self._settings.gpus_of_shard(self._ranks)
+            srun = step_words(self._controller.programs, job, node, gpus, self._cores, own("agent", str(place)))
         nonce = secrets.token_hex(16)
         programs = self._controller.programs
         key = str(self._runs_key)
-        made = Order(spec, tuple(srun), programs["scancel"], programs.env, job.id if node else "", node, key, nonce)
+        made = Order(spec, tuple(srun), programs["scancel"], programs.env, job, node, key, nonce)
         made.write(place)
         self._client(spec.id).parent.mkdir(mode=0o700, exist_ok=True)
         return made
+
+    def _size(self, made: Order) -> list[str]:
+        """What sbatch is told of the size of a shard in a job of its own, and of how long it may run."""
+        size = size_of(1, self._settings.gpus_of_shard(self._ranks), self._cores)
+        return [*size, lasting(made.spec.timeout_s + OWN_JOB_S)]
+
+    def _claimed(self, id: str, claim: Mapping[str, Any]) -> None:
+        """An agent has taken a step's shard: it is known now which GPUs it runs on."""
+        if (placed := self._placed.get(id)) is not None:
+            placed.gpus = clean(str(claim.get("gpus", "")))
+            made = placed.order
+            self._events.put_nowait(Began(id, f"{made.node} (job {made.job})", made.node, placed.gpus))
+
+    def _news(self) -> None:
+        self.changed()
 
     def _client_spec(self, id: str, made: Order) -> ShardSpec:
         words = own("step", str(self._steps / id))
@@ -329,7 +366,7 @@ class SlurmExecutor:
         placed.gone = True
         spec, run_dir = placed.order.spec, Path(placed.order.spec.run_dir)
         client = await asyncio.to_thread(read_exit, self._client(id))
-        record = await self._record_of(placed.order, client)
+        record = await record_of(placed.order, self._client(id) / "output.log")
         event: Event
         if record is not None:
             event = Ended(id, spec.record, record)
@@ -345,23 +382,9 @@ class SlurmExecutor:
         self._events.put_nowait(event)
         log.debug("%s in %s", event, run_dir)
 
-    async def _record_of(self, made: Order, client: ExitRecord | None) -> ExitRecord | None:
-        """The record that the agent wrote; waited for where it says that it did, since another machine wrote it."""
-        run_dir, name = Path(made.spec.run_dir), made.spec.record
-        found = await asyncio.to_thread(read_exit, run_dir, name)
-        if found is not None or client is None:
-            return found
-        said = await asyncio.to_thread(read_tail, self._client(made.spec.id) / "output.log")
-        until = time.monotonic() + (VISIBLE_S if step.RECORDED in said else 0.0)
-        while found is None and time.monotonic() < until:
-            await asyncio.sleep(0.2)
-            found = await asyncio.to_thread(read_exit, run_dir, name)
-        return found
-
     async def _lost(self, id: str, made: Order, client: ExitRecord | None) -> Event:
         """What is to be said of a shard whose agent left no record."""
-        place, spec = self._steps / id, made.spec
-        claim = await asyncio.to_thread(order.claimed, place)
+        claim = await asyncio.to_thread(order.claimed, self._steps / id)
         said = await asyncio.to_thread(read_tail, self._client(id) / "output.log")
         side = ends.Side(
             how="exited" if client is None or id in self._given_up else client.how,
@@ -369,7 +392,6 @@ class SlurmExecutor:
             claimed=claim is not None,
             node=made.node or str((claim or {}).get("node", "")),
             said=last_line(said),
-            own=not made.job,
         )
         if side.code == step.SILENT:
             self._doubted[side.node] = time.monotonic()
@@ -381,17 +403,7 @@ class SlurmExecutor:
         if found.how == "node-lost":
             self._doubted[side.node] = time.monotonic()
         self.changed()
-        if found.how == "vanished" or not (spec.fresh or found.how == "stopped"):
-            return Vanished(id, found.why)
-        now = time.time()
-        started = float(claim["at"]) if claim and isinstance(claim.get("at"), int | float) else now
-        record = ExitRecord(spec.id, found.how, None, None, started, now, None, error=found.why[:2000] or None)
-        key = await asyncio.to_thread(self._runs_key.read_bytes)
-        try:
-            stands = await asyncio.to_thread(order.record_end, Path(spec.run_dir), record, spec.record, key)
-        except OSError as error:
-            return Vanished(id, f"{found.why}; its record cannot be written: {error}")
-        return Ended(id, spec.record, stands)
+        return await close(made, found, claim, self._runs_key)
 
     # --- the pilot
 
@@ -410,7 +422,7 @@ class SlurmExecutor:
     async def _give_up(self) -> None:
         """End the clients that still try to start a step in an allocation that is gone."""
         for id, placed in list(self._placed.items()):
-            stale = placed.order.job not in ("", self.pilot.job_id) and not placed.gone and id not in self._given_up
+            stale = placed.order.job != self.pilot.job_id and not placed.gone and id not in self._given_up
             if stale and await asyncio.to_thread(order.claimed, self._steps / id) is None:
                 self._given_up.add(id)
                 await self._local.kill(id)
@@ -441,8 +453,7 @@ class SlurmExecutor:
             self._kick.clear()
 
     def _idle(self) -> bool:
-        piloted = any(placed.order.job for placed in self._placed.values())
-        return not piloted and time.monotonic() - self._used > self._settings.idle_s
+        return not self._placed and time.monotonic() - self._used > self._settings.idle_s
 
 
 def _left_by(spec: ShardSpec) -> Literal["ended", "lost"] | None:

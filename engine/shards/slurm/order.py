@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class OrderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One step: `srun` is its command line with `env` as environment, in `job` on `node` (both empty in a job of its own, whose
-    number and node only its claim says); `scancel` the program that signals it; `key`
-    the file that seals its record."""
+    """One step: `srun` is its command line with `env` as environment, in `job` on `node`; `scancel` the program that signals
+    it; `key` the file that seals its record. `srun`, `job` and `node` are empty of a shard in a job of its own: its batch and
+    its claim say which job that is, and where."""
 
     spec: ShardSpec
     srun: tuple[str, ...]
@@ -46,6 +46,11 @@ class Order:
     key: str
     nonce: str
 
+    @property
+    def apart(self) -> bool:
+        """Whether it runs in a job of its own, and not as a step of the pilot."""
+        return not self.srun
+
     def write(self, place: Path) -> None:
         """Write it as `place`/order.json, whole. Raises OSError."""
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -54,7 +59,7 @@ class Order:
         put(place, "order.json", body)
 
 
-def put(place: Path, name: str, body: Mapping[str, Any]) -> None:
+def put(place: Path, name: str, body: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a file there, whole; after a power cut it may be gone, as is then what it is about. Raises OSError."""
     temporary = place / f".{name}.{os.getpid()}"
     temporary.write_text(json.dumps(body))

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.shards.sandbox import Level, Probe
-from engine.shards.slurm.commands import FORMAT, Controller, SlurmError, on_each_node, own, run, salloc
-from engine.shards.slurm.parsing import Job, allocation, jobs, node_states
+from engine.shards.slurm.commands import Controller, SlurmError, on_each_node, own, run, salloc
+from engine.shards.slurm.parsing import Job, allocation, node_states
 from engine.shards.slurm.settings import Settings, shown
 
 log = logging.getLogger(__name__)
@@ -180,13 +180,7 @@ class Pilot:
 
     async def _ask(self) -> Job | None:
         assert self.job_id is not None
-        words = (f"--jobs={self.job_id}", "--states=all", "--noheader", f"--format={FORMAT}")
-        try:
-            return jobs(await self.controller.ask("squeue", *words)).get(self.job_id)
-        except SlurmError as error:
-            if "Invalid job id" in str(error):
-                return None
-            raise
+        return (await self.controller.queue(self.job_id)).get(self.job_id)
 
     async def _look_at_nodes(self, job: Job) -> None:
         try:
