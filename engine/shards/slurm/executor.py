@@ -222,11 +222,11 @@ class SlurmExecutor:
         self._look_now()
 
     async def release(self, why: str) -> None:
+        await self.jobs.call_off(f"its job was called off before it began: {why}")  # before there is room for them
         try:
             await self.pilot.release(why)
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
-        await self.jobs.call_off(f"its job was called off before it began: {why}")
         self.changed()
 
     # --- attaching

@@ -101,11 +101,18 @@ class OwnJobs:
             for number, own in known:
                 own.batch, own.task = batch, number
             if not known:
-                await asyncio.to_thread(self.batches.forget, batch)
+                self._run(self._abandon(batch), f"batch {batch.place.name}")
         await self._look_at_files(settle=False)
         self._gathering.set()
         for part in (self._hand_over, self._follow):
             self._run(part(), part.__name__)
+
+    async def _abandon(self, batch: Batch) -> None:
+        """Call off a batch none of whose shards is to run any more."""
+        with contextlib.suppress(SlurmError):
+            if batch.number:
+                await self.controller.ask("scancel", batch.number)
+        await asyncio.to_thread(self.batches.forget, batch)
 
     async def close(self) -> None:
         """Let go; the jobs stay."""
@@ -135,10 +142,10 @@ class OwnJobs:
 
     async def call_off(self, why: str) -> None:
         """Take those back that still wait: they are no longer wanted now, and may run at another time."""
-        for id, own in list(self.jobs.items()):
-            if own.claim is None and not own.gone and own.stop_by is None:
-                own.ends = Lost("preempted", why)
-                self._run(self._press(id, own), f"calling off {id}")
+        waiting = {id: own for id, own in self.jobs.items() if own.claim is None and not own.gone}
+        for own in waiting.values():
+            own.ends = own.ends or Lost("preempted", why)
+        await self._withdraw_all(waiting)
 
     # --- handing over
 
@@ -318,26 +325,36 @@ class OwnJobs:
         that takes too long. It is done again until it has ended."""
         if own.gone:
             return
-        if not own.job:
-            await self._settle(id, own, None)  # its order goes, so that nothing can start it any more
-            return
-        words = [
-            "--state=PENDING"
-        ]  # one that has begun meanwhile is told by a signal: TERM would look like Slurm's own
-        if own.stop_by is not None and own.claim is not None:
-            late = time.monotonic() > own.stop_by
-            words = ["--full", "--signal=KILL"] if late else ["--batch", f"--signal={ASK}"]
-        try:
-            await self.controller.ask("scancel", *words, own.job)
-        except SlurmError as error:
-            log.debug("scancel of %s: %s", own.job, error)  # it has ended, or the controller is away: asked again
+        if own.claim is None:
+            await self._withdraw_all({id: own})
+        elif own.stop_by is not None and own.job:
+            try:
+                await self.controller.ask("scancel", "--batch", f"--signal={ASK}", own.job)
+                if time.monotonic() > own.stop_by and not own.gone:  # it knows by now that it was we who did that
+                    await self.controller.ask("scancel", "--full", "--signal=KILL", own.job)
+            except SlurmError as error:
+                log.debug("scancel of %s: %s", own.job, error)  # it has ended, or the controller is away: asked again
         self._expect()
+
+    async def _withdraw_all(self, owns: Mapping[str, OwnJob]) -> None:
+        """Call off those that have not begun. Their orders go first: what begins all the same finds nothing to run, and what
+        has begun this very moment ends, and writes no record. (`--state=PENDING` would take all of an array that waits.)"""
+        waiting = {id: own for id, own in owns.items() if not await asyncio.to_thread(order.withdraw, own.place)}
+        if known := [own.job for own in waiting.values() if own.job]:
+            try:
+                await self.controller.ask("scancel", *known)
+            except SlurmError as error:
+                if "Invalid job id" not in str(error):
+                    log.info("jobs are called off once the controller answers: %s", error)
+                    return
+        for id, own in waiting.items():
+            await self._settle(id, own, None)
 
     async def _give_up(self, id: str, own: OwnJob) -> None:
         """Of a node that says nothing: its agent writes nothing any more once its order is gone."""
         if own.gone:
             return
-        await asyncio.to_thread((own.place / "order.json").unlink, missing_ok=True)
+        await asyncio.to_thread(order.withdraw, own.place, claimed_too=True)
         with contextlib.suppress(SlurmError):
             await self.controller.ask("scancel", own.job)
         await self._settle(id, own, own.seen)
@@ -360,7 +377,11 @@ class OwnJobs:
             event = await close(own.order, found if stopped else own.ends or found, claim, self.key)
         await asyncio.to_thread(shutil.rmtree, own.place, True)
         self.jobs.pop(id, None)
-        if own.batch is not None and not any(each.batch is own.batch for each in self.jobs.values()):
+        if (
+            own.batch is not None
+            and own.batch.number
+            and not any(each.batch is own.batch for each in self.jobs.values())
+        ):
             await asyncio.to_thread(self.batches.forget, own.batch)
         self.tell(event)
         self._gathering.set()  # there is room for a further one

@@ -95,6 +95,15 @@ def claim(place: Path, body: Mapping[str, Any]) -> bool:
     return True
 
 
+def withdraw(place: Path, *, claimed_too: bool = False) -> bool:
+    """Take an order away, so that no agent can claim its shard any more, unless one has; says whether one has. With
+    `claimed_too` it is taken away from that one as well, which ends its shard at its next heartbeat."""
+    taken = (place / "claim").exists()
+    if claimed_too or not taken:
+        (place / "order.json").unlink(missing_ok=True)
+    return taken
+
+
 def claimed(place: Path) -> dict[str, Any] | None:
     """Who claimed it; None when nobody has. Empty while the file is being written."""
     try:
