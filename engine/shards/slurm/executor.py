@@ -11,37 +11,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
 from engine.scales import unscaled
 from engine.shards.executor import Allocation, Began, Ended, Event, ExecutorError, Handle, Standing
 from engine.shards.local import LocalExecutor
-from engine.shards.records import make_key, read_exit
+from engine.shards.records import read_exit
 from engine.shards.sandbox import SHOWN, Probe
 from engine.shards.slurm import claims, ends, order, step
 from engine.shards.slurm.closing import close, record_of
-from engine.shards.slurm.commands import Controller, Programs, SlurmError, lasting, own, size_of
-from engine.shards.slurm.commands import step as step_words
+from engine.shards.slurm.commands import Controller, Programs, SlurmError
 from engine.shards.slurm.jobs import OwnJobs
 from engine.shards.slurm.order import Order, OrderError
+from engine.shards.slurm.orders import Orders, left_by
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot
-from engine.shards.slurm.settings import OWN_JOB_S, Settings
+from engine.shards.slurm.settings import Settings
 from engine.shards.spec import ExitRecord, ShardSpec
 from engine.text import clean
 
 log = logging.getLogger(__name__)
 OFTEN_S, SELDOM_S = 2.0, 30.0  # between two looks at the queue: while something is expected, and otherwise
-YEARS_S = 366 * 86400.0
 DOUBT_S = 60.0  # for which nothing is placed on a node whose heartbeat stopped, unless Slurm says that it is well
 
 
@@ -61,7 +57,7 @@ class SlurmExecutor:
         self._state = state
         self._settings = settings
         self._ranks = ranks
-        self._cores = ranks * threads
+        self._orders = Orders(state, settings, programs, ranks, threads)
         self._local = LocalExecutor(state)
         self._controller = Controller(programs)
         self.pilot = Pilot(settings, self._controller, state.root, ranks, threads)
@@ -82,10 +78,10 @@ class SlurmExecutor:
             settings,
             self._controller,
             state.shared_root,
-            self._runs_key,
+            self._orders.key,
             self._events.put_nowait,
-            self._news,
-            self._size,
+            lambda: self.changed(),
+            self._orders.size,
         )
         self._controller.also = lambda: self.jobs.ids
 
@@ -153,17 +149,17 @@ class SlurmExecutor:
             return Handle(spec.id, "running", True, where=self._placed[spec.id].order.node)
         if spec.id in self.jobs.jobs:
             return Handle(spec.id, self.jobs.standing[spec.id].state, True)
-        if (found := await asyncio.to_thread(_left_by, spec)) is not None:
+        if (found := await asyncio.to_thread(left_by, spec)) is not None:
             return Handle(spec.id, found, True)
         if self.shortage is not None:
             raise ExecutorError(self.shortage)
         if spec.fresh and unscaled(spec.rung) in self._settings.own:
-            self.jobs.launch(await asyncio.to_thread(self._order, spec, ""), self._steps / spec.id)
+            self.jobs.launch(await asyncio.to_thread(self._orders.write, spec), self._orders.place(spec.id))
             return Handle(spec.id, "queued", False, where="a job of its own")
-        made = await asyncio.to_thread(self._order, spec, self._choose())
+        made = await asyncio.to_thread(self._orders.write, spec, self.pilot.job_id or "", self._choose())
         self._placed[spec.id] = Placed(made)
         try:
-            handle = await self._local.launch(self._client_spec(spec.id, made))
+            handle = await self._local.launch(self._orders.client_spec(spec.id))
         except ExecutorError:
             self._placed.pop(spec.id, None)
             raise
@@ -234,9 +230,9 @@ class SlurmExecutor:
     async def _attach(self) -> None:
         """Take up what runs; settle what ended while no engine was there; then follow the rest."""
         running = await self._local.reattach()
-        await asyncio.to_thread(self._share_key)
+        await asyncio.to_thread(self._orders.share_key)
         ended, apart = [], {}
-        for place in await asyncio.to_thread(lambda: sorted(self._steps.glob("*"))):
+        for place in await asyncio.to_thread(lambda: sorted(self._orders.root.glob("*"))):
             try:
                 found = order.read(place)
             except OrderError as error:
@@ -251,27 +247,17 @@ class SlurmExecutor:
         self._elsewhere |= running - self._placed.keys()
         await self.pilot.look()
         for id in ended:
-            if self._client(id).exists():
+            if self._orders.client(id).exists():
                 await self._settle(id)
             else:  # it was never asked for
                 self._placed.pop(id, None)
-                await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
+                await asyncio.to_thread(self._orders.remove, id)
         await self.jobs.attach(apart)
         for part in (self._pump, self._follow_pilot):
             self._run(part(), part.__name__)
-        waiting = lambda: {id: self._steps / id for id, each in self._placed.items() if each.gpus is None}  # noqa: E731
+        waiting = lambda: {id: self._orders.place(id) for id, each in self._placed.items() if each.gpus is None}  # noqa: E731
         self._run(claims.watch(waiting, self._claimed, self._launched), "claims")
         self._launched.set()
-
-    def _share_key(self) -> None:
-        """Put the launcher's key where the agents find it: whoever writes a record, it is read with the same one."""
-        body, shared = make_key(self._state.launcher_key), self._runs_key
-        if shared == self._state.launcher_key or (shared.exists() and shared.read_bytes() == body):
-            return
-        temporary = shared.with_suffix(".new")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(body)
-        os.replace(temporary, shared)
 
     def _run(self, call: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(call, name=name)
@@ -290,40 +276,7 @@ class SlurmExecutor:
             elif event.id in self._elsewhere:
                 self._events.put_nowait(event)
 
-    # --- orders
-
-    @property
-    def _steps(self) -> Path:
-        return self._state.shared_root / "steps"
-
-    @property
-    def _runs_key(self) -> Path:
-        return self._state.shared_root / self._state.launcher_key.name
-
-    def _client(self, id: str) -> Path:
-        return self._state.root / "clients" / id
-
-    def _order(self, spec: ShardSpec, node: str) -> Order:
-        """Write the order of a shard that is to run on that node of the pilot, or (an empty one) in a job of its own."""
-        place = self._steps / spec.id
-        shutil.rmtree(place, ignore_errors=True)
-        job, srun = "", []
-        if node:
-            assert self.pilot.seen.job is not None
-            job, gpus = self.pilot.seen.job.id, self._settings.gpus_of_shard(self._ranks)
-            srun = step_words(self._controller.programs, job, node, gpus, self._cores, own("agent", str(place)))
-        nonce = secrets.token_hex(16)
-        programs = self._controller.programs
-        key = str(self._runs_key)
-        made = Order(spec, tuple(srun), programs["scancel"], programs.env, job, node, key, nonce)
-        made.write(place)
-        self._client(spec.id).parent.mkdir(mode=0o700, exist_ok=True)
-        return made
-
-    def _size(self, made: Order) -> list[str]:
-        """What sbatch is told of the size of a shard in a job of its own, and of how long it may run."""
-        size = size_of(1, self._settings.gpus_of_shard(self._ranks), self._cores)
-        return [*size, lasting(made.spec.timeout_s + OWN_JOB_S)]
+    # --- nodes
 
     def _claimed(self, id: str, claim: Mapping[str, Any]) -> None:
         """An agent has taken a step's shard: it is known now which GPUs it runs on."""
@@ -331,14 +284,6 @@ class SlurmExecutor:
             placed.gpus = clean(str(claim.get("gpus", "")))
             made = placed.order
             self._events.put_nowait(Began(id, f"{made.node} (job {made.job})", made.node, placed.gpus))
-
-    def _news(self) -> None:
-        self.changed()
-
-    def _client_spec(self, id: str, made: Order) -> ShardSpec:
-        words = own("step", str(self._steps / id))
-        place = str(self._client(id))
-        return ShardSpec(id=id, argv=tuple(words), cwd="/", env={"PATH": os.defpath}, run_dir=place, timeout_s=YEARS_S)
 
     def _nodes(self) -> list[str]:
         """The nodes on which steps may be placed now."""
@@ -365,8 +310,8 @@ class SlurmExecutor:
             return
         placed.gone = True
         spec, run_dir = placed.order.spec, Path(placed.order.spec.run_dir)
-        client = await asyncio.to_thread(read_exit, self._client(id))
-        record = await record_of(placed.order, self._client(id) / "output.log")
+        client = await asyncio.to_thread(read_exit, self._orders.client(id))
+        record = await record_of(placed.order, self._orders.client(id) / "output.log")
         event: Event
         if record is not None:
             event = Ended(id, spec.record, record)
@@ -374,8 +319,7 @@ class SlurmExecutor:
                 await self._look()
         else:
             event = await self._lost(id, placed.order, client)
-        await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
-        await asyncio.to_thread(shutil.rmtree, self._client(id), True)
+        await asyncio.to_thread(self._orders.remove, id)
         self._placed.pop(id, None)
         self._given_up.discard(id)
         self._used = time.monotonic()
@@ -384,8 +328,8 @@ class SlurmExecutor:
 
     async def _lost(self, id: str, made: Order, client: ExitRecord | None) -> Event:
         """What is to be said of a shard whose agent left no record."""
-        claim = await asyncio.to_thread(order.claimed, self._steps / id)
-        said = await asyncio.to_thread(read_tail, self._client(id) / "output.log")
+        claim = await asyncio.to_thread(order.claimed, self._orders.place(id))
+        said = await asyncio.to_thread(read_tail, self._orders.client(id) / "output.log")
         side = ends.Side(
             how="exited" if client is None or id in self._given_up else client.how,
             code=None if client is None else client.code,
@@ -403,7 +347,7 @@ class SlurmExecutor:
         if found.how == "node-lost":
             self._doubted[side.node] = time.monotonic()
         self.changed()
-        return await close(made, found, claim, self._runs_key)
+        return await close(made, found, claim, self._orders.key)
 
     # --- the pilot
 
@@ -423,7 +367,7 @@ class SlurmExecutor:
         """End the clients that still try to start a step in an allocation that is gone."""
         for id, placed in list(self._placed.items()):
             stale = placed.order.job != self.pilot.job_id and not placed.gone and id not in self._given_up
-            if stale and await asyncio.to_thread(order.claimed, self._steps / id) is None:
+            if stale and await asyncio.to_thread(order.claimed, self._orders.place(id)) is None:
                 self._given_up.add(id)
                 await self._local.kill(id)
 
@@ -454,10 +398,3 @@ class SlurmExecutor:
 
     def _idle(self) -> bool:
         return not self._placed and time.monotonic() - self._used > self._settings.idle_s
-
-
-def _left_by(spec: ShardSpec) -> Literal["ended", "lost"] | None:
-    """What an earlier launch of it left: its record, or at least the directory that is made once."""
-    if os.path.lexists(os.path.join(spec.run_dir, spec.record)):
-        return "ended"
-    return "lost" if spec.fresh and os.path.lexists(spec.run_dir) else None
