@@ -20,6 +20,7 @@ from engine.shards.slurm.executor import SlurmExecutor
 from engine.shards.spec import ShardSpec
 from tests.slurm.cluster import Cluster
 from tests.slurm.shards import end, make, output, piloted, record, shard, until
+from tests.slurm.test_executor import environment_of, written
 
 HOLD = "import os, time\nprint('up', flush=True)\nwhile not os.path.exists({go!r}): time.sleep(0.05)"
 """A shard that runs until somebody lets it go."""
@@ -271,9 +272,19 @@ async def test_who_gives_the_pilot_back_takes_back_what_still_waits(slurm: Clust
         assert sorted(record(each).how for each in told.ended.values()) == ["exited", "exited", "preempted"]
 
 
-async def written(state: StateDir, id: str, text: str) -> None:
-    """Return when a shard has printed something."""
-    path = state.runs / id / "output.log"
-    async with asyncio.timeout(60):
-        while not (path.exists() and text in path.read_text()):  # noqa: ASYNC110 (other processes write it)
-            await asyncio.sleep(0.02)
+async def test_no_secret_of_the_engine_reaches_a_job_of_its_own(
+    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "WANDB_API_KEY", "COCKPIT_TOKEN", "SLURM_SECRET", "SBATCH_EXPORT"):
+        monkeypatch.setenv(name, "sesame-open")
+    state, go = StateDir(tmp_path / "state"), tmp_path / "go"
+    async with owning(slurm, state) as (executor, told):
+        await executor.launch(large(state, "s", go))
+        await told.until(began=1)
+        await written(state, "s", "up")
+        processes = slurm.processes("n2")
+        assert len(processes) >= 3  # the daemon of its batch step, its agent, and the shard
+        for pid in processes:
+            assert b"sesame-open" not in environment_of(pid)
+        go.touch()
+        await told.until(ended=1)

@@ -172,7 +172,10 @@ class OwnJobs:
 
     async def _submit_all(self, again_s: float) -> float:
         """Hand over all that may be now; returns in how many seconds to try again, 0 for when there is more."""
-        for batch, ids in [*self._unnumbered(), *self._alike()]:
+        for batch, asked in [*self._unnumbered(), *self._alike()]:
+            ids = [id for id in asked if id in self.jobs and not self.jobs[id].gone]
+            if not ids:
+                continue  # stopped meanwhile
             wait_s = self._bucket.wait_s(time.monotonic())
             if wait_s > 0:
                 self._say(ids, f"submissions are limited to {A_MINUTE} a minute")
@@ -204,6 +207,8 @@ class OwnJobs:
         if left:
             with contextlib.suppress(SlurmError):
                 await self.controller.ask("scancel", *left)
+        if len(left) == len(made.tasks):
+            await asyncio.to_thread(self.batches.forget, made)
 
     def _unnumbered(self) -> list[tuple[Batch | None, list[str]]]:
         """Batches of which it is not known that Slurm has them."""
@@ -280,7 +285,7 @@ class OwnJobs:
             if sight.ended and settle:
                 self._run(self._settle(id, own, own.seen), f"end of {id}")
             elif own.claim is not None and now - own.beat_at > SILENT_S and own.stop_by is None:
-                self._due = min(self._due, self._judged + OFTEN_S)
+                self._due = min(self._due, self._judged + SILENT_S / 2)
                 if now - own.beat_at > LOST_S:
                     own.ends = Lost("node-lost", f"nothing was heard from its node {own.node} for {shown(LOST_S)}")
                     self._run(self._give_up(id, own), f"end of {id}")
