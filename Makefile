@@ -71,7 +71,7 @@ test-slurm: .venv/.installed-dev
 	  install="apt-get install -y -qq --no-install-recommends slurm-wlm munge faketime"; \
 	  DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
 	  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || exit 1; fi; \
-	$(PY) -m pytest tests/slurm $(TEST_ARGS)
+	$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile tests/slurm $(TEST_ARGS)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

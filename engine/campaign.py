@@ -255,33 +255,33 @@ def _next_rung(lab: Lab, rung: str) -> str | None:
 
 
 def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch]:
-    used = {state.shards[shard]["slot"] for shard in state.live}
-    left = max(0, slots - len(state.live))  # shards of a time with more slots may still run
-    free = iter([slot for slot in range(slots) if slot not in used][:left])
+    free = _Places(state, lab, slots)
     for arm in _smokes(state, lab, slots, setup):
-        slot = next(free, None)
+        slot = free.take(SMOKE)
         if slot is None:
-            return
+            break
         yield Launch(arm, lab.seeds[0], SMOKE, smoke.next_attempt(state, lab, arm), slot, smoke=True)
     for arm, seed, rung, attempt in confirming.shards(state, lab, setup):
-        slot = next(free, None)
-        if slot is None:
+        slot = free.take(rung)
+        if slot is not None:
+            yield Launch(arm, seed, rung, attempt, slot, fresh=True)
+        elif free.full:
             return
-        yield Launch(arm, seed, rung, attempt, slot, fresh=True)
     again = canaries.due(state, lab, setup)
-    if again is not None and (slot := next(free, None)) is not None:
+    if again is not None and (slot := free.take(again[1])) is not None:
         seed, rung, attempt = again
         yield Launch(state.trunk_arm, seed, rung, attempt, slot, canary=True)
     for arm, seed, attempt in lengths.wanted(state, lab, setup):
-        slot = next(free, None)
+        slot = free.take(HALF)
         if slot is None:
-            return
+            break
         yield Launch(arm, seed, HALF, attempt, slot)
     for arm, seed, rung, attempt, asked in retuning.shards(state, lab, setup):
-        slot = next(free, None)
-        if slot is None:
+        slot = free.take(rung)
+        if slot is not None:
+            yield Launch(arm, seed, rung, attempt, slot, retune=asked)
+        elif free.full:
             return
-        yield Launch(arm, seed, rung, attempt, slot, retune=asked)
     first: list[tuple[str, int, str, int, bool]] = []
     later: list[tuple[str, int, str, int, bool]] = []
     for place, arm, seed, rung, attempt in _queue(state, lab, slots, setup):
@@ -290,10 +290,34 @@ def _launches(state: State, lab: Lab, slots: int, setup: str) -> Iterator[Launch
     full = [(arm, seed, rung, attempt, False) for arm, seed, rung, attempt in full_run.wanted(state, lab, setup)]
     ahead = 1 if past_merges.has_waited(state) else 0
     for arm, seed, rung, attempt, fresh in [*audit[:ahead], *first, *full, *audit[ahead:], *later]:
-        slot = next(free, None)
-        if slot is None:
+        slot = free.take(rung)
+        if slot is not None:
+            yield Launch(arm, seed, rung, attempt, slot, fresh=fresh)
+        elif free.full:
             return
-        yield Launch(arm, seed, rung, attempt, slot, fresh=fresh)
+
+
+class _Places:
+    """What there is room for: so many shards in slots, and so many beside them. One that is scored is so in a slot."""
+
+    def __init__(self, state: State, lab: Lab, slots: int) -> None:
+        live = [state.shards[shard] for shard in state.live]
+        within = [row for row in live if not lab.apart(row["rung"]) or row["state"] == ShardState.SCORING]
+        used = {row["slot"] for row in within}
+        left = max(0, slots - len(within))  # shards of a time with more slots may still run
+        self._lab = lab
+        self._free = [slot for slot in range(slots) if slot not in used][:left]
+        self._beside = list(range(slots, slots + max(0, lab.most_apart - len(live) + len(within))))
+
+    def take(self, rung: str) -> int | None:
+        """A place for a shard of that rung; None where there is none."""
+        free = self._beside if self._lab.apart(rung) else self._free
+        return free.pop(0) if free else None
+
+    @property
+    def full(self) -> bool:
+        """Whether there is room for no shard of any rung."""
+        return not self._free and not self._beside
 
 
 def _smokes(state: State, lab: Lab, slots: int, setup: str) -> list[str]:

@@ -14,6 +14,7 @@ import signal
 ACTS = ("open", "prepare", "branch", "launch", "end", "score", "stop", "merge", "pull")
 POINTS = (
     *(f"{act}.{stage}" for act in ACTS for stage in ("intent", "effect", "done")),
+    "jobs.effect",  # a cluster has taken the job of a shard, whose number is not written down yet
     "propose.effect",  # its bodies are stored
     "propose.done",
     "rebase.done",

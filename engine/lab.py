@@ -247,6 +247,15 @@ class Lab:
         """The names of everything that lies in the lab's state directory."""
         return StateDir(self.state_dir, None if self.slurm is None else self.slurm.shared)
 
+    def apart(self, rung: str) -> bool:
+        """Whether shards of that rung run beside the slots, on what they ask for themselves."""
+        return self.slurm is not None and unscaled(rung) in self.slurm.own
+
+    @property
+    def most_apart(self) -> int:
+        """How many such shards may be on their way at once."""
+        return 0 if self.slurm is None else self.slurm.queue
+
     @cached_property
     def nodes(self) -> int:
         """How many machines one of its shards trains on."""

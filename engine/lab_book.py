@@ -25,7 +25,7 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
 
     `about` says what the target is, in a sentence; `shown` what was known of it at that moment (see `_shown`). Pausing and
     resuming are entries too; they have no number and no target. So is what the lab itself found out about signatures: what
-    came of a bundle, and audits of past merges.
+    came of a bundle, and audits of past merges; and what of a cluster was asked for, by whom, and how it ended.
     """
     state = State()
     for event in ledger:
@@ -38,6 +38,8 @@ def entries(ledger: Iterable[Event]) -> Iterator[Entry]:
             yield _audited(state, event)
         if event.type == "headline.reached" and event.v <= VERSION and (told := _borne_out(state, event)) is not None:
             yield told
+        if event.type.startswith("allocation.") and event.v <= VERSION:
+            yield _allocated(event)
         if isinstance(decided, e.Paused | e.Resumed):
             action = "pause" if isinstance(decided, e.Paused) else "resume"
             yield _entry(event, "", action, "", None, decided.who, getattr(decided, "why", ""), _seen(state, ""))
@@ -59,6 +61,19 @@ def _audited(state: State, event: Event) -> Entry:
     numbers = {name: row[name] for name in ("then", "now", "claimed", "within", "audited", "lo", "hi", "claims")}
     seen = {"about": f"{row['id']} {row['state']}: {row['sentence']}", "shown": {"audit": {"id": row["id"], **numbers}}}
     return _entry(event, "", "audit", f"{row['then']}..{row['now']}", None, who, "", seen)
+
+
+def _allocated(event: Event) -> Entry:
+    """The entry of an allocation that somebody confirmed or gave back, or that the cluster ended."""
+    data = event.data
+    action = {"allocation.confirmed": "ask for", "allocation.released": "give back"}.get(event.type, "lose")
+    about = data.get("words", "")
+    if data.get("since") and data.get("until"):
+        held_s = max(0.0, data["until"] - data["since"])
+        about = f"held for {held_s:.0f} s" if held_s < 120 else f"held for {held_s / 3600:.2f} h"
+    who = data.get("who") or {"kind": "policy", "name": "the cluster", "os_user": "", "host": ""}
+    target = f"allocation {data['name']}" if data.get("name") else "an allocation"
+    return _entry(event, "", action, target, None, who, data.get("why", ""), {"about": about, "shown": {}})
 
 
 def _borne_out(state: State, event: Event) -> Entry | None:

@@ -530,6 +530,8 @@ def _slurm(config: ConfigFile, root: Path) -> Settings | None:
         idle_s=table.idle,
         args=tuple(table.args),
         own=tuple(table.own),
+        own_s=tuple(config.rungs[name].timeout for name in table.own),
+        queue=table.queue,
         shared=None if table.shared is None else _below(root, table.shared),
         name=f"cockpit-{key}",
     )

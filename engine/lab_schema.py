@@ -363,6 +363,9 @@ class SlurmTable(_Table):
     own: list[str] = Field(
         [], description="rungs whose shards are large: each gets a job of its own, and waits for it in the queue"
     )
+    queue: int = Field(
+        16, ge=1, le=1024, description="jobs of their own that are in the queue at once, running ones too"
+    )
     args: list[Line] = Field([], description="further options of salloc, and of such jobs, e.g. `--qos=short`")
 
 

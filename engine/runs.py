@@ -83,6 +83,7 @@ class Runs:
         self.measuring: Measuring | None = None
         self._cancelled: set[str] = set()
         self._asked_disk: asyncio.Future[Disk] | None = None
+        self._queued: set[str] = set()  # handed over, and not begun
         self._unscored: set[str] = set()  # what is to be scored once the executor has room
 
     async def look_for_room(self) -> None:
@@ -110,7 +111,7 @@ class Runs:
 
     async def start_intended(self) -> None:
         """Start what was intended and is not known to have started."""
-        for shard in list(self.core.state.unlaunched):
+        for shard in [each for each in self.core.state.unlaunched if each not in self._queued]:
             await self.start(shard)
         unscored, self._unscored = self._unscored, set()
         for shard in unscored:
@@ -198,6 +199,9 @@ class Runs:
         cache = await self._cache(intent)
         handle = await self.executor.launch(self.specs.training(intent, path, cache))
         faults.point("launch.effect")
+        if handle.state == "queued":
+            self._queued.add(shard)
+            return
         core.record(e.ShardStarted(shard, handle.where, handle.node))
         faults.point("launch.done")
         if handle.state == "running":
@@ -213,6 +217,7 @@ class Runs:
         if event.id in self.core.state.unlaunched:
             self.core.record(e.ShardStarted(event.id, event.where, event.node))
             await self.watch(event.id)
+        self._queued.discard(event.id)
         row = self.core.state.shards[event.id]
         if (event.node, event.gpus) != (row.get("node", ""), row.get("gpus", "")):
             self.core.record(e.ShardPlaced(event.id, event.node, event.gpus))
@@ -290,7 +295,7 @@ class Runs:
         if self.indexer:
             await self.indexer.ready.wait()
             await self.indexer.catch_up(shard)
-        if shard in core.state.unlaunched:  # it started and ended while nobody looked
+        if shard in core.state.unlaunched and not _never_began(record):  # it started and ended while nobody looked
             core.record(e.ShardStarted(shard, f"pid {record.pid}" if record else ""))
         if record is None:
             detail = "it vanished without an exit record: the machine or the launcher went down"
@@ -335,6 +340,7 @@ class Runs:
         if self.detecting:
             self.detecting.forget(shard)
         self._cancelled.discard(shard)
+        self._queued.discard(shard)
 
     async def detect(self, batch: Batch) -> None:
         """Show the detectors what a running shard wrote; a shard that cannot recover is ended."""
@@ -527,7 +533,7 @@ class Runs:
 
     async def cancel(self, shard: str) -> None:
         """Stop a shard that can no longer change anything. Asked for once."""
-        if shard in self._cancelled or shard in self.core.state.unlaunched:
+        if shard in self._cancelled or (shard in self.core.state.unlaunched and shard not in self._queued):
             return
         await self.stop(shard)
         self._cancelled.add(shard)
@@ -550,10 +556,7 @@ class Runs:
             step = further.at_step(self.core.lab, self.core.dir, row)
             name = f"{shard}.{step}" if scoring else shard
             if name in running:
-                if shard in self.core.state.unlaunched:
-                    self.core.record(e.ShardStarted(shard))
-                if not scoring:
-                    await self.watch(shard)
+                await self._take_up(shard, scoring)
             elif shard in self.core.state.unlaunched and not run_dir.exists():
                 await self.start(shard)
             elif scoring and not (run_dir / "score-exit.json").exists():
@@ -566,6 +569,25 @@ class Runs:
         for arm in [row["id"] for row in self.core.state.experiments.values() if row["state"] in busy]:
             for row in self.core.state.shards_of(arm):  # an engine may have gone between an end and a look at it
                 await self._examine(row["id"])
+
+    async def _take_up(self, shard: str, scoring: bool) -> None:
+        """Go on with a shard that was launched by an earlier engine, and has not ended."""
+        intent = self.core.state.unlaunched.get(shard)
+        stands = self.executor.standing.get(shard)
+        if intent is not None and stands is not None and stands.state == "queued":
+            self._queued.add(shard)
+            if intent.setup != setup_for(self.setup, intent.rung, self.core.lab):
+                await self.cancel(shard)  # nothing could be compared with what it would say
+            return
+        if intent is not None:
+            self.core.record(e.ShardStarted(shard, "" if stands is None else stands.job, stands.node if stands else ""))
+        if not scoring:
+            await self.watch(shard)
+
+
+def _never_began(record: ExitRecord | None) -> bool:
+    """Whether a shard was ended while it waited."""
+    return record is not None and record.pid is None and record.how in ("stopped", "preempted")
 
 
 def _drop(run_dir: Path) -> None:

@@ -25,6 +25,7 @@ OPENING = tuple(point for point in faults.POINTS if point.startswith(("open.", "
 ELSEWHERE = (
     *("repair.done", "sign.done", "headline.done"),  # tests/test_repairs.py, tests/test_confirming.py
     "bundle.done",  # tests/test_bundles.py
+    "jobs.effect",  # tests/slurm/test_jobs.py
     *("audit.intent", "audit.done"),  # tests/test_past_merges.py
     *("retune.done", "tuned.done", "retuned.done"),  # tests/test_retuning.py
 )

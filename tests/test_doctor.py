@@ -262,7 +262,7 @@ def test_a_cluster_is_looked_at_where_shards_run_on_one(tmp_path: Path, env: dic
     assert "login node" in found["slurm"].fix
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol"):
+    for name in ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol", "sbatch"):
         (tools / name).write_text("#!/bin/sh\necho 'gpu up 1-00:00:00 16'\n")
         (tools / name).chmod(0o755)
     found = {each.name: each for each in checks(tmp_path, {**env, "PATH": f"{tools}:{env['PATH']}"})}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from cockpit.commands import WrongUse
 from cockpit.lab_book import since
 from engine import events as e
 from engine.lab_book import entries
-from engine.ledger import Event
+from engine.ledger import Event, read_lines
 from tests.campaigns import Campaign
 from tests.test_acknowledging import SEEDLESS, judged, sign
 from tests.tinylab import TinyLab, better, decide, rows, wait_for, waiting
@@ -130,3 +131,23 @@ def test_a_signature_that_waited_for_fresh_pairs_is_one_decision() -> None:
 def _written(event: Any) -> tuple[str, msgspec.Raw]:
     kind, data = e.dump(event)
     return kind, msgspec.Raw(msgspec.json.encode(data))
+
+
+def test_what_a_cluster_was_asked_for_by_whom_and_how_it_ended_is_in_the_book() -> None:
+    raw = (Path(__file__).parent / "golden" / "ledger-v1-allocations.jsonl").read_bytes()
+    found = [each for each in entries(event for event, _ in read_lines(raw)) if "allocation" in each["target"]]
+    assert [each["action"] for each in found] == ["ask for", "give back"] * 2 + ["ask for", "lose"] + [
+        "ask for",
+        "give back",
+    ]
+    first, idle, *_, last = found
+    assert first["about"] == "2 nodes with 4 GPUs each for 2 h on the default partition: 8 shards at once"
+    assert first["who"]["name"].startswith("Ada")
+    assert (idle["who"]["kind"], idle["target"], idle["why"]) == (
+        "policy",
+        "allocation 1",
+        "released after 4 idle seconds",
+    )
+    assert idle["about"].startswith("held for ")
+    assert (found[5]["who"]["name"], found[5]["why"]) == ("the cluster", "pilot 3 was cancelled")
+    assert (last["who"]["kind"], last["why"]) == ("person", "done for today")

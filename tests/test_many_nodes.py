@@ -17,7 +17,7 @@ from engine.shards.network import shares_host, shown
 from engine.shards.ranks import FIRST, Meeting, address_towards, environments, free_port, interface_of
 from engine.shards.sandbox import BoxError, with_ranks
 from engine.shards.slurm.blame import End, accused, failed_at, for_want_of_others, verdict
-from engine.shards.slurm.commands import Programs, job, salloc, step
+from engine.shards.slurm.commands import Programs, on_all_its_nodes, salloc, step
 from engine.shards.slurm.ends import suspect
 from engine.shards.slurm.group import named, tail_of
 from engine.shards.slurm.order import Order, lost_nodes, shared_names, tell, told
@@ -99,7 +99,8 @@ def test_its_step_has_one_agent_on_each_node() -> None:
         "--cpus-per-task=8",
     }
     assert spread | {"--kill-on-bad-exit=1", "--wait=0"} <= set(words)
-    own = job(PROGRAMS, Settings(), 4, 8, 60.0, ["/agent"], nodes=3)
+    own = on_all_its_nodes(PROGRAMS, 3, 4, 8, ["/agent"])
+    assert own[-1] == "/agent"
     assert spread - {"--nodelist=n1,n2,n3"} <= set(own)
     assert "--wait=0" not in step(PROGRAMS, "7", "n1", 4, 8, ["/agent"])
 

@@ -73,7 +73,7 @@ def test_commands_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 
 def test_the_environment_of_commands_is_made_from_nothing(tmp_path: Path) -> None:
-    for name in ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol"):
+    for name in ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol", "sbatch"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     source = {
@@ -142,7 +142,6 @@ SIDE = Side(claimed=True, node="n1", code=0, said="srun: error: Node failure on 
         (SIDE, replace(RUNNING, state="PENDING"), NODES, True, "preempted"),
         (SIDE, replace(RUNNING, state="NODE_FAIL"), NODES, True, "node-lost"),
         (SIDE, RUNNING, NODES, True, "vanished"),
-        (replace(SIDE, own=True, code=SILENT), None, {}, True, "node-lost"),  # the pilot may be gone by then
         (replace(SIDE, claimed=False), RUNNING, NODES, True, "start-failed"),
     ],
 )

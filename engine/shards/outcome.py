@@ -57,6 +57,8 @@ def classify(record: ExitRecord, log_tail: str, facts: Facts) -> tuple[Outcome, 
     if facts.nonfinite or (record.code == NONFINITE_CODE and record.how == "exited"):
         return Outcome.NONFINITE, f"the loss was not finite{_reached(facts)}"
     ran = record.lasted_s
+    if record.how == "stopped" and record.pid is None and record.started == record.ended:
+        return Outcome.KILLED, "stopped before it began"
     if record.how == "stopped":
         return Outcome.KILLED, f"stopped after {ran:.0f} s{_reached(facts)}"
     if record.how == "timeout":

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.daemon import lock, unlock
 from engine.paths import StateDir
-from engine.shards.executor import Ended, Event
+from engine.shards.executor import Began, Ended, Event
 from engine.shards.local import _ask
 from engine.shards.slurm.commands import find
 from engine.shards.slurm.executor import SlurmExecutor
@@ -90,6 +90,8 @@ async def endings(executor: SlurmExecutor, count: int, seconds: float = 90.0) ->
     async with asyncio.timeout(seconds):
         while len(found) < count:
             event = await anext(events)
+            if isinstance(event, Began):
+                continue
             assert event.id not in found, f"{event.id} ended twice"
             found[event.id] = event
     return found

@@ -68,7 +68,7 @@ def test_from_no_pilot_to_a_preempted_one_and_on(
         assert ask("show", one)["standing"]["until"] == held["until"]
         preempt(ours, slurm, session)
         after = allocation(session)
-        assert (after["state"], after["why"]) == ("none", f"pilot {held['job']} ended (preempted)")
+        assert (after["state"], after["why"]) == ("none", f"pilot {held['job']} was preempted")
         ours.hold.unlink()
         session.call("pilot", action="confirm")
         wait_for(lambda: [row for row in rows(session, "shard").values() if row["metric"] is not None][2:], 90)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 KILL_AFTER_S = 10.0  # between TERM and KILL
 TICK_S = 2.0
 MOMENT_S = 0.5
+WARNED = signal.SIGWINCH  # tells the agent of a job of its own that its time is nearly over; all others ignore it
 
 
 Ended = tuple[int | None, int, float]
@@ -114,6 +115,7 @@ class Agent:
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGURG, lambda *_: self._ask("stopped"))
         signal.signal(signal.SIGTERM, lambda *_: self._ask("preempted"))
+        signal.signal(WARNED, lambda *_: self._ask("timeout"))
 
     def _self(self) -> dict[str, str]:
         job, step = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_STEP_ID", "")

@@ -8,18 +8,22 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.shards.sandbox import entering_python
+from engine.shards.slurm.agent import WARNED
+from engine.shards.slurm.parsing import Job, jobs
 from engine.shards.slurm.settings import Settings
 
-NEEDED = ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol")
-FORMAT = "%i|%T|%r|%L|%N"  # of squeue: job, state, reason, time left, nodes
+NEEDED = ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol", "sbatch")
+PERHAPS = ("sacct",)  # a cluster without accounting does well without it
+FORMAT = "%i|%T|%r|%L|%N|%S"  # of squeue: job, state, reason, time left, nodes, when it begins
 ANSWER_S = 20.0
 APART_S = 1.0  # between two questions to the controller: it serves everybody
 _ROOT = str(Path(__file__).resolve().parents[3])
@@ -44,8 +48,8 @@ class Programs:
 def find(environ: Mapping[str, str] | None = None) -> Programs:
     """The commands of this machine. Raises SlurmError that names what is missing."""
     source = os.environ if environ is None else environ
-    found = {name: shutil.which(name, path=source.get("PATH")) for name in NEEDED}
-    missing = [name for name, path in found.items() if path is None]
+    found = {name: shutil.which(name, path=source.get("PATH")) for name in (*NEEDED, *PERHAPS)}
+    missing = [name for name in NEEDED if found[name] is None]
     if missing:
         raise SlurmError(f"{', '.join(missing)} not on PATH: is this a login node of the cluster?")
     env = {name: source[name] for name in _PASSED if name in source}
@@ -92,20 +96,50 @@ def _spread(nodes: int, cores: int) -> list[str]:
     return [f"--nodes={nodes}", f"--ntasks={nodes}", *more, f"--cpus-per-task={cores}"]
 
 
-def job(
-    programs: Programs,
-    settings: Settings,
-    gpus: int,
-    cores: int,
-    seconds: float,
-    argv: Sequence[str],
-    nodes: int = 1,
+def batch(
+    programs: Programs, settings: Settings, name: str, size: Sequence[str], count: int, output: str, steps: bool = False
 ) -> list[str]:
-    """One shard in a job of its own, on so many nodes, for which srun waits in the queue."""
-    size = [*_spread(nodes, cores), *(_gres(gpus) or ["--gres=none"])]
-    asked = [f"--job-name={settings.name}", f"--time={_minutes(seconds)}", *_where(settings)]
+    """A job of its own for each of `count` shards, as one array; the script follows on standard input. `size` is what one asks
+    for. It is never requeued: whether a shard runs again is the engine's business. Its agent is told half a minute before its
+    time is over. It gets the environment that sbatch is given, which says a few names: without `--export=ALL` Slurm would put
+    there what the user's shell sets up on login, keys included. With `steps` the agents are not the script
+    itself but a step of it."""
+    return [
+        programs["sbatch"],
+        *settings.args,
+        "--parsable",
+        "--no-requeue",
+        "--export=ALL",
+        f"--job-name={name}",
+        f"--output={output.replace('%', '%%')}/{'%a' if count > 1 else '0'}.out",
+        "--open-mode=append",
+        "--chdir=/",
+        f"--signal={'' if steps else 'B:'}{WARNED.value}@30",
+        *([f"--array=0-{count - 1}"] if count > 1 else []),
+        *size,
+        *_where(settings),
+    ]
+
+
+def size_of(nodes: int, gpus: int, cores: int) -> list[str]:
+    """What one shard in a job of its own asks for: GPUs and cores of each of its nodes."""
+    return [f"--nodes={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cores}", *(_gres(gpus) or ["--gres=none"])]
+
+
+def lasting(seconds: float) -> str:
+    """The option that says how long a job may last."""
+    return f"--time={_minutes(seconds)}"
+
+
+def script(argv: Sequence[str]) -> bytes:
+    """What sbatch is given: it becomes `argv` with the number of its task (0 where it is no array)."""
+    return f'#!/bin/sh\nexec {shlex.join(argv)} "${{SLURM_ARRAY_TASK_ID:-0}}"\n'.encode()
+
+
+def on_all_its_nodes(programs: Programs, nodes: int, gpus: int, cores: int, argv: Sequence[str]) -> list[str]:
+    """The step of a job of its own over several nodes, from within it: `argv` once on each."""
     plain = ["--mpi=none", "--unbuffered", "--export=NIL", "--kill-on-bad-exit=1", "--input=none", "--chdir=/"]
-    return [programs["srun"], *settings.args, *size, *asked, *plain, *argv]
+    return [programs["srun"], *_spread(nodes, cores), *(_gres(gpus) or ["--gres=none"]), *plain, *argv]
 
 
 def _where(settings: Settings) -> list[str]:
@@ -139,20 +173,52 @@ class Controller:
 
     def __init__(self, programs: Programs) -> None:
         self.programs = programs
+        self.also: Callable[[], Iterable[str]] = tuple  # the jobs that every question about the queue is about too
+        self.asked: frozenset[str] = frozenset()  # the jobs that the last answer about the queue is about
+        self.listed: Mapping[str, Job] = {}  # that answer
+        self.listed_at = -math.inf  # when it came (monotonic)
+        self.accounts = "sacct" in programs.paths
         self._lock = asyncio.Lock()
         self._last = -math.inf
 
-    async def ask(self, name: str, *words: str) -> str:
+    async def ask(self, name: str, *words: str, stdin: bytes = b"") -> str:
         """What the command `name` says."""
         async with self._lock:
             await asyncio.sleep(max(0.0, self._last + APART_S - time.monotonic()))
             try:
-                return await run([self.programs[name], *words], self.programs.env, ANSWER_S)
+                return await run([self.programs[name], *words], self.programs.env, ANSWER_S, stdin)
             finally:
                 self._last = time.monotonic()
 
+    async def account(self, *words: str) -> str:
+        """What sacct says of jobs, as `engine.shards.slurm.parsing.accounted` reads it; nothing where there is no accounting,
+        which is asked for once."""
+        if not self.accounts:
+            return ""
+        try:
+            return await self.ask("sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode,Reason", *words)
+        except SlurmError as error:
+            self.accounts = "disabled" not in str(error)
+            return ""
 
-async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float) -> str:
+    async def queue(self, *ids: str) -> Mapping[str, Job]:
+        """How these jobs and those of `also` stand in the queue, by one question; those that it does not know are left out."""
+        wanted = frozenset((*ids, *self.also()))
+        if not wanted:
+            return {}
+        numbers = sorted({id.partition("_")[0] for id in wanted}, key=int)
+        words = ("--me", f"--jobs={','.join(numbers)}", "--states=all", "--noheader", f"--format={FORMAT}")
+        try:
+            self.listed = jobs(await self.ask("squeue", *words))
+        except SlurmError as error:
+            if "Invalid job id" not in str(error):
+                raise
+            self.listed = {}
+        self.asked, self.listed_at = wanted, time.monotonic()
+        return self.listed
+
+
+async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float, stdin: bytes = b"") -> str:
     """Standard output of a command. Raises SlurmError with what it said when it fails or takes too long."""
     name = Path(argv[0]).name
     try:
@@ -160,7 +226,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float) -> st
             *argv,
             env=dict(env),
             cwd="/",
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -169,7 +235,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float) -> st
         raise SlurmError(f"{name}: {error}") from error
     try:
         async with asyncio.timeout(seconds):
-            out, err = await process.communicate()
+            out, err = await process.communicate(stdin or None)
     except TimeoutError:
         raise SlurmError(f"{name} does not answer within {seconds:.0f} s") from None
     finally:

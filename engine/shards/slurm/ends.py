@@ -24,7 +24,6 @@ class Side:
     claimed: bool = False  # an agent had begun
     node: str = ""
     said: str = ""
-    own: bool = False  # in a job of its own, which the pilot's fate says nothing of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def lost(side: Side, job: Job | None, nodes: dict[str, str], answered: bool) -> 
     state = nodes.get(side.node, "")
     if job is not None and job.state == "NODE_FAIL":
         return Lost("node-lost", f"its node {side.node} was lost")
-    if not side.own and answered and (job is None or job.over or job.pending):
+    if answered and (job is None or job.over or job.pending):
         return Lost("preempted", _gone(job))
     if (state and not usable(state)) or side.code == SILENT:
         silent = "is silent" if side.code == SILENT else f"is {state.rstrip('*')}"
@@ -83,3 +82,27 @@ def _gone(job: Job | None) -> str:
         job.state,
         "its allocation was taken back and waits again" if job.pending else f"its allocation is {job.state.lower()}",
     )
+
+
+def of_own_job(job: Job | None, node: str, *, claimed: bool, stopped: bool, said: str) -> Lost:
+    """How a shard in a job of its own ended without a record. `job` is how Slurm last showed it, None where nobody knows it any
+    more; `said` is the last line of its output."""
+    state, why = ("", "") if job is None else (job.state, job.why)
+    on = f" {node}" if node else ""
+    if stopped:
+        return Lost("stopped", "")
+    if state == "TIMEOUT":
+        return Lost("timeout", "the walltime of its job ended")
+    if state in ("NODE_FAIL", "BOOT_FAIL"):
+        return Lost("node-lost", f"its node{on} was lost")
+    if state == "OUT_OF_MEMORY":
+        return Lost("memory", "took more memory than its job may")
+    if state in ("PREEMPTED", "CANCELLED", "DEADLINE", "REVOKED"):
+        return Lost("preempted", f"its job was {'preempted' if state == 'PREEMPTED' else 'cancelled'}")
+    if job is None and not claimed:
+        return Lost("preempted", "its job is gone from the queue and never began")
+    if claimed:
+        return Lost(
+            "vanished", f"its job{f' on{on}' if on else ''} ended without a record: {said or 'no reason given'}"
+        )
+    return Lost("start-failed", f"its job could not start it: {said or why or 'no reason given'}")

@@ -1,4 +1,5 @@
-"""The executor of a Slurm cluster: every shard is a step of the pilot, started on this machine by the launcher.
+"""The executor of a Slurm cluster: every shard is a step of the pilot, started on this machine by the launcher; those of large
+rungs get jobs of their own (`engine.shards.slurm.jobs`).
 
 The launcher's children are the clients of the steps (`engine.shards.slurm.step`), so that a new engine finds them again as it
 finds local shards. Whether a shard runs is what its agent says, by heartbeat and exit record; the queue is only asked what
@@ -10,40 +11,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
-from engine.shards.executor import Allocation, Ended, Event, ExecutorError, Handle, Over, Standing, Vanished
+from engine.scales import unscaled
+from engine.shards.executor import Allocation, Began, Ended, Event, ExecutorError, Handle, Over, Standing
 from engine.shards.local import LocalExecutor
-from engine.shards.records import make_key, read_exit
+from engine.shards.records import read_exit
 from engine.shards.sandbox import SHOWN, Probe
-from engine.shards.slurm import ends, keeper, notes, order, owner, step, view
+from engine.shards.slurm import claims, ends, keeper, notes, order, owner, step, view
+from engine.shards.slurm.closing import close, record_of
 from engine.shards.slurm.commands import Controller, Programs, SlurmError, own
-from engine.shards.slurm.commands import job as own_job
-from engine.shards.slurm.commands import step as step_words
+from engine.shards.slurm.jobs import OwnJobs
 from engine.shards.slurm.order import Order, OrderError
+from engine.shards.slurm.orders import Orders, left_by
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot, idle_words
 from engine.shards.slurm.settings import Settings
 from engine.shards.slurm.standing import Held, held
 from engine.shards.spec import ExitRecord, ShardSpec
+from engine.text import clean
 
 log = logging.getLogger(__name__)
 OFTEN_S, SELDOM_S = 2.0, 30.0  # between two looks at the queue: while something is expected, and otherwise
-VISIBLE_S = (
-    65.0  # until a file that was written on a node is seen here, at the worst (NFS keeps what it knows for a minute)
-)
-YEARS_S = 366 * 86400.0
-OWN_JOB_S = 300.0  # that a job of its own may last longer than its shard
+AGAIN_S = 5.0  # until it is looked again how a shard ended, where that could not be found out
 DOUBT_S = 60.0  # for which nothing is placed on a node whose heartbeat stopped, unless Slurm says that it is well
 
 
@@ -53,6 +49,7 @@ class Placed:
 
     order: Order
     gone: bool = False  # its client has ended; how is being found out
+    gpus: str | None = None  # that its agent was given; None until it has claimed the shard
 
 
 class SlurmExecutor:
@@ -62,7 +59,7 @@ class SlurmExecutor:
         self._state = state
         self._settings = settings
         self._ranks = ranks
-        self._cores = settings.on_node(ranks) * threads
+        self._orders = Orders(state, settings, programs, ranks, threads)
         self._local = LocalExecutor(state)
         self._controller = Controller(programs)
         self.pilot = Pilot(settings, self._controller, state.root, state.shared_root, ranks, threads)
@@ -78,6 +75,18 @@ class SlurmExecutor:
         self._kick = asyncio.Event()
         self._used = time.monotonic()
         self._attached: asyncio.Future[None] | None = None
+        self._launched = asyncio.Event()
+        self.jobs = OwnJobs(
+            settings,
+            self._controller,
+            state.shared_root,
+            self._orders.key,
+            self._events.put_nowait,
+            lambda: self.changed(),
+            self._orders.size,
+            self._orders.program,
+        )
+        self._controller.also = lambda: self.jobs.ids
 
     # --- what the engine asks of it
 
@@ -110,13 +119,13 @@ class SlurmExecutor:
 
     @property
     def standing(self) -> Mapping[str, Standing]:
-        """Every step of the pilot, by shard."""
+        """Every step of the pilot and every job of its own, by shard."""
         left_s = self.pilot.left_s
-        return {
-            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node)
+        steps = {
+            id: Standing("running", placed.order.job, left_s=left_s, node=placed.order.node, gpus=placed.gpus or "")
             for id, placed in self._placed.items()
-            if placed.order.job
         }
+        return steps | self.jobs.standing
 
     @property
     def allocation(self) -> Allocation:
@@ -145,34 +154,39 @@ class SlurmExecutor:
             return await self._local.launch(spec)
         if spec.id in self._placed:
             return Handle(spec.id, "running", True, where=self._placed[spec.id].order.node)
-        if (found := await asyncio.to_thread(_left_by, spec)) is not None:
+        if spec.id in self.jobs.jobs:
+            return Handle(spec.id, self.jobs.standing[spec.id].state, True)
+        if (found := await asyncio.to_thread(left_by, spec)) is not None:
             return Handle(spec.id, found, True)
         if self.shortage is not None:
             raise ExecutorError(self.shortage)
-        own = spec.fresh and spec.rung in self._settings.own
-        made = await asyncio.to_thread(self._order, spec, "" if own else self._choose(spec.nodes))
+        if spec.fresh and unscaled(spec.rung) in self._settings.own:
+            self.jobs.launch(await asyncio.to_thread(self._orders.write, spec), self._orders.place(spec.id))
+            return Handle(spec.id, "queued", False, where="a job of its own")
+        made = await asyncio.to_thread(self._orders.write, spec, self.pilot.job_id or "", self._choose(spec.nodes))
         self._placed[spec.id] = Placed(made)
         try:
-            handle = await self._local.launch(self._client_spec(spec.id, made))
+            handle = await self._local.launch(self._orders.client_spec(spec.id))
         except ExecutorError:
-            self._placed.pop(spec.id, None)
+            self._placed.pop(spec.id, None)  # should it have been started all the same, it ends and writes nothing
+            await asyncio.to_thread(order.withdraw, self._orders.place(spec.id), claimed_too=True)
             raise
         if handle.state != "running" and spec.id in self._placed:
             await self._settle(spec.id)
             return Handle(spec.id, "ended", handle.known)
         self._used = time.monotonic()
-        where = "a job of its own" if own else f"{made.node} (job {made.job})"
-        return Handle(spec.id, "running", handle.known, where=where, node=made.node)
+        self._launched.set()
+        return Handle(spec.id, "running", handle.known, where=f"{made.node} (job {made.job})", node=made.node)
 
     async def events(self) -> AsyncIterator[Event]:
         while (event := await self._events.get()) is not None:
             yield event
 
     async def stop(self, id: str, grace_s: float) -> bool:
-        return await self._local.stop(id, grace_s)
+        return await (self.jobs if id in self.jobs.jobs else self._local).stop(id, grace_s)
 
     async def kill(self, id: str) -> bool:
-        return await self._local.kill(id)
+        return await (self.jobs if id in self.jobs.jobs else self._local).kill(id)
 
     async def reattach(self) -> frozenset[str]:
         if self._attached is None:
@@ -186,8 +200,7 @@ class SlurmExecutor:
                 raise
             self._attached.set_result(None)
         await asyncio.shield(self._attached)
-        local = await self._local.reattach()
-        return frozenset(id for id in (*local, *self._placed) if id not in self._placed or not self._placed[id].gone)
+        return frozenset((*await self._local.reattach(), *self._placed, *self.jobs.jobs))
 
     async def retire(self) -> None:
         """Let the launcher end when nothing runs."""
@@ -197,6 +210,7 @@ class SlurmExecutor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.close()
         await self._local.close()
         self._events.put_nowait(None)
 
@@ -211,6 +225,7 @@ class SlurmExecutor:
         self._look_now()
 
     async def release(self, why: str, who: Mapping[str, Any] | None = None) -> None:
+        await self.jobs.call_off(f"its job was called off before it began: {why}")  # before there is room for them
         try:
             await self.pilot.release(why, who)
         except SlurmError as error:
@@ -246,13 +261,16 @@ class SlurmExecutor:
         if self._settings.shared is not None:
             await asyncio.to_thread(owner.take, self._state.shared_root, self._state.root)
         running = await self._local.reattach()
-        await asyncio.to_thread(self._share_key)
-        ended = []
-        for place in await asyncio.to_thread(lambda: sorted(self._steps.glob("*"))):
+        await asyncio.to_thread(self._orders.share_key)
+        ended, apart = [], {}
+        for place in await asyncio.to_thread(lambda: sorted(self._orders.root.glob("*"))):
             try:
                 found = order.read(place)
             except OrderError as error:
                 log.warning("%s", error)
+                continue
+            if found.apart:
+                apart[place.name] = found, place
                 continue
             self._placed[place.name] = Placed(found)
             if place.name not in running:
@@ -261,23 +279,17 @@ class SlurmExecutor:
         await asyncio.to_thread(notes.pass_gate, self._state.root)
         await self.pilot.look()
         for id in ended:
-            if self._client(id).exists():
-                await self._settle(id)
+            if self._orders.client(id).exists():
+                self._run(self._settle(id), f"end of {id}")
             else:  # it was never asked for
                 self._placed.pop(id, None)
-                await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
+                await asyncio.to_thread(self._orders.remove, id)
+        await self.jobs.attach(apart)
         for part in (self._pump, self._follow_pilot):
             self._run(part(), part.__name__)
-
-    def _share_key(self) -> None:
-        """Put the launcher's key where the agents find it: whoever writes a record, it is read with the same one."""
-        body, shared = make_key(self._state.launcher_key), self._runs_key
-        if shared == self._state.launcher_key or (shared.exists() and shared.read_bytes() == body):
-            return
-        temporary = shared.with_suffix(".new")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-            file.write(body)
-        os.replace(temporary, shared)
+        waiting = lambda: {id: self._orders.place(id) for id, each in self._placed.items() if each.gpus is None}  # noqa: E731
+        self._run(claims.watch(waiting, self._claimed, self._launched), "claims")
+        self._launched.set()
 
     def _run(self, call: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(call, name=name)
@@ -296,44 +308,14 @@ class SlurmExecutor:
             elif event.id in self._elsewhere:
                 self._events.put_nowait(event)
 
-    # --- orders
+    # --- nodes
 
-    @property
-    def _steps(self) -> Path:
-        return self._state.shared_root / "steps"
-
-    @property
-    def _runs_key(self) -> Path:
-        return self._state.shared_root / self._state.launcher_key.name
-
-    def _client(self, id: str) -> Path:
-        return self._state.root / "clients" / id
-
-    def _order(self, spec: ShardSpec, node: str) -> Order:
-        """Write the order of a shard that is to run on that node of the pilot, or (an empty one) in a job of its own."""
-        job = self.pilot.seen.job
-        assert job is not None
-        place = self._steps / spec.id
-        shutil.rmtree(place, ignore_errors=True)
-        words = own("agent", str(place))
-        gpus = self._settings.gpus_of_shard(self._ranks)
-        if node:
-            srun = step_words(self._controller.programs, job.id, node, gpus, self._cores, words)
-        else:
-            most_s = spec.timeout_s + OWN_JOB_S
-            srun = own_job(self._controller.programs, self._settings, gpus, self._cores, most_s, words, spec.nodes)
-        nonce = secrets.token_hex(16)
-        programs = self._controller.programs
-        key = str(self._runs_key)
-        made = Order(spec, tuple(srun), programs["scancel"], programs.env, job.id if node else "", node, key, nonce)
-        made.write(place)
-        self._client(spec.id).parent.mkdir(mode=0o700, exist_ok=True)
-        return made
-
-    def _client_spec(self, id: str, made: Order) -> ShardSpec:
-        words = own("step", str(self._steps / id))
-        place = str(self._client(id))
-        return ShardSpec(id=id, argv=tuple(words), cwd="/", env={"PATH": os.defpath}, run_dir=place, timeout_s=YEARS_S)
+    def _claimed(self, id: str, claim: Mapping[str, Any]) -> None:
+        """An agent has taken a step's shard: it is known now which GPUs it runs on."""
+        if (placed := self._placed.get(id)) is not None:
+            placed.gpus = clean(str(claim.get("gpus", "")))
+            made = placed.order
+            self._events.put_nowait(Began(id, f"{made.node} (job {made.job})", made.node, placed.gpus))
 
     def _nodes(self) -> list[str]:
         """The nodes on which steps may be placed now."""
@@ -366,44 +348,43 @@ class SlurmExecutor:
         if placed is None or placed.gone:
             return
         placed.gone = True
-        spec, run_dir = placed.order.spec, Path(placed.order.spec.run_dir)
-        client = await asyncio.to_thread(read_exit, self._client(id))
-        record = await self._record_of(placed.order, client)
-        event: Event
-        if record is not None:
-            event = Ended(id, spec.record, record)
-            for node in await asyncio.to_thread(order.lost_nodes, self._steps / id, placed.order):
-                self._doubted[node] = time.monotonic()
-            if record.how in ("preempted", "node-lost"):  # nothing more is to be started in what may be gone
-                await self._look()
-        else:
-            event = await self._lost(id, placed.order, client)
-        await asyncio.to_thread(shutil.rmtree, self._steps / id, True)
-        await asyncio.to_thread(shutil.rmtree, self._client(id), True)
+        while True:
+            try:
+                event = await self._end_of(id, placed.order)
+                break
+            except (OSError, ExecutorError, SlurmError) as error:  # a disk or a controller that is away comes back
+                log.warning("how %s ended cannot be found out yet: %s", id, error)
+                await asyncio.sleep(AGAIN_S)
+        await asyncio.to_thread(self._orders.remove, id)
         self._placed.pop(id, None)
         self._given_up.discard(id)
         self._used = time.monotonic()
         self._events.put_nowait(event)
-        log.debug("%s in %s", event, run_dir)
+        log.debug("%s", event)
 
-    async def _record_of(self, made: Order, client: ExitRecord | None) -> ExitRecord | None:
-        """The record that the agent wrote; waited for where it says that it did, since another machine wrote it."""
-        run_dir, name = Path(made.spec.run_dir), made.spec.record
-        found = await asyncio.to_thread(read_exit, run_dir, name)
-        if found is not None or client is None:
-            return found
-        said = await asyncio.to_thread(read_tail, self._client(made.spec.id) / "output.log")
-        until = time.monotonic() + (VISIBLE_S if step.RECORDED in said else 0.0)
-        while found is None and time.monotonic() < until:
-            await asyncio.sleep(0.2)
-            found = await asyncio.to_thread(read_exit, run_dir, name)
-        return found
+    async def _end_of(self, id: str, made: Order) -> Event:
+        """How it ended. Raises OSError, SlurmError, ExecutorError."""
+        client = await asyncio.to_thread(read_exit, self._orders.client(id))
+        record = await record_of(made, self._orders.client(id) / "output.log")
+        if record is None:
+            return await self._lost(id, made, client)
+        doubtful = await asyncio.to_thread(order.lost_nodes, self._orders.place(id), made)
+        if record.how == "start-failed":
+            doubtful += made.nodes[:1]
+        self._doubt(*doubtful)
+        if record.how in ("preempted", "node-lost"):  # nothing more is to be started in what may be gone
+            await self._look()
+        return Ended(id, made.spec.record, record)
+
+    def _doubt(self, *nodes: str) -> None:
+        """Place nothing on these for a while: a node on which nothing can be started would be the one with the fewest steps,
+        and take every shard."""
+        self._doubted |= dict.fromkeys(filter(None, nodes), time.monotonic())
 
     async def _lost(self, id: str, made: Order, client: ExitRecord | None) -> Event:
         """What is to be said of a shard whose agent left no record."""
-        place, spec = self._steps / id, made.spec
-        claim = await asyncio.to_thread(order.claimed, place)
-        said = await asyncio.to_thread(read_tail, self._client(id) / "output.log")
+        claim = await asyncio.to_thread(order.claimed, self._orders.place(id))
+        said = await asyncio.to_thread(read_tail, self._orders.client(id) / "output.log")
         code, by = None if client is None else client.code, str((claim or {}).get("node", ""))
         side = ends.Side(
             how="exited" if client is None or id in self._given_up else client.how,
@@ -411,30 +392,19 @@ class SlurmExecutor:
             claimed=claim is not None,
             node=ends.suspect(made.nodes, by, code == step.SILENT, {}),
             said=last_line(said),
-            own=not made.job,
         )
         if side.code == step.SILENT:
-            self._doubted[side.node] = time.monotonic()
+            self._doubt(side.node)
         if side.how != "stopped":
             await self._look()
         seen = self.pilot.seen
         side = replace(side, node=ends.suspect(made.nodes, by, code == step.SILENT, seen.states))
         job = seen.job if self.pilot.job_id == made.job else None
         found = ends.lost(side, job, seen.states, not seen.trouble)
-        if found.how == "node-lost":
-            self._doubted[side.node] = time.monotonic()
+        if found.how in ("node-lost", "start-failed"):
+            self._doubt(side.node)
         self.changed()
-        if found.how == "vanished" or (found.how == "start-failed" and not spec.fresh):  # scoring is then done again
-            return Vanished(id, found.why)
-        now = time.time()
-        started = now - ends.lived_s(claim, await asyncio.to_thread(notes.read, place / "beat"))
-        record = ExitRecord(spec.id, found.how, None, None, started, now, None, error=found.why[:2000] or None)
-        key = await asyncio.to_thread(self._runs_key.read_bytes)
-        try:
-            stands = await asyncio.to_thread(order.record_end, Path(spec.run_dir), record, spec.record, key)
-        except OSError as error:
-            return Vanished(id, f"{found.why}; its record cannot be written: {error}")
-        return Ended(id, spec.record, stands)
+        return await close(made, self._orders.place(id), found, claim, self._orders.key)
 
     # --- the pilot
 
@@ -453,8 +423,8 @@ class SlurmExecutor:
     async def _give_up(self) -> None:
         """End the clients that still try to start a step in an allocation that is gone."""
         for id, placed in list(self._placed.items()):
-            stale = placed.order.job not in ("", self.pilot.job_id) and not placed.gone and id not in self._given_up
-            if stale and await asyncio.to_thread(order.claimed, self._steps / id) is None:
+            stale = placed.order.job != self.pilot.job_id and not placed.gone and id not in self._given_up
+            if stale and await asyncio.to_thread(order.claimed, self._orders.place(id)) is None:
                 self._given_up.add(id)
                 await self._local.kill(id)
 
@@ -473,6 +443,8 @@ class SlurmExecutor:
                     await self.pilot.release(idle_words(self._settings.idle_s), how="idle")
             except (SlurmError, ExecutorError, OSError) as error:
                 log.warning("the pilot: %s", error)
+            except Exception:  # it is followed for as long as it is paid for
+                log.exception("the pilot could not be looked at")
             expecting = self.pilot.asked and not (
                 self.pilot.ready and not self.pilot.seen.trouble and not self._doubted
             )
@@ -499,10 +471,3 @@ class SlurmExecutor:
 
     def _idle(self) -> bool:
         return not self._piloted() and time.monotonic() - self._used > self._settings.idle_s
-
-
-def _left_by(spec: ShardSpec) -> Literal["ended", "lost"] | None:
-    """What an earlier launch of it left: its record, or at least the directory that is made once."""
-    if os.path.lexists(os.path.join(spec.run_dir, spec.record)):
-        return "ended"
-    return "lost" if spec.fresh and os.path.lexists(spec.run_dir) else None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ class OrderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One step: `srun` is its command line with `env` as environment, in `job` on `node` (several with commas between; both
-    empty in a job of its own, whose number and node only its claim says); `scancel` the program that signals it; `key`
-    the file that seals its record."""
+    """One step: `srun` is its command line with `env` as environment, in `job` on `node` (several with commas between);
+    `scancel` the program that signals it; `key` the file that seals its record. `srun`, `job` and `node` are empty of a shard
+    in a job of its own: its batch and its claim say which job that is, and where."""
 
     spec: ShardSpec
     srun: tuple[str, ...]
@@ -53,6 +53,11 @@ class Order:
     def nodes(self) -> tuple[str, ...]:
         """The names of its nodes; none of a job of its own."""
         return tuple(filter(None, self.node.split(",")))
+
+    @property
+    def apart(self) -> bool:
+        """Whether it runs in a job of its own, and not as a step of the pilot."""
+        return not self.srun
 
     def write(self, place: Path) -> None:
         """Write it as `place`/order.json, whole. Raises OSError."""
@@ -94,7 +99,7 @@ def lost_nodes(place: Path, order: Order) -> list[str]:
     return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
-def put(place: Path, name: str, body: Mapping[str, Any]) -> None:
+def put(place: Path, name: str, body: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a file there, whole; after a power cut it may be gone, as is then what it is about. Raises OSError."""
     temporary = place / f".{name}.{os.getpid()}"
     temporary.write_text(json.dumps(body))
@@ -135,6 +140,15 @@ def claim(place: Path, body: Mapping[str, Any]) -> bool:
     with open(found, "wb") as file:
         file.write(json.dumps(body).encode())
     return True
+
+
+def withdraw(place: Path, *, claimed_too: bool = False) -> bool:
+    """Take an order away, so that no agent can claim its shard any more, unless one has; says whether one has. With
+    `claimed_too` it is taken away from that one as well, which ends its shard at its next heartbeat."""
+    taken = (place / "claim").exists()
+    if claimed_too or not taken:
+        (place / "order.json").unlink(missing_ok=True)
+    return taken
 
 
 def claimed(place: Path) -> dict[str, Any] | None:

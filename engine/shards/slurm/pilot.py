@@ -309,13 +309,16 @@ class Pilot:
 
     async def _ask(self) -> Job | None:
         assert self.job_id is not None
-        words = (f"--jobs={self.job_id}", "--states=all", "--noheader", f"--format={FORMAT}")
-        try:
-            return jobs(await self.controller.ask("squeue", *words)).get(self.job_id)
-        except SlurmError as error:
-            if "Invalid job id" in str(error):
-                return None
-            raise
+        found = (await self.controller.queue(self.job_id)).get(self.job_id)
+        if found is None:
+            try:  # no answer is no news: it is gone where Slurm says so in as many words
+                await self.controller.ask("scontrol", "show", "job", self.job_id)
+            except SlurmError as error:
+                if "Invalid job id" in str(error):
+                    return None
+                raise
+            raise SlurmError(f"squeue says nothing of job {self.job_id}, which there is")
+        return found
 
     async def _look_at_nodes(self, job: Job) -> None:
         try:

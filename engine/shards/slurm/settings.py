@@ -9,6 +9,8 @@ from pathlib import Path
 from engine.shards.slots import Slot
 from engine.shards.slurm.order import GPUS
 
+OWN_JOB_S = 300.0  # that a job of its own may last longer than its shard
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -24,6 +26,8 @@ class Settings:
     idle_s: float = 600.0  # the pilot is released when nothing has run in it for so long
     args: tuple[str, ...] = ()  # further options of salloc
     own: tuple[str, ...] = ()  # rungs whose shards get jobs of their own
+    own_s: tuple[float, ...] = ()  # how long a shard of each of these may run
+    queue: int = 16  # so many of these jobs are in the queue at once
     shared: Path | None = None  # None: the state directory is on a shared file system
     name: str = "cockpit"
 
@@ -57,7 +61,19 @@ class Settings:
         shards = f"{count} shard{'s' * (count != 1)} at once"
         spread = f", {'each ' * (count != 1)}on {span} nodes" if span > 1 else ""
         more = f", with {' '.join(self.args)}" if self.args else ""
-        return f"{size}{gpus} for {shown(self.walltime_s)} on {where}{account}{more}: {shards}{spread}"
+        return f"{size}{gpus} for {shown(self.walltime_s)} on {where}{account}{more}: {shards}{spread}{self._own_words(ranks)}"
+
+    def _own_words(self, ranks: int) -> str:
+        """The jobs beside the allocation that are confirmed with it."""
+        if not self.own:
+            return ""
+        gpus = self.gpus_of_shard(ranks)
+        nodes = f"{self.span(ranks)} node{'s' * (self.span(ranks) != 1)}"
+        each = " each" * (self.span(ranks) != 1)
+        size = f"{nodes} with {gpus} GPU{'s' * (gpus != 1)}{each}" if gpus else nodes
+        spans = [f" for {shown(seconds + OWN_JOB_S)}" for seconds in self.own_s] or [""] * len(self.own)
+        rungs = ", ".join(f"{rung} ({size}{span} each)" for rung, span in zip(self.own, spans, strict=True))
+        return f"; and up to {self.queue} jobs of their own at once for rung{'s' * (len(self.own) > 1)} {rungs}"
 
 
 def slots_of(settings: Settings, ranks: int) -> tuple[Slot, ...]:
