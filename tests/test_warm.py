@@ -398,9 +398,10 @@ async def test_what_a_warm_shard_forked_away_dies_with_it(
     await warmed(state, executor, script(state, tree, "", "like"))
     pipe = Pipe(state.root / "fifo")
     code = (
-        f"import os, signal\nfd = os.open({str(pipe.path)!r}, os.O_WRONLY)\n"
+        f"import os, signal\nfd = os.open({str(pipe.path)!r}, os.O_WRONLY)\nr, w = os.pipe()\n"
         "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        os.setsid()\n"
-        "        os.write(fd, b'away\\n')\n        signal.pause()\n    os._exit(0)\nos.wait()\n"
+        "        os.write(fd, b'away\\n')\n        os.write(w, b'.')\n        signal.pause()\n    os._exit(0)\n"
+        "os.wait()\nos.read(r, 1)\n"  # a shard that ends sooner takes it along before it has said anything
     )
     asked = script(state, tree, code, "forker")
     await executor.launch(asked)
