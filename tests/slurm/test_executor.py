@@ -167,7 +167,7 @@ async def test_a_new_engine_takes_up_what_runs_and_what_ended_meanwhile(slurm: C
         await appears(state.runs / "short" / "exit.json")
         await listed_without(state, "short")
         second = make(slurm, state)
-        assert await second.reattach() == frozenset({"held"})
+        assert {"held"} <= await second.reattach() <= {"held", "short"}  # how the other one ended may yet be found out
         assert second.shortage is None
         assert record((await endings(second, 1))["short"]).code == 0
         (tmp_path / "go").touch()

@@ -39,6 +39,7 @@ from engine.text import clean
 
 log = logging.getLogger(__name__)
 OFTEN_S, SELDOM_S = 2.0, 30.0  # between two looks at the queue: while something is expected, and otherwise
+LATER_S = (2.0, 4.0)  # when the queue is asked again about an end that it does not explain
 AGAIN_S = 5.0  # until it is looked again how a shard ended, where that could not be found out
 DOUBT_S = 60.0  # for which nothing is placed on a node whose heartbeat stopped, unless Slurm says that it is well
 
@@ -395,12 +396,16 @@ class SlurmExecutor:
         )
         if side.code == step.SILENT:
             self._doubt(side.node)
-        if side.how != "stopped":
-            await self._look()
-        seen = self.pilot.seen
-        side = replace(side, node=ends.suspect(made.nodes, by, code == step.SILENT, seen.states))
-        job = seen.job if self.pilot.job_id == made.job else None
-        found = ends.lost(side, job, seen.states, not seen.trouble)
+        for pause_s in (0.0, *LATER_S):  # a step may end seconds before the queue says why
+            await asyncio.sleep(pause_s)
+            if side.how != "stopped":
+                await self._look()
+            seen = self.pilot.seen
+            side = replace(side, node=ends.suspect(made.nodes, by, code == step.SILENT, seen.states))
+            job = seen.job if self.pilot.job_id == made.job else None
+            found = ends.lost(side, job, seen.states, not seen.trouble)
+            if found.how not in ("vanished", "start-failed"):
+                break
         if found.how in ("node-lost", "start-failed"):
             self._doubt(side.node)
         self.changed()
