@@ -77,6 +77,7 @@ class SlurmExecutor:
         self._used = time.monotonic()
         self._attached: asyncio.Future[None] | None = None
         self._launched = asyncio.Event()
+        self._releasing = False
         self.jobs = OwnJobs(
             settings,
             self._controller,
@@ -111,6 +112,13 @@ class SlurmExecutor:
         """Why no further shard can be started now, in a sentence."""
         if not self.pilot.ready:
             return self.pilot.sentence
+        if self._releasing:
+            return "the pilot is being given back"
+        if self.pilot.confirmed not in ("", self.words):
+            return (
+                f"pilot {self.pilot.job_id} was confirmed as {clean(self.pilot.confirmed)}, and the lab file now asks for "
+                "something else: `cockpit pilot --release`, then confirm it anew"
+            )
         return None if self.capacity else self._too_few()
 
     @property
@@ -162,7 +170,13 @@ class SlurmExecutor:
         if self.shortage is not None:
             raise ExecutorError(self.shortage)
         if spec.fresh and unscaled(spec.rung) in self._settings.own:
-            self.jobs.launch(await asyncio.to_thread(self._orders.write, spec), self._orders.place(spec.id))
+            apart = await asyncio.to_thread(self._orders.write, spec)
+            if (
+                lacks := self.shortage
+            ) is not None:  # it was given back meanwhile, and with it the leave to ask for jobs
+                await asyncio.to_thread(self._orders.remove, spec.id)
+                raise ExecutorError(lacks)
+            self.jobs.launch(apart, self._orders.place(spec.id))
             return Handle(spec.id, "queued", False, where="a job of its own")
         made = await asyncio.to_thread(self._orders.write, spec, self.pilot.job_id or "", self._choose(spec.nodes))
         self._placed[spec.id] = Placed(made)
@@ -226,11 +240,14 @@ class SlurmExecutor:
         self._look_now()
 
     async def release(self, why: str, who: Mapping[str, Any] | None = None) -> None:
-        await self.jobs.call_off(f"its job was called off before it began: {why}")  # before there is room for them
+        self._releasing = True  # so that nothing takes the room of what is called off
         try:
+            await self.jobs.call_off(f"its job was called off before it began: {why}")
             await self.pilot.release(why, who)
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
+        finally:
+            self._releasing = False
         self.changed()
 
     @property
