@@ -424,7 +424,7 @@ class Runs:
         path = await self._tree(str(arm["commit"]), str(arm["tree"]))
         cache = await asyncio.to_thread(self.caches.scoring, shard)  # empty: training's is no way into protected code
         step = further.at_step(lab, core.dir, row)
-        further.place_of(core.dir, shard, step).mkdir(mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(further.place_of(core.dir, shard, step).mkdir, mode=0o700, parents=True, exist_ok=True)
         handle = await self.executor.launch(self.specs.scoring(row, str(arm["tree"]), path, cache, step))
         faults.point("score.effect")
         if handle.state != "running":
@@ -476,12 +476,12 @@ class Runs:
     async def _score_elsewhere(self, row: ShardRow, step: str, record: ExitRecord) -> None:
         """Scoring was cut off by what it ran on, which says nothing of the shard: it is repeated once there is room."""
         place = further.place_of(self.core.dir, row["id"], step)
-        tries = len(list(place.glob(f"{step}-cut-off-*")))
+        tries = len(await asyncio.to_thread(lambda: list(place.glob(f"{step}-cut-off-*"))))
         if tries >= MOST_CUT_OFF:
             detail = clean(f"scoring was cut off {tries + 1} times, the last time since {record.error or record.how}")
             self.core.record(e.ShardScored(row["id"], Outcome.LOST, detail, None))
             return
-        (place / f"{step}-exit.json").rename(place / f"{step}-cut-off-{tries + 1}.json")
+        await asyncio.to_thread((place / f"{step}-exit.json").rename, place / f"{step}-cut-off-{tries + 1}.json")
         await self.score(row["id"])
 
     async def _score_again(self, row: ShardRow) -> None:
@@ -557,9 +557,9 @@ class Runs:
             name = f"{shard}.{step}" if scoring else shard
             if name in running:
                 await self._take_up(shard, scoring)
-            elif shard in self.core.state.unlaunched and not run_dir.exists():
+            elif shard in self.core.state.unlaunched and not await asyncio.to_thread(run_dir.exists):
                 await self.start(shard)
-            elif scoring and not (run_dir / "score-exit.json").exists():
+            elif scoring and not await asyncio.to_thread((run_dir / "score-exit.json").exists):
                 await self.score(shard)
             elif scoring:
                 await self.ended(f"{shard}.{further.SCORE}")  # and what follows of that

@@ -231,7 +231,8 @@ class Executor(Protocol):
         ...
 
     async def reattach(self) -> frozenset[str]:
-        """Take up the shards that run already, and name them. Call it first; their endings become events."""
+        """Take up the shards that run already, and name them, and those whose end is still being found out. Call it first;
+        their endings become events."""
         ...
 
     async def retire(self) -> None:

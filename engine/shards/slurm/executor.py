@@ -39,6 +39,7 @@ from engine.text import clean
 
 log = logging.getLogger(__name__)
 OFTEN_S, SELDOM_S = 2.0, 30.0  # between two looks at the queue: while something is expected, and otherwise
+LATER_S = (2.0, 4.0)  # when the queue is asked again about an end that it does not explain
 AGAIN_S = 5.0  # until it is looked again how a shard ended, where that could not be found out
 DOUBT_S = 60.0  # for which nothing is placed on a node whose heartbeat stopped, unless Slurm says that it is well
 
@@ -76,6 +77,7 @@ class SlurmExecutor:
         self._used = time.monotonic()
         self._attached: asyncio.Future[None] | None = None
         self._launched = asyncio.Event()
+        self._releasing = False
         self.jobs = OwnJobs(
             settings,
             self._controller,
@@ -110,6 +112,13 @@ class SlurmExecutor:
         """Why no further shard can be started now, in a sentence."""
         if not self.pilot.ready:
             return self.pilot.sentence
+        if self._releasing:
+            return "the pilot is being given back"
+        if self.pilot.confirmed not in ("", self.words):
+            return (
+                f"pilot {self.pilot.job_id} was confirmed as {clean(self.pilot.confirmed)}, and the lab file now asks for "
+                "something else: `cockpit pilot --release`, then confirm it anew"
+            )
         return None if self.capacity else self._too_few()
 
     @property
@@ -161,7 +170,13 @@ class SlurmExecutor:
         if self.shortage is not None:
             raise ExecutorError(self.shortage)
         if spec.fresh and unscaled(spec.rung) in self._settings.own:
-            self.jobs.launch(await asyncio.to_thread(self._orders.write, spec), self._orders.place(spec.id))
+            apart = await asyncio.to_thread(self._orders.write, spec)
+            if (
+                lacks := self.shortage
+            ) is not None:  # it was given back meanwhile, and with it the leave to ask for jobs
+                await asyncio.to_thread(self._orders.remove, spec.id)
+                raise ExecutorError(lacks)
+            self.jobs.launch(apart, self._orders.place(spec.id))
             return Handle(spec.id, "queued", False, where="a job of its own")
         made = await asyncio.to_thread(self._orders.write, spec, self.pilot.job_id or "", self._choose(spec.nodes))
         self._placed[spec.id] = Placed(made)
@@ -225,11 +240,14 @@ class SlurmExecutor:
         self._look_now()
 
     async def release(self, why: str, who: Mapping[str, Any] | None = None) -> None:
-        await self.jobs.call_off(f"its job was called off before it began: {why}")  # before there is room for them
+        self._releasing = True  # so that nothing takes the room of what is called off
         try:
+            await self.jobs.call_off(f"its job was called off before it began: {why}")
             await self.pilot.release(why, who)
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
+        finally:
+            self._releasing = False
         self.changed()
 
     @property
@@ -395,12 +413,16 @@ class SlurmExecutor:
         )
         if side.code == step.SILENT:
             self._doubt(side.node)
-        if side.how != "stopped":
-            await self._look()
-        seen = self.pilot.seen
-        side = replace(side, node=ends.suspect(made.nodes, by, code == step.SILENT, seen.states))
-        job = seen.job if self.pilot.job_id == made.job else None
-        found = ends.lost(side, job, seen.states, not seen.trouble)
+        for pause_s in (0.0, *LATER_S):  # a step may end seconds before the queue says why
+            await asyncio.sleep(pause_s)
+            if side.how != "stopped":
+                await self._look()
+            seen = self.pilot.seen
+            side = replace(side, node=ends.suspect(made.nodes, by, code == step.SILENT, seen.states))
+            job = seen.job if self.pilot.job_id == made.job else None
+            found = ends.lost(side, job, seen.states, not seen.trouble)
+            if found.how not in ("vanished", "start-failed"):
+                break
         if found.how in ("node-lost", "start-failed"):
             self._doubt(side.node)
         self.changed()

@@ -53,6 +53,12 @@ def pilot(place: Path) -> Note | None:
     return found
 
 
+def held(place: Path) -> Note | None:
+    """The pilot of that state directory that is not known to have ended."""
+    found = pilot(place)
+    return None if found is None or end_of(place, str(found["id"])) is not None else found
+
+
 def end_of(place: Path, id: str) -> Note | None:
     """How the pilot of that id ended; None while nobody saw it end."""
     return read(place / ENDS / id)

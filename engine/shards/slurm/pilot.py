@@ -90,6 +90,7 @@ class Pilot:
         self.id = ""
         self.ended = ""  # what became of the last one, in words
         self.ends: list[Over] = []  # of those that ended, what is not in the ledger yet
+        self.confirmed = ""  # what it is, in the words that a person confirmed
         self._name = ""  # of the job: no other has it
         self._asked_at = 0.0  # when it was confirmed (seconds since the epoch)
         self._salloc: subprocess.Popen[bytes] | None = None
@@ -160,6 +161,7 @@ class Pilot:
                 return
             with suppress(ValueError, TypeError):
                 self._asked_at, self._name = float(found.get("at", 0.0)), str(found.get("name", ""))
+                self.confirmed = str(found.get("words", ""))
             with suppress(OSError):
                 self.job_id = found.get("job") or allocation(self._said.read_text(errors="replace"))
             with suppress(OSError):
@@ -172,6 +174,7 @@ class Pilot:
         if self.asked:
             raise SlurmError("there is a pilot already")
         self._name, self._asked_at = f"{name}-{secrets.token_hex(4)}", time.time()
+        self.confirmed = self.settings.words(self.ranks)
         argv = salloc(self.controller.programs, self.settings, self._name, self.ranks, self.threads)
         self._said.unlink(missing_ok=True)  # what an earlier one said is not about this one
         self.seen, self.ended, self.job_id, self.id = Seen(), "", None, secrets.token_hex(8)
@@ -247,6 +250,7 @@ class Pilot:
             "id": self.id,
             "at": self._asked_at,
             "name": self._name,
+            "words": self.confirmed,
             "idle_s": self.settings.idle_s,
             "steps": str(self.shared / "steps"),
         }
