@@ -169,6 +169,14 @@ def expected(start: str, now: datetime | None = None) -> float | None:
     return max(0.0, wait_s) if wait_s < 31 * 86400 else None
 
 
+def starts(start: str, now: datetime | None = None) -> float | None:
+    """The same as a moment, in unix seconds; one that has passed stays where it was."""
+    now = now or datetime.now()
+    if expected(start, now) is None:
+        return None
+    return now.timestamp() + (datetime.fromisoformat(start) - now).total_seconds()
+
+
 def left(text: str) -> float | None:
     """Seconds of `D-HH:MM:SS`, `HH:MM:SS` or `MM:SS`; None for words like UNLIMITED."""
     found = _LEFT.fullmatch(text.strip())
