@@ -83,5 +83,5 @@ def cluster_words(cluster: ClusterRow | None, now: float) -> list[str]:
     for name, row in sorted(cluster["shards"].items()):
         if row["state"] == "queued":
             why = waits(row, now)
-            lines.append(f"{name} waits{f': {why}' if why else ''}")
+            lines.append(f"{name} {why}" if why.startswith("waits ") else f"{name} waits{f': {why}' if why else ''}")
     return lines

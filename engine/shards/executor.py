@@ -150,8 +150,8 @@ class Allocation(Protocol):
 
     @property
     def view(self) -> dict[str, Any]:
-        """All that is known of it, as JSON: `{asked, words, sentence, job, state, why, left_s, idle_release_s, files_offset_s,
-        nodes: [{node, state, level, gpus, offset_s, within_s, apart}]}`."""
+        """All that is known of it, as JSON: `{asked, words, sentence, job, state, why, starts, left_s, idle_release_s,
+        files_offset_s, nodes: [{node, state, level, gpus, offset_s, within_s, apart}]}`."""
         ...
 
     @property

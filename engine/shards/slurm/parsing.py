@@ -89,6 +89,14 @@ class Job:
         known = _WHY.get(said.partition(",")[0])
         return f"{known} ({said})" if known else said
 
+    @property
+    def waits(self) -> str:
+        """That it waits and why, to come after its name."""
+        word = {"CONFIGURING": "has its nodes made ready", "SUSPENDED": "is suspended"}.get(self.state, "waits")
+        if word == "waits" and self.why.startswith("waits "):
+            return self.why
+        return f"{word}{f': {self.why}' if self.why else ''}"
+
 
 def jobs(text: str) -> dict[str, Job]:
     """Job to what squeue printed of it with the format of `engine.shards.slurm.commands`; other lines are left out. The tasks
