@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -54,6 +55,20 @@ def left(until: float | None, now: float) -> float | None:
     return None if until is None else max(0.0, until - now)
 
 
+def foretold(starts: float | None, now: float) -> str:
+    """When something that waits is expected to begin: `starts about 14:05`, with the day where that is not today; empty where
+    the queue does not say, or said a time that has passed."""
+    if starts is None or starts <= now:
+        return ""
+    there, here = time.localtime(starts), time.localtime(now)
+    return f"starts about {time.strftime('%H:%M' if there[:3] == here[:3] else '%a %d %b %H:%M', there)}"
+
+
+def waits(row: Mapping[str, Any], now: float) -> str:
+    """Why something waits in the queue, and when it is expected to begin; empty where neither is known."""
+    return ", ".join(filter(None, (row.get("why"), foretold(row.get("starts"), now))))
+
+
 def cluster_words(cluster: ClusterRow | None, now: float) -> list[str]:
     """How allocation and queue stand, beside the engine's own sentence, which says what is in the way; one line each."""
     if cluster is None:
@@ -67,5 +82,6 @@ def cluster_words(cluster: ClusterRow | None, now: float) -> list[str]:
         lines.append(f"the queue does not answer: {held['trouble']}")
     for name, row in sorted(cluster["shards"].items()):
         if row["state"] == "queued":
-            lines.append(f"{name} waits{': ' + row['why'] if row.get('why') else ''}")
+            why = waits(row, now)
+            lines.append(f"{name} {why}" if why.startswith("waits ") else f"{name} waits{f': {why}' if why else ''}")
     return lines

@@ -15,7 +15,7 @@ from typing import Any
 
 from cockpit import listing
 from cockpit.attach import EngineDown, NotALab, Session, attached, is_running, lab_here, state_dir
-from cockpit.cluster import cluster_words, place, standing
+from cockpit.cluster import cluster_words, place, standing, waits
 from cockpit.findings import asleep_words, detectors_words
 from cockpit.listing import retune_words
 from cockpit.merges import audit_words
@@ -218,7 +218,7 @@ def _fields(value: Mapping[str, Any]) -> str:
 
 def _shards(rows: list[dict[str, Any]]) -> str:
     """Shards with what became of them; on a cluster with their node and GPUs, and why one waits."""
-    placed = any(place(row) for row in rows)
+    placed, now = any(place(row) for row in rows), time.time()
     head = ("shard", "outcome", "metric", *(("node:gpu",) if placed else ()), "detail")
     body = [
         (
@@ -226,7 +226,7 @@ def _shards(rows: list[dict[str, Any]]) -> str:
             row["outcome"] or row["state"],
             row["metric"],
             *((place(row),) if placed else ()),
-            row["detail"] or row.get("standing", {}).get("why"),
+            row["detail"] or waits(row.get("standing", {}), now),
         )
         for row in rows
     ]

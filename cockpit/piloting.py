@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from typing import Any
 
 from cockpit.attach import attached, lab_here
+from cockpit.cluster import foretold
 from cockpit.commands import WrongUse, emit
 from engine.text import clean
 
@@ -36,7 +38,8 @@ def _agreed(args: argparse.Namespace, words: str) -> bool:
 
 def text(answer: dict[str, Any]) -> str:
     """How it stands, and its nodes one a line."""
-    lines = [answer["sentence"]]
+    soon = foretold(answer.get("starts"), time.time())
+    lines = [f"{answer['sentence']}{f', {soon}' if soon else ''}"]
     if answer["idle_release_s"] is not None:
         lines.append(f"nothing runs in it: it is given back in {_span(answer['idle_release_s'])} unless something does")
     if answer["nodes"]:

@@ -71,7 +71,7 @@ class AllocationMethods:
             else:
                 if not held.asked:
                     raise RpcError(rpc.NOT_NOW, "there is none")
-                await held.release(why or "you gave it back", who)
+                await held.release(why, who)
                 record_ends(self.core, held)
         except ExecutorError as error:
             raise RpcError(rpc.NOT_NOW, str(error)) from error

@@ -17,6 +17,8 @@ from engine.types import AllocationRow, ClusterRow, StandingRow
 LOOK_S = 1.0
 STEADY_S = 30.0
 """By how much a moment must move to be told again: a queue tells seconds, whole ones, some of them old."""
+FORETOLD_S = 60.0
+"""The same of a start that the queue foretells, which is told to the minute."""
 LONGEST = 300
 """Characters of a reason that are told."""
 ASKED = ("cluster",)
@@ -93,7 +95,7 @@ class Clustered:
         if seen.trouble:
             row["trouble"] = clean_line(seen.trouble)[:LONGEST]
         if seen.starts is not None:
-            row["starts"] = self._steady(f"{seen.job} starts", seen.starts, known)
+            row["starts"] = self._starts(seen.job, seen.starts, known)
         if seen.left_s is not None:
             row["until"] = self._until(seen.job, seen.left_s, known)
         if seen.state == "ready" and self.executor.capacity is not None:
@@ -106,6 +108,8 @@ class Clustered:
             row["job"] = clean_line(each.job)
         if each.why:
             row["why"] = clean_line(each.why)[:LONGEST]
+        if each.starts is not None:
+            row["starts"] = self._starts(each.job, each.starts, known)
         if each.left_s is not None:
             row["until"] = self._until(each.job, each.left_s, known)
         if each.node:
@@ -117,8 +121,11 @@ class Clustered:
     def _until(self, job: str, left_s: float, known: dict[str, float]) -> float:
         return self._steady(job, self._clock() + left_s, known)
 
-    def _steady(self, what: str, at: float, known: dict[str, float]) -> float:
+    def _starts(self, job: str, at: float, known: dict[str, float]) -> float:
+        return self._steady(f"{job} starts", at, known, FORETOLD_S)
+
+    def _steady(self, what: str, at: float, known: dict[str, float], by: float = STEADY_S) -> float:
         """A moment in unix seconds, the same as before unless it has truly moved."""
         at, before = float(round(at)), known.get(what)
-        self._moments[what] = at if before is None or abs(at - before) >= STEADY_S else before
+        self._moments[what] = at if before is None or abs(at - before) >= by else before
         return self._moments[what]

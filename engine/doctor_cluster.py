@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from engine.doctor_machine import Check, answer
 from engine.lab import Lab
+from engine.shards.executor import ExecutorError
+from engine.shards.slurm import owner
 from engine.shards.slurm.clocks import of_files
-from engine.shards.slurm.commands import SlurmError, find
-from engine.shards.slurm.settings import shown
+from engine.shards.slurm.commands import Programs, SlurmError, find, plain, trial
+from engine.shards.slurm.parsing import never
+from engine.shards.slurm.settings import Settings, shown
 from engine.text import clean
 
 
@@ -17,6 +22,9 @@ def cluster(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     """Nothing where shards run on this machine."""
     settings = lab.slurm
     if settings is None:
+        if "slurm" in tomllib.loads((lab.root / "cockpit.toml").read_text()):
+            fix = 'executor = "slurm" under [run], or take [slurm] out'
+            yield Check("slurm", "warn", "there is a table [slurm], and shards run on this machine", fix)
         return
     try:
         programs = find(env)
@@ -32,7 +40,7 @@ def cluster(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
     elif not lines:
         yield Check("slurm", "fail", f"there is no {name}", "`sinfo` lists them; correct slurm.partition")
     else:
-        yield Check("slurm", "ok", f"{settings.words(lab.ranks)}; {clean(lines[0])}")
+        yield _pilot(lab, settings, programs)
     if lab.nodes > 1:
         detail = (
             f"each shard trains on {lab.nodes} nodes and shares their network: what listens on them, and all that they reach, "
@@ -47,12 +55,33 @@ def cluster(lab: Lab, env: Mapping[str, str]) -> Iterator[Check]:
         detail = f"the nodes must see {lab.state.root}, where runs, run trees and the index lie"
         fix = "set shared under [slurm] to a directory that they see, and state_dir under [store] to a local disk"
         yield Check("shared files", "warn", detail, fix)
-    elif not settings.shared.is_dir():
-        detail = f"{settings.shared} is not a directory yet; the first engine makes it"
-        yield Check("shared files", "ok", detail)
     else:
-        yield Check("shared files", "ok", f"runs, run trees, caches and data in {settings.shared}")
+        yield _shared(settings.shared, lab.state.root)
     yield from _clock(lab.state.shared_root)
+
+
+def _pilot(lab: Lab, settings: Settings, programs: Programs) -> Check:
+    """Whether Slurm could ever give the pilot, as it says itself; it is asked for nothing."""
+    code, said = answer(trial(programs, settings, lab.ranks, lab.threads), programs.env)
+    words = settings.words(lab.ranks)
+    if code:
+        fix = "correct the keys of [slurm]; `sinfo --Node --long` shows what its nodes have"
+        return Check("slurm", "fail" if never(said) else "warn", f"{clean(plain(said))}: {words}", fix)
+    return Check("slurm", "ok", words)
+
+
+def _shared(shared: Path, state_dir: Path) -> Check:
+    """Whether this lab may keep its files there."""
+    there = next(each for each in (shared, *shared.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Check("shared files", "fail", f"you may not write to {there}", "name another directory as slurm.shared")
+    try:
+        owner.look(shared, state_dir)
+    except ExecutorError as error:
+        return Check("shared files", "fail", clean(str(error)), "give each lab a slurm.shared of its own")
+    if not shared.is_dir():
+        return Check("shared files", "ok", f"{shared} is not a directory yet; the first engine makes it")
+    return Check("shared files", "ok", f"runs, run trees, caches and data in {shared}")
 
 
 def _clock(shared: Path) -> Iterator[Check]:

@@ -729,6 +729,7 @@ class StandingRow(TypedDict):
     state: str  # "queued" | "running"
     job: NotRequired[str]  # its name in the queue
     why: NotRequired[str]  # that it waits, in words
+    starts: NotRequired[float]  # unix seconds, where the queue foretells it
     until: NotRequired[float]  # unix seconds at which its walltime ends
     node: NotRequired[str]
     gpus: NotRequired[str]

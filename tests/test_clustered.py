@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cockpit.cluster import foretold, waits
 from cockpit.model import ReadModel
 from engine.clustered import STEADY_S, Clustered
 from engine.live import LiveShard
@@ -150,3 +152,24 @@ def test_a_shard_says_where_it_went_on_and_nonsense_is_not_believed() -> None:
         shard = LiveShard("loss", 0.0)
         shard.feed([], {"resumed_at": said}, 0)
         assert shard.row(1.0, []).get("resumed_at") == at
+
+
+def test_the_foretold_start_of_a_job_of_its_own_is_a_moment_told_again_only_when_it_has_moved_by_a_minute() -> None:
+    queue = Queue()
+    told = queue.told()
+    told.changes()
+    big = "0001.big.s0.a1"
+    queue.standing = {big: Standing("queued", "4712", "others come first (Priority)", starts=5000.4)}
+    assert told.changes()["shards"][big]["starts"] == 5000
+    queue.standing = {big: Standing("queued", "4712", "others come first (Priority)", starts=5059.0)}
+    assert told.changes() == {}
+    queue.standing = {big: Standing("queued", "4712", "others come first (Priority)", starts=5060.0)}
+    assert told.changes()["shards"][big]["starts"] == 5060
+
+
+def test_a_foretold_start_is_said_with_its_day_where_that_is_another_and_not_once_it_has_passed() -> None:
+    now = datetime(2026, 11, 27, 13, 0).timestamp()
+    row = {"why": "others come first (Priority)", "starts": now + 3900}
+    assert waits(row, now) == "others come first (Priority), starts about 14:05"
+    assert foretold(now + 86400, now) == "starts about Sat 28 Nov 13:00"
+    assert (waits(row, now + 3900), foretold(None, now), waits({}, now)) == ("others come first (Priority)", "", "")

@@ -267,10 +267,17 @@ def test_a_cluster_is_looked_at_where_shards_run_on_one(tmp_path: Path, env: dic
         (tools / name).chmod(0o755)
     found = {each.name: each for each in checks(tmp_path, {**env, "PATH": f"{tools}:{env['PATH']}"})}
     assert found["slurm"].state == "ok"
-    assert "1 node with 4 GPUs each for 4 h on partition gpu" in found["slurm"].detail
+    assert "1 node with 4 GPUs for 4 h on partition gpu" in found["slurm"].detail
     assert found["shared files"].state == "warn"
     assert "clocks" not in found  # there are no files yet whose clock could be looked at
     (tmp_path / ".cockpit").mkdir()
     found = {each.name: each for each in checks(tmp_path, {**env, "PATH": f"{tools}:{env['PATH']}"})}
     assert found["clocks"].state == "ok"
     assert list((tmp_path / ".cockpit").glob(".clock*")) == []
+
+
+def test_a_table_for_a_cluster_that_is_not_used_is_told(tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "cockpit.toml").write_text(LAB + "[slurm]\ngpus = 4\n")
+    found = {each.name: each for each in checks(tmp_path, env)}
+    assert found["slurm"].state == "warn"
+    assert 'executor = "slurm"' in found["slurm"].fix

@@ -16,7 +16,7 @@ from engine.shards.slurm.batches import Batch, Batches, Task
 from engine.shards.slurm.bucket import Bucket
 from engine.shards.slurm.commands import Controller, Programs, batch, lasting, script, size_of
 from engine.shards.slurm.ends import of_own_job
-from engine.shards.slurm.parsing import Job, accounted, expected, jobs, never, submitted, tasks
+from engine.shards.slurm.parsing import Job, accounted, expected, jobs, never, starts, submitted, tasks
 from engine.shards.slurm.settings import Settings
 from tests.campaigns import Campaign
 from tests.test_campaign import lab
@@ -67,6 +67,8 @@ def test_tasks_that_wait_are_one_line_of_squeues_and_one_job_each_here() -> None
     assert expected(found["9_7"].start, datetime(2026, 11, 27, 3)) == 0.0
     assert expected("2027-11-27T02:55:00", datetime(2026, 11, 27)) is None  # Slurm knows nothing, really
     assert expected("N/A") is None
+    assert starts("2026-11-27T02:55:00", datetime(2026, 11, 27, 3)) == datetime(2026, 11, 27, 2, 55).timestamp()
+    assert starts("2027-11-27T02:55:00", datetime(2026, 11, 27)) is None
 
 
 @given(st.sets(st.integers(0, 400), min_size=1))
@@ -89,6 +91,7 @@ def test_no_text_of_slurms_breaks_the_reading_of_arrays(text: str) -> None:
     accounted(text)
     submitted(text)
     expected(text)
+    starts(text)
 
 
 def test_a_huge_array_of_somebodys_making_is_cut_off() -> None:

@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cockpit.cluster import cluster_words
 from engine.shards.slurm.agent import on_node
 from engine.shards.slurm.clocks import APART_S, bracket, of_files
-from engine.shards.slurm.commands import Programs, SlurmError, find, on_each_node, salloc, step
+from engine.shards.slurm.commands import Programs, SlurmError, find, on_each_node, plain, salloc, step
 from engine.shards.slurm.ends import Lost, Side, lived_s, lost
 from engine.shards.slurm.order import GPUS, Order, OrderError, claim, claimed, read, record_end, stands
 from engine.shards.slurm.parsing import Job, allocation, jobs, left, node_states, usable
-from engine.shards.slurm.pilot import answers, idle_words, together, told
+from engine.shards.slurm.pilot import answers, idle_words, last, together, told
 from engine.shards.slurm.settings import Settings, shown, slots_of
 from engine.shards.slurm.step import SILENT, UNSTARTED
 from engine.shards.spec import ExitRecord, ShardSpec
+from engine.types import StandingRow
 
 PROGRAMS = Programs({name: f"/usr/bin/{name}" for name in ("salloc", "srun")}, {"PATH": "/usr/bin"})
 RUNNING = Job("7", "RUNNING", "None", 3600.0, "n[1-2]")
@@ -241,6 +243,10 @@ def test_how_an_allocation_ended_is_told_with_who_wished_it() -> None:
     assert (told(end).how, told(end).why) == ("timeout", "pilot 7 ended with its walltime (timeout)")
     assert told(end | {"how": "preempted"}).why == "pilot 7 was preempted"
     assert told(end | {"how": "boot_fail"}).why == "pilot 7 ended (boot_fail)"
+    back = end | {"how": "released", "why": "done for today"}
+    assert last(told(back)) == "pilot 7 was given back: done for today"
+    assert last(told(back | {"why": ""})) == "pilot 7 was given back"
+    assert last(told(end)) == told(end).why
     kept = told(end | {"how": "idle", "idle_s": 600.0, "engine": False})
     assert (kept.why, kept.rule, kept.who) == (
         "released after 10 idle minutes, while no engine ran",
@@ -326,3 +332,38 @@ def test_a_step_that_was_told_to_stop_while_it_waited_is_not_tried_again(tmp_pat
     )
     assert done.returncode == UNSTARTED
     assert len(tries.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        (
+            "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+            "Unable to contact slurm controller (connect failure)",
+        ),
+        ("scancel: error: Kill job error on job id 1: Invalid job id", "Kill job error on job id 1: Invalid job id"),
+        (
+            "allocation failure: Requested node configuration is not available",
+            "Requested node configuration is not available",
+        ),
+        ("/usr/bin/sbatch: unrecognized option '--nonsense'", "unrecognized option '--nonsense'"),
+        ("some words of a plugin: of its own", "some words of a plugin: of its own"),
+        ("", ""),
+    ],
+)
+def test_an_error_of_slurms_is_told_without_what_its_commands_put_before_it(said: str, short: str) -> None:
+    assert plain(said) == short
+
+
+def test_a_job_that_waits_is_said_to_wait_once() -> None:
+    waiting = replace(RUNNING, state="PENDING", reason="Resources")
+    assert waiting.waits == "waits for nodes to become free (Resources)"
+    assert replace(waiting, reason="Priority").waits == "waits: others come first (Priority)"
+    assert replace(waiting, reason="None").waits == "waits"
+    assert replace(waiting, state="SUSPENDED", reason="None").waits == "is suspended"
+    shards: dict[str, StandingRow] = {
+        "a": {"state": "queued", "why": waiting.why, "starts": 60.0},
+        "b": {"state": "queued", "why": "others come first (Priority)"},
+    }
+    words = cluster_words({"allocation": {"state": "none", "words": ""}, "shards": shards}, 60.0)
+    assert words == ["a waits for nodes to become free (Resources)", "b waits: others come first (Priority)"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from engine.types import AllocationRow, StandingRow
 
 from .. import format as f
 from ..attempts import needed, waiting
-from ..cluster import busy, left, span
+from ..cluster import busy, foretold, left, span
 from ..model import ReadModel
 from .lines import Line, Span
 
@@ -28,7 +27,7 @@ def cluster_line(model: ReadModel, width: int, now: float) -> Line | None:
     elif state == "asked":
         spans = [(f"{name} is being asked for", "text")]
     elif state == "waiting":
-        spans = _waits(name, held)
+        spans = _waits(name, held, now)
     else:
         spans = _runs(model, name, held, now)
     spans += _besides(model.cluster["shards"].values())
@@ -47,13 +46,13 @@ def _none(model: ReadModel, held: AllocationRow) -> list[Span]:
     return spans
 
 
-def _waits(name: str, held: AllocationRow) -> list[Span]:
+def _waits(name: str, held: AllocationRow, now: float) -> list[Span]:
     why = held.get("why", "")
     spans: list[Span] = [(f"{name} waits", "text")]
     if why:
         spans.append((why.removeprefix("waits") if why.startswith("waits ") else f": {why}", "dim"))
-    if starts := held.get("starts"):
-        spans.append((f", starts about {time.strftime('%H:%M', time.localtime(starts))}", "dim"))
+    if soon := foretold(held.get("starts"), now):
+        spans.append((f", {soon}", "dim"))
     return spans
 
 

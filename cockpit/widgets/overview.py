@@ -6,7 +6,7 @@ from engine.types import HALF, ExperimentRow, FindingRow, ShardRow, stands
 
 from .. import format as f
 from ..attempts import after, before
-from ..cluster import left, span, standing
+from ..cluster import left, span, standing, waits
 from ..evidence import further_of
 from ..findings import COLOURS, asleep_words, detectors_words, in_order
 from ..listing import retune_words
@@ -229,8 +229,9 @@ def _stands(model: ReadModel, row: ShardRow, width: int, now: float) -> list[Lin
     found, lines = standing(model.cluster, row), list[Line]()
     if found is not None and found["state"] == "queued":
         job = f" as job {found['job']}" if found.get("job") else ""
-        why = f": {found['why']}" if found.get("why") else ""
-        lines += [Line(((each, "warn"),)) for each in f.wrap(f"in the queue{job}{why}", width, 3)]
+        why = waits(found, now)
+        said = f"in the queue{job}{f': {why}' if why else ''}"
+        lines += [Line(((each, "warn"),)) for each in f.wrap(said, width, 3)]
     elif row.get("node"):
         words = [f"node {row['node']}", f"GPU {row['gpus']}" if row.get("gpus") else ""]
         if found is not None:

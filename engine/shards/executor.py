@@ -48,7 +48,8 @@ class Began:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How what was launched stands in a queue that is not the engine's: `job` is its name there, `why` the reason that it
-    waits, in words, `left_s` the seconds that its allocation has left (None: no limit, or not running)."""
+    waits, in words, `left_s` the seconds that its allocation has left (None: no limit, or not running), `starts` when the
+    queue expects one that waits to begin, in unix seconds (None: it does not say)."""
 
     state: Literal["queued", "running"]
     job: str = ""
@@ -56,6 +57,7 @@ class Standing:
     left_s: float | None = None
     node: str = ""
     gpus: str = ""
+    starts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,8 @@ class Allocation(Protocol):
 
     @property
     def view(self) -> dict[str, Any]:
-        """All that is known of it, as JSON: `{asked, words, sentence, job, state, why, left_s, idle_release_s, files_offset_s,
-        nodes: [{node, state, level, gpus, offset_s, within_s, apart}]}`."""
+        """All that is known of it, as JSON: `{asked, words, sentence, job, state, why, starts, left_s, idle_release_s,
+        files_offset_s, nodes: [{node, state, level, gpus, offset_s, within_s, apart}]}`."""
         ...
 
     @property

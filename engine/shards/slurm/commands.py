@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -28,6 +29,9 @@ ANSWER_S = 20.0
 APART_S = 1.0  # between two questions to the controller: it serves everybody
 _ROOT = str(Path(__file__).resolve().parents[3])
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "KRB5CCNAME")
+
+
+_BEFORE = re.compile(r"^(?:\S*\bs[a-z]+: )?(?:(?:error|fatal|allocation failure): )?(?:slurm_\w+(?: error)?: )?")
 
 
 class SlurmError(RuntimeError):
@@ -81,6 +85,12 @@ def salloc(programs: Programs, settings: Settings, name: str, ranks: int, thread
         f"--time={_minutes(settings.walltime_s)}",
         *_where(settings),
     ]
+
+
+def trial(programs: Programs, settings: Settings, ranks: int, threads: int) -> list[str]:
+    """Asks Slurm whether it could ever give the pilot; nothing is put into the queue."""
+    words = salloc(programs, settings, "cockpit", ranks, threads)[1:]
+    return [programs["sbatch"], *(each for each in words if each != "--no-shell"), "--test-only", "--wrap=true"]
 
 
 def step(programs: Programs, job: str, node: str, gpus: int, cores: int, argv: Sequence[str]) -> list[str]:
@@ -218,6 +228,12 @@ class Controller:
         return self.listed
 
 
+def plain(said: str) -> str:
+    """What a command printed when it failed, on one line and without what it puts before each: a terminal has little room."""
+    lines = (_BEFORE.sub("", line.strip()) for line in said.splitlines())
+    return " ".join(" ".join(lines).split())[:300]
+
+
 async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float, stdin: bytes = b"") -> str:
     """Standard output of a command. Raises SlurmError with what it said when it fails or takes too long."""
     name = Path(argv[0]).name
@@ -243,6 +259,6 @@ async def run(argv: Sequence[str], env: Mapping[str, str], seconds: float, stdin
             process.kill()
             await process.wait()
     if process.returncode:
-        said = " ".join(err.decode(errors="replace").split())[:300]
+        said = plain(err.decode(errors="replace"))
         raise SlurmError(f"{name}: {said or f'exit code {process.returncode}'}")
     return out.decode(errors="replace")

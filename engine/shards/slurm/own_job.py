@@ -15,8 +15,7 @@ from engine.shards.slurm import order
 from engine.shards.slurm.batches import Batch
 from engine.shards.slurm.ends import Lost
 from engine.shards.slurm.order import Order
-from engine.shards.slurm.parsing import Job, expected
-from engine.shards.slurm.settings import shown
+from engine.shards.slurm.parsing import Job, starts
 from engine.text import clean
 
 
@@ -67,9 +66,7 @@ class OwnJob:
             return Standing("queued", self.job, self.why or "it is being handed over")
         if not self.seen.pending:
             return Standing("queued", self.job, f"it is {self.seen.state.lower()}, and its shard begins")
-        wait_s = expected(self.seen.start)
-        soon = "" if wait_s is None else f"; expected to start in {shown(max(60.0, wait_s))}"
-        return Standing("queued", self.job, f"{clean(self.seen.why) or 'it waits'}{soon}")
+        return Standing("queued", self.job, clean(self.seen.why) or "it waits", starts=starts(self.seen.start))
 
 
 @dataclass(slots=True)

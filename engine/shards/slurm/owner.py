@@ -19,7 +19,7 @@ NAME = "owner.json"
 def take(shared: Path, state_dir: Path, host: str | None = None) -> None:
     """Make `shared` the directory of that state directory on this machine, or find that it is. Raises ExecutorError where it is
     another's, OSError where it cannot be written."""
-    mine = {"host": host or socket.gethostname(), "state_dir": str(state_dir)}
+    mine = _mine(state_dir, host)
     path = shared / NAME
     temporary = shared / f".{NAME}.{os.getpid()}"
     temporary.write_text(json.dumps(mine))
@@ -29,6 +29,16 @@ def take(shared: Path, state_dir: Path, host: str | None = None) -> None:
         _check(path, mine)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def look(shared: Path, state_dir: Path, host: str | None = None) -> None:
+    """Raises ExecutorError where `shared` is the directory of another state directory, or of another machine's."""
+    if (shared / NAME).exists():
+        _check(shared / NAME, _mine(state_dir, host))
+
+
+def _mine(state_dir: Path, host: str | None) -> dict[str, str]:
+    return {"host": host or socket.gethostname(), "state_dir": str(state_dir)}
 
 
 def _check(path: Path, mine: dict[str, str]) -> None:

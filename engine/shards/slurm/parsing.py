@@ -89,6 +89,14 @@ class Job:
         known = _WHY.get(said.partition(",")[0])
         return f"{known} ({said})" if known else said
 
+    @property
+    def waits(self) -> str:
+        """That it waits and why, to come after its name."""
+        word = {"CONFIGURING": "has its nodes made ready", "SUSPENDED": "is suspended"}.get(self.state, "waits")
+        if word == "waits" and self.why.startswith("waits "):
+            return self.why
+        return f"{word}{f': {self.why}' if self.why else ''}"
+
 
 def jobs(text: str) -> dict[str, Job]:
     """Job to what squeue printed of it with the format of `engine.shards.slurm.commands`; other lines are left out. The tasks
@@ -167,6 +175,14 @@ def expected(start: str, now: datetime | None = None) -> float | None:
     except (ValueError, TypeError):
         return None
     return max(0.0, wait_s) if wait_s < 31 * 86400 else None
+
+
+def starts(start: str, now: datetime | None = None) -> float | None:
+    """The same as a moment, in unix seconds; one that has passed stays where it was."""
+    now = now or datetime.now()
+    if expected(start, now) is None:
+        return None
+    return now.timestamp() + (datetime.fromisoformat(start) - now).total_seconds()
 
 
 def left(text: str) -> float | None:

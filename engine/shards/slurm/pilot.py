@@ -40,6 +40,7 @@ _ENDED = {
     "cancelled": "was cancelled",
     "node_fail": "was lost with its nodes (node_fail)",
     "gone": "is gone",
+    "released": "was given back",
 }
 
 
@@ -125,7 +126,7 @@ class Pilot:
         if job is None:
             return "the pilot is being asked for"
         if job.pending:
-            return f"pilot {job.id} is {job.state.lower()}{f': {job.why}' if job.why else ''}"
+            return f"pilot {job.id} {job.waits}"
         if not self.ready and self.seen.unfit:
             return f"pilot {job.id} has its nodes, but {clean(self.seen.unfit)}"
         if not self.ready:
@@ -152,7 +153,7 @@ class Pilot:
     def _find(self) -> None:
         """Take up the one that there is, and the ends that nobody has written down."""
         self.ends = [told(each) for each in notes.ends(self.place)]
-        self.ended = self.ends[-1].why if self.ends else ""
+        self.ended = last(self.ends[-1]) if self.ends else ""
         found = notes.pilot(self.place)
         if found is not None:
             self.id = str(found["id"])
@@ -238,7 +239,7 @@ class Pilot:
         stands = told(notes.put_end(self.place, end | {"release": held.get("release")}))
         if stands.id not in {each.id for each in self.ends}:
             self.ends.append(stands)
-        self.ended, self.seen, self.job_id = stands.why, Seen(), None
+        self.ended, self.seen, self.job_id = last(stands), Seen(), None
         self._file.unlink(missing_ok=True)
         log.info("the pilot is gone: %s", stands.why)
 
@@ -379,6 +380,12 @@ def told(end: Mapping[str, Any]) -> Over:
         why = f"pilot {job} {_ENDED.get(how, f'ended ({how})')}".replace("  ", " ")
     rule = RULE if how == "idle" else ""
     return Over(str(end["id"]), job, how, why, who, rule, end.get("since"), end.get("until"))
+
+
+def last(end: Over) -> str:
+    """What is said of the last one where there is none now: the reason that somebody wrote is no sentence of its own."""
+    plain = f"pilot {end.name} {_ENDED['released']}".replace("  ", " ")
+    return end.why if end.how != "released" or end.why == plain else f"{plain}: {end.why}"
 
 
 def idle_words(seconds: float) -> str:

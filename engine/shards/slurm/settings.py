@@ -54,7 +54,7 @@ class Settings:
     def words(self, ranks: int) -> str:
         """The allocation in words, as a person is asked about it."""
         size = f"{self.nodes} node{'s' * (self.nodes != 1)}"
-        gpus = f" with {self.gpus} GPU{'s' * (self.gpus != 1)} each" if self.gpus else ""
+        gpus = f" with {self.gpus} GPU{'s' * (self.gpus != 1)}{' each' * (self.nodes != 1)}" if self.gpus else ""
         where = f"partition {self.partition}" if self.partition else "the default partition"
         account = f", account {self.account}" if self.account else ""
         count, span = self.at_once(ranks, self.nodes), self.span(ranks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.shards.executor import Held
+from engine.shards.slurm.parsing import starts
 from engine.shards.slurm.pilot import Pilot
 
 __all__ = ["Held", "held"]
@@ -18,7 +19,7 @@ def held(pilot: Pilot) -> Held:
     if job is None:
         return Held("asked", pilot.job_id or "", trouble=trouble, gpu_hours=gpu_hours)
     if job.pending:
-        return Held("waiting", job.id, why=job.why, trouble=trouble, gpu_hours=gpu_hours)
+        return Held("waiting", job.id, why=job.why, trouble=trouble, gpu_hours=gpu_hours, starts=starts(job.start))
     return Held(
         "ready" if pilot.ready else "begun", job.id, job.nodes,
         left_s=pilot.left_s, trouble=trouble, gpu_hours=gpu_hours,

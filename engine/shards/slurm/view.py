@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.shards.slurm.clocks import Offset
+from engine.shards.slurm.parsing import starts
 from engine.shards.slurm.pilot import Pilot
 from engine.shards.slurm.settings import shown
 
@@ -20,6 +21,7 @@ def view(pilot: Pilot, idle_release_s: float | None) -> dict[str, Any]:
         "job": pilot.job_id if pilot.asked else None,
         "state": job.state.lower() if job else None,
         "why": job.why if job else "",
+        "starts": starts(job.start) if job and job.pending else None,
         "left_s": _round(pilot.left_s) if job and not job.pending else None,
         "nodes": [_node(pilot, node) for node in pilot.seen.nodes] if job else [],
         "idle_release_s": _round(idle_release_s),
