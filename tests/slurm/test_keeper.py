@@ -132,7 +132,7 @@ async def test_a_step_that_runs_on_keeps_the_pilot_until_it_has_been_over_for_a_
     wait_for(lambda: slurm.keepers() == [])  # it ends with what it kept
     second = make(slurm, state)
     engine = lock(state)
-    assert await second.reattach() == frozenset()
+    assert await second.reattach() <= {"s"}  # how it ended may yet be found out
     assert "while no engine ran" in str(second.shortage)
     assert [each.rule for each in second.ends] == ["[slurm] idle"]
     await second.close()
