@@ -68,9 +68,9 @@ test-slurm: .venv/.installed-dev
 	    echo "the tests of the Slurm executor need slurmctld, slurmd, munged and faketime, and root to start them:" >&2; \
 	    echo "on Debian and Ubuntu: sudo apt-get install -y --no-install-recommends slurm-wlm munge faketime" >&2; exit 1; fi; \
 	  echo "installing slurm-wlm, munge and faketime"; \
-	  install="apt-get install -y -qq --no-install-recommends slurm-wlm munge faketime"; \
+	  install="apt-get install -y -qq -o Acquire::Retries=3 --no-install-recommends slurm-wlm munge faketime"; \
 	  DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; \
-	  $$install >/dev/null 2>&1 || { apt-get update -qq && $$install >/dev/null; } || exit 1; fi; \
+	  $$install >/dev/null 2>&1 || { apt-get update -qq -o Acquire::Retries=3 && $$install >/dev/null; } || exit 1; fi; \
 	$(PY) -m pytest -n $(TEST_JOBS) --dist loadfile tests/slurm $(TEST_ARGS)
 
 check: .venv/.installed-dev
