@@ -244,7 +244,7 @@ def test_how_an_allocation_ended_is_told_with_who_wished_it() -> None:
     assert told(end | {"how": "preempted"}).why == "pilot 7 was preempted"
     assert told(end | {"how": "boot_fail"}).why == "pilot 7 ended (boot_fail)"
     back = end | {"how": "released", "why": "done for today"}
-    assert last(told(back)) == "pilot 7 was given back: done for today"
+    assert last(told(back)) == "pilot 7 was given back (done for today)"
     assert last(told(back | {"why": ""})) == "pilot 7 was given back"
     assert last(told(end)) == told(end).why
     kept = told(end | {"how": "idle", "idle_s": 600.0, "engine": False})

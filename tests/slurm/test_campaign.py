@@ -93,7 +93,7 @@ def test_nothing_is_asked_for_that_nobody_confirmed(lab: Callable[..., SlurmLab]
         assert session.call("gc")["removed"] >= 0
         session.call("pilot", action="release", why="done for today")
         wait_for(lambda: "running" not in slurm.run("squeue", "--noheader", "--format=%T").lower())
-        assert session.call("pilot")["sentence"].startswith("done for today")
+        assert "was given back (done for today); " in session.call("pilot")["sentence"]
         assert all(check["ok"] for check in session.call("verify")["checks"])
 
 

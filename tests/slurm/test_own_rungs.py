@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def jobs(slurm: Cluster) -> list[str]:
     """The jobs of our shards that Slurm has, or had."""
     listed = slurm.run("squeue", "--noheader", "--array", "--states=all", "--format=%j %i").splitlines()
     pairs = [line.split() for line in listed]
-    return sorted(id for name, id in pairs if name.count("-") == 2)  # the pilot's has no nonce
+    return sorted(id for name, id in pairs if re.search("-[0-9a-f]{12}$", name))  # the pilot's is shorter
 
 
 def shards(session: Session, state: str) -> list[dict[str, Any]]:

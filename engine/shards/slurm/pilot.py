@@ -385,7 +385,7 @@ def told(end: Mapping[str, Any]) -> Over:
 def last(end: Over) -> str:
     """What is said of the last one where there is none now: the reason that somebody wrote is no sentence of its own."""
     plain = f"pilot {end.name} {_ENDED['released']}".replace("  ", " ")
-    return end.why if end.how != "released" or end.why == plain else f"{plain}: {end.why}"
+    return end.why if end.how != "released" or end.why == plain else f"{plain} ({end.why})"
 
 
 def idle_words(seconds: float) -> str:
