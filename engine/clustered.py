@@ -100,6 +100,8 @@ class Clustered:
             row["until"] = self._until(seen.job, seen.left_s, known)
         if seen.state == "ready" and self.executor.capacity is not None:
             row["places"] = self.executor.capacity
+        if seen.unwell:
+            row["unwell"] = seen.unwell
         return row
 
     def _shard(self, each: Standing, known: dict[str, float]) -> StandingRow:

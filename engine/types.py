@@ -749,6 +749,7 @@ class AllocationRow(TypedDict):
     until: NotRequired[float]  # unix seconds at which its walltime ends
     starts: NotRequired[float]  # unix seconds, where the queue foretells it
     places: NotRequired[int]  # shards that may run in it at once
+    unwell: NotRequired[int]  # nodes that it has lost, or on which nothing is started now
 
 
 class ClusterRow(TypedDict):

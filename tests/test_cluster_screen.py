@@ -147,6 +147,13 @@ async def test_a_controller_that_does_not_answer_is_said_in_the_warning_colour()
         assert last == (" · no answer: squeue: Unable to contact slurm controller", "warn")
 
 
+async def test_a_lost_node_is_said_in_the_warning_colour() -> None:
+    async with at_the_cluster(on_a_cluster(cluster({**READY, "nodes": "n2", "places": 4, "unwell": 1}))) as desk:
+        assert line_of(desk).startswith(" pilot 4711 · n2, 1 node lost or unwell · ")
+        spans = desk.runs.query_one("#cluster", Lines).lines[0].spans
+        assert [colour for text, colour in spans if "lost" in text] == ["warn"]
+
+
 async def test_what_is_new_comes_by_itself_and_only_that() -> None:
     async with at_the_cluster() as desk:
         desk.engine.notify("cluster", shards={"0011.screen.s1.a1": None})

@@ -63,6 +63,8 @@ def _runs(model: ReadModel, name: str, held: AllocationRow, now: float) -> list[
         spans.append((f" · {nodes}", "dim"))
     if held["state"] == "begun":
         return [*spans, (" · its nodes are being looked at", "dim")]
+    if unwell := held.get("unwell"):
+        spans.append((f", {f.plural(unwell, 'node')} lost or unwell", "warn"))
     taken, places = busy(model.cluster, model.shards.values()), held.get("places")
     if places == 0:
         spans.append((" · none of its nodes is well", "warn"))

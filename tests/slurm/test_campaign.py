@@ -120,6 +120,7 @@ def test_a_lost_node_a_new_controller_and_a_killed_engine_cost_no_experiment(
         wait_for(
             lambda: {id for id, row in rows(session, "shard").items() if row["outcome"] == "node-lost"} != set(), 120
         )
+        wait_for(lambda: session.call("cluster")["allocation"].get("unwell") == 1)
         ours.hold.unlink()
         verdicts = decided(session, 2)
         assert {row["verdict"]["verdict"] for row in verdicts} == {"solid"}

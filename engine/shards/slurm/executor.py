@@ -154,7 +154,9 @@ class SlurmExecutor:
 
     @property
     def held(self) -> Held:
-        return held(self.pilot)
+        found = held(self.pilot)
+        lacks = self._settings.nodes - len(self._nodes()) if found.state == "ready" else 0
+        return replace(found, unwell=lacks)
 
     async def launch(self, spec: ShardSpec) -> Handle:
         await self.reattach()
