@@ -83,7 +83,8 @@ class Held:
     """How an allocation stands. `state`: "none"; "asked" (it has no name yet); "waiting" for its turn, `why` in words; "begun"
     (it has its nodes, which are being looked at); "ready". `why` of "none": what became of the last one, if there was one.
     `left_s` None: no limit, or not running. `trouble`: why the queue could not be asked, while it could not. `gpu_hours` of
-    its whole walltime, 0 where it has no GPUs. `starts`: unix seconds, where the queue foretells it."""
+    its whole walltime, 0 where it has no GPUs; jobs beside it are not counted. `starts`: unix seconds, where the
+    queue foretells it."""
 
     state: Literal["none", "asked", "waiting", "begun", "ready"]
     job: str = ""
