@@ -12,7 +12,7 @@ import pytest
 
 from engine.paths import StateDir
 from engine.shards.executor import ExecutorError
-from engine.shards.slurm import handover, jobs
+from engine.shards.slurm import jobs
 from engine.shards.slurm.commands import Controller, SlurmError, find
 from engine.shards.slurm.executor import SlurmExecutor
 from tests.slurm.cluster import Cluster
@@ -38,7 +38,7 @@ def between(executor: SlurmExecutor, ask: Callable[..., Awaitable[str]]) -> Ask:
 async def none_but(slurm: Cluster, count: int) -> None:
     """Return when only so many jobs of ours are not over, beside the pilot."""
     async with asyncio.timeout(60):
-        while sum(row.split()[1] in ("PENDING", "RUNNING") for row in await asyncio.to_thread(queue, slurm)) != count:
+        while sum(row.split()[1] in ("PENDING", "RUNNING") for row in queue(slurm)) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.3)
 
 
@@ -202,11 +202,8 @@ async def test_an_array_that_is_too_large_for_the_site_is_split(slurm: Cluster, 
         assert len({row.split()[0].partition("_")[0] for row in queue(slurm)}) == 3
 
 
-async def test_a_shape_that_is_refused_for_now_holds_up_no_other(
-    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_shape_that_is_refused_for_now_holds_up_no_other(slurm: Cluster, tmp_path: Path) -> None:
     """Nor does what nobody thought of."""
-    monkeypatch.setattr(handover, "AGAIN_S", 1.0)
     state, go = StateDir(tmp_path / "state"), tmp_path / "go"
     async with owning(slurm, state) as (executor, told):
         surprises = {"sbatch", "squeue"}
@@ -288,7 +285,7 @@ async def test_what_could_not_be_cancelled_is_cancelled_by_the_next_engine(slurm
             assert await second.reattach() == {"a", "b"}
             await none_but(slurm, 2)
             async with asyncio.timeout(60):
-                while (state.root / "unwanted.json").exists():
+                while (state.root / "unwanted.json").exists():  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
             go.touch()
             await again.until(ended=2)
