@@ -183,9 +183,10 @@ async def test_an_order_that_is_nonsense_is_left_alone_with_its_job(slurm: Clust
 async def test_all_tasks_of_a_torn_array_are_seen(slurm: Cluster) -> None:
     slurm.run("sbatch", "--hold", "--array=0-99", "--mem=100", "--wrap=sleep 1")
     number = slurm.run("squeue", "--noheader", "--format=%i").split("_")[0]
-    slurm.run("scancel", *(f"{number}_{n}" for n in range(0, 100, 2)))
+    torn = {n for n in range(100) if n % 7 in (1, 3, 4)}  # what is left takes more than 64 characters to say
+    slurm.run("scancel", *(f"{number}_{n}" for n in sorted(torn)))
     found = await Controller(find(slurm.env)).queue(number)
-    assert {id for id, job in found.items() if job.pending} == {f"{number}_{n}" for n in range(1, 100, 2)}
+    assert {id for id, job in found.items() if job.pending} == {f"{number}_{n}" for n in range(100) if n not in torn}
 
 
 async def test_an_array_that_is_too_large_for_the_site_is_split(slurm: Cluster, tmp_path: Path) -> None:
