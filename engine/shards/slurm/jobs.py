@@ -117,6 +117,7 @@ class OwnJobs:
                 if (own := by_nonce.get(each.nonce)) is not None:
                     own.batch, own.task = batch, number
             await asyncio.to_thread(self._abandon, batch, by_nonce.keys())
+        await self.unwanted.save()
         await self._look_at_files(settle=False)
         self.handover.more.set()
         for part in (self.handover.run, self._follow):
@@ -204,10 +205,8 @@ class OwnJobs:
         owns = {id: own for id, own in self.jobs.items() if not own.gone}
         found = await asyncio.to_thread(sights, owns)
         now = time.monotonic()
-        held_up_s = (
-            now - self._looked if now - self._looked > HELD_UP_S else 0.0
-        )  # the file system was away, or this machine
-        self._looked = now
+        apart_s, self._looked = now - self._looked, now
+        held_up_s = apart_s if apart_s > HELD_UP_S else 0.0  # the file system was away, or this machine
         for id, sight in found.items():
             own = owns[id]
             if own.claim is None and sight.claim:
@@ -285,6 +284,8 @@ class OwnJobs:
             seen = accounted(await self.controller.account(f"--jobs={own.job}")).get(own.job)
             if seen is not None and not seen.over:
                 return
+        if own.claim is None and await asyncio.to_thread(order.claimed, own.place) is not None:
+            return  # another job of it, or this one a moment ago: what its files say is looked at first
         self._run(self._settle(id, own, seen), f"end of {id}")
 
     async def _press(self, id: str, own: OwnJob) -> None:
@@ -296,13 +297,16 @@ class OwnJobs:
             await self._withdraw_all({id: own})
         elif own.stop_by is not None and own.job:
             agents = () if own.many else ("--batch",)  # without that word it goes to the steps, and not to the script
-            try:
-                await self.controller.ask("scancel", *agents, f"--signal={ASK}", own.job)
-                if time.monotonic() > own.stop_by and not own.gone:  # it knows by now that it was we who did that
-                    await self.controller.ask("scancel", "--full", "--signal=KILL", own.job)
-            except SlurmError as error:
-                log.debug("scancel of %s: %s", own.job, error)  # it has ended, or the controller is away: asked again
+            await self._signal(*agents, f"--signal={ASK}", own.job)
+            if time.monotonic() > own.stop_by and not own.gone:  # it knows by now that it was we who did that
+                await self._signal("--full", "--signal=KILL", own.job)
         self._expect()
+
+    async def _signal(self, *words: str) -> None:
+        try:
+            await self.controller.ask("scancel", *words)
+        except SlurmError as error:
+            log.debug("scancel %s: %s", " ".join(words), error)  # it has ended, or the controller is away: done again
 
     async def _withdraw_all(self, owns: Mapping[str, OwnJob]) -> None:
         """Call off those that have not begun. Their orders go first: what begins all the same finds nothing to run, and what
@@ -341,7 +345,9 @@ class OwnJobs:
         if own.batch is not None and not any(each.batch is own.batch for each in self.jobs.values()):
             if own.batch.unsure:
                 self.unwanted.add(self.batches.name(own.batch))
+            await self.unwanted.save()
             await asyncio.to_thread(self.batches.forget, own.batch)
+        await self.unwanted.save()
         self.tell(event)
         self.handover.more.set()  # there is room for a further one
         self.changed()

@@ -7,6 +7,7 @@ dies and an answer that never came leave nothing behind in the queue.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -31,6 +32,8 @@ class Unwanted:
         self.controller = controller
         self.root = root
         self._after: dict[str, float] = {}
+        self._saved: dict[str, float] = {}
+        self._saving = asyncio.Lock()
         self._looked: dict[str, float] = {}  # a batch by its name: when that was looked for (monotonic)
 
     def __bool__(self) -> bool:
@@ -40,7 +43,8 @@ class Unwanted:
         """Take up what an earlier engine left. Raises OSError."""
         try:
             found = json.loads((self.root / NAME).read_bytes())
-            self._after = {str(id): float(at) for id, at in found.items()} | self._after
+            self._saved = {str(id): float(at) for id, at in found.items()}
+            self._after = self._saved | self._after
         except FileNotFoundError:
             return
         except (ValueError, TypeError, AttributeError) as error:
@@ -53,16 +57,24 @@ class Unwanted:
         return (id for id, at in list(self._after.items()) if number_of(id) and at <= now)
 
     def add(self, *ids: str, after_s: float = 0.0) -> None:
-        """These are to be cancelled, in so many seconds if they are still there: numbers of jobs, or names of batches."""
+        """These are to be cancelled, in so many seconds if they are still there: numbers of jobs, or names of batches. It is
+        for `save` to write that down."""
         at = time.time() + after_s
         self._after |= {id: min(at, self._after.get(id, at)) for id in ids if id}
-        self._write()
+
+    async def save(self) -> None:
+        """Write down what has changed."""
+        async with self._saving:
+            body = dict(self._after)
+            if body != self._saved and await asyncio.to_thread(self._write, body):
+                self._saved = body
 
     async def cancel(self, *ids: str) -> None:
         """Cancel these jobs now, and again until Slurm has none of them."""
         if not any(ids):
             return
         self.add(*ids)
+        await self.save()
         await self._scancel(*filter(None, ids))
 
     async def work(self, keep: Collection[str]) -> None:
@@ -85,6 +97,7 @@ class Unwanted:
         if left:
             await self._scancel(*left)
         self._strike(gone)
+        await self.save()
 
     async def _scancel(self, *ids: str) -> None:
         try:
@@ -110,15 +123,15 @@ class Unwanted:
         for id in ids:
             self._after.pop(id, None)
             self._looked.pop(id, None)
-        if ids:
-            self._write()
 
-    def _write(self) -> None:
+    def _write(self, body: dict[str, float]) -> bool:
         try:
-            if self._after:
+            if body:
                 self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-                put(self.root, NAME, self._after)
+                put(self.root, NAME, body)
             else:
                 (self.root / NAME).unlink(missing_ok=True)
-        except OSError as error:  # written with the next change
+        except OSError as error:  # tried again when it is saved next
             log.warning("what is to be cancelled cannot be written down: %s", error)
+            return False
+        return True
