@@ -741,7 +741,7 @@ class AllocationRow(TypedDict):
     state: str  # "none" | "asked" | "waiting" | "begun" | "ready"
     words: str  # how large it is, as a person is asked about it
     sentence: NotRequired[str]  # how it stands, where nothing can be started: the engine's phase may say the same
-    gpu_hours: NotRequired[float]  # of its whole walltime
+    gpu_hours: NotRequired[float]  # of its whole walltime; jobs beside it are not counted
     job: NotRequired[str]
     nodes: NotRequired[str]
     why: NotRequired[str]  # that it waits, or what became of the last one

@@ -249,7 +249,7 @@ async def test_what_p_asks_names_the_cost_and_what_waits_and_the_line_changes_at
         await desk.until(lambda: desk.asking)
         count = waiting(desk.app.model)
         assert count > 1
-        assert f"At most 32 GPU-hours in it; {count} shards wait for it." in " ".join(desk.text.split())
+        assert f"At most 32 GPU-hours in the pilot alone; {count} shards wait for it." in " ".join(desk.text.split())
         engine.answers["pilot"] = {"asked": True, "words": WORDS, "sentence": "the pilot is being asked for"}
         engine.answers["cluster"] = cluster({"state": "asked", "words": WORDS, "sentence": "it is being asked for"})
         await desk.press("enter")

@@ -16,7 +16,7 @@ from engine.shards.slurm.batches import Batch, Batches, Task
 from engine.shards.slurm.bucket import Bucket
 from engine.shards.slurm.commands import Controller, Programs, batch, lasting, script, size_of
 from engine.shards.slurm.ends import of_own_job
-from engine.shards.slurm.parsing import Job, accounted, expected, jobs, never, starts, submitted, tasks
+from engine.shards.slurm.parsing import Job, accounted, expected, jobs, never, seen, starts, submitted, tasks
 from engine.shards.slurm.settings import Settings
 from tests.campaigns import Campaign
 from tests.test_campaign import lab
@@ -59,8 +59,10 @@ def test_tasks_that_wait_are_one_line_of_squeues_and_one_job_each_here() -> None
         "12|PENDING|QOSMaxGRESPerUser|UNLIMITED||N/A\n9_[|PENDING|None|1:00||\n9_[a-b]|PENDING|None|1:00||\n"
     )
     found = jobs(text)
-    assert list(found) == ["9_2", "9_3", "9_4", "9_7", "9_0", "12"]
+    assert list(found) == ["9_2", "9_3", "9_4", "9_7", "9_0", "12", "9_*"]
     assert found["9_7"] == Job("9_7", "PENDING", "Resources", 300.0, "", "2026-11-27T02:55:00")
+    assert seen(found, "9_5") == Job("9_*", "PENDING", "None", 60.0, "")  # of a line that was cut off: of any task
+    assert (seen(found, "9_0"), seen(found, "8_5"), seen(found, "9")) == (found["9_0"], None, None)
     assert found["12"].why == "your limit of GPUs is reached (QOSMaxGRESPerUser)"
     assert found["12"].start == ""
     assert expected(found["9_7"].start, datetime(2026, 11, 27, 2, 45)) == 600.0

@@ -86,7 +86,7 @@ def test_the_environment_of_commands_is_made_from_nothing(tmp_path: Path) -> Non
         "HOME": "/h",
     }
     found = find(source)
-    assert dict(found.env) == {"PATH": str(tmp_path), "SLURM_CONF": "/etc/c", "HOME": "/h"}
+    assert dict(found.env) == {"PATH": str(tmp_path), "SLURM_CONF": "/etc/c", "HOME": "/h", "SLURM_BITSTR_LEN": "0"}
     assert found["srun"] == str(tmp_path / "srun")
 
 

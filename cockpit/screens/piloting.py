@@ -59,7 +59,7 @@ def _ask_for(model: ReadModel, held: dict[str, Any], answer: Any) -> Question:
     waits = (
         f"{plural(count, 'shard')} {'waits' if count == 1 else 'wait'} for it" if count else "nothing waits for it now"
     )
-    price = f"At most {cost:g} GPU-hours in it; {waits}." if cost else f"{waits.capitalize()}."
+    price = f"At most {cost:g} GPU-hours in the pilot alone; {waits}." if cost else f"{waits.capitalize()}."
     return Question(
         title="Ask Slurm for a pilot allocation?",
         details=(f"{held['words']}.", price, "It is given back when no shard has run in it for a while."),

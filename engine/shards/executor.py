@@ -85,8 +85,8 @@ class Held:
     """How an allocation stands. `state`: "none"; "asked" (it has no name yet); "waiting" for its turn, `why` in words; "begun"
     (it has its nodes, which are being looked at); "ready". `why` of "none": what became of the last one, if there was one.
     `left_s` None: no limit, or not running. `trouble`: why the queue could not be asked, while it could not. `gpu_hours` of
-    its whole walltime, 0 where it has no GPUs. `starts`: unix seconds, where the queue foretells it. `unwell`: of the nodes
-    that were asked for, how many it has lost, or has on which nothing is started now."""
+    its whole walltime, 0 where it has no GPUs; jobs beside it are not counted. `starts`: unix seconds, where the queue
+    foretells it. `unwell`: of the nodes that were asked for, how many it has lost, or has on which nothing is started now."""
 
     state: Literal["none", "asked", "waiting", "begun", "ready"]
     job: str = ""

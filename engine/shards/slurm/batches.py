@@ -24,7 +24,7 @@ from pathlib import Path
 from engine import faults
 from engine.shards.slurm.commands import FORMAT, Controller, SlurmError, batch, own, script
 from engine.shards.slurm.order import put
-from engine.shards.slurm.parsing import accounted, jobs, submitted
+from engine.shards.slurm.parsing import accounted, jobs, number_of, submitted
 from engine.shards.slurm.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,52 +74,73 @@ class Batches:
         return Batch(place, tuple(tasks))
 
     def read(self) -> Iterator[Batch]:
-        """All that are written down, each marked as unsure where its number is not known."""
+        """All that are written down, each marked as unsure where its number is not known. Raises OSError where one cannot be
+        read; one that is nonsense is left alone."""
         for place in sorted(self.root.glob("*")):
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                tasks = tuple(
-                    Task(Path(at), str(nonce)) for at, nonce in json.loads((place / "tasks.json").read_bytes())
-                )
-                number = ""
-                with contextlib.suppress(OSError):
-                    number = submitted((place / "number").read_text()) or ""
-                yield Batch(place, tasks, number, unsure=not number)
+            try:
+                rows = json.loads((place / "tasks.json").read_bytes())
+                tasks = tuple(Task(Path(at), str(nonce)) for at, nonce in rows)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (ValueError, TypeError) as error:
+                log.warning("%s cannot be read: %s", place / "tasks.json", error)
+                continue
+            number = ""
+            with contextlib.suppress(OSError, ValueError):
+                number = submitted((place / "number").read_text()) or ""
+            yield Batch(place, tasks, number, unsure=not number)
 
-    async def submit(self, made: Batch, size: Sequence[str], program: Callable[[Sequence[str]], list[str]]) -> None:
-        """Hand it over, as jobs of that size each; `program` says what starts an agent on their nodes. Raises SlurmError with
-        what sbatch said; whether it took them is then not known."""
-        if made.unsure and await self._find(made):
-            return
+    async def submit(
+        self, made: Batch, size: Sequence[str], program: Callable[[Sequence[str]], list[str]]
+    ) -> list[str]:
+        """Hand it over, as jobs of that size each; `program` says what starts an agent on their nodes. Returns the jobs that
+        Slurm has beside the one that it is from now on: nobody needs them. Raises SlurmError with what sbatch said; whether it
+        took them is then not known."""
+        if made.unsure and (surplus := await self._find(made)) is not None:
+            return surplus
         made.unsure = True
         count, programs = len(made.tasks), self.controller.programs
         agent = own("task", os.fspath(made.place))
         argv = program(agent)
         place, steps = os.fspath(made.place), argv != agent
-        words = batch(programs, self.settings, self._name(made), size, count, place, steps)
+        words = batch(programs, self.settings, self.name(made), size, count, place, steps)
         said = await self.controller.ask("sbatch", *words[1:], stdin=script(argv))
         faults.point("jobs.effect")
         number = submitted(said)
         if number is None:
             raise SlurmError(f"sbatch: {' '.join(said.split())[:200] or 'it gave no job number'}")
-        self._number(made, number)
+        if made.number not in (
+            "",
+            number,
+        ):  # an earlier submission was taken after all, as a shard's claim has said meanwhile
+            return [number]
+        self.number(made, number)
         log.info("job %s: %d shards", number, count)
+        return []
 
-    async def _find(self, made: Batch) -> bool:
-        """Look for it in the queue by its name, and in the accounting. Raises SlurmError."""
-        name = self._name(made)
+    async def _find(self, made: Batch) -> list[str] | None:
+        """Look for it in the queue by its name, and in the accounting; None where it is not there. Returns what there is beside
+        it, and waits: an answer may have come too late more than once. Raises SlurmError."""
+        name = self.name(made)
         words = ("--me", f"--name={name}", "--states=all", "--noheader", f"--format={FORMAT}")
         found = jobs(await self.controller.ask("squeue", *words))
         if not found:
             found = accounted(await self.controller.account(f"--name={name}", "--starttime=now-7days"))
-        for id in found:
-            self._number(made, id.partition("_")[0])
-            return True
-        return False
+        numbers = sorted({number_of(id) for id in found}, key=int)
+        if not numbers:
+            return None
+        live = [number_of(id) for id, job in found.items() if not job.over]
+        begun = [number_of(id) for id, job in found.items() if not job.over and not job.pending]
+        if not made.number:
+            self.number(made, min(begun or live or numbers, key=int))
+        return [id for id, job in found.items() if job.pending and number_of(id) != made.number and "*" not in id]
 
-    def _name(self, made: Batch) -> str:
+    def name(self, made: Batch) -> str:
+        """What Slurm calls its jobs."""
         return f"{self.settings.name}-{made.place.name}"
 
-    def _number(self, made: Batch, number: str) -> None:
+    def number(self, made: Batch, number: str) -> None:
+        """Note what number Slurm has given it."""
         made.number, made.unsure = number, False
         with contextlib.suppress(OSError):  # else it is found by its name again
             temporary = made.place / "number.new"

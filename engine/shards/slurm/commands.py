@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.shards.sandbox import entering_python
 from engine.shards.slurm.agent import WARNED
-from engine.shards.slurm.parsing import Job, jobs
+from engine.shards.slurm.parsing import Job, jobs, number_of
 from engine.shards.slurm.settings import Settings
 
 NEEDED = ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol", "sbatch")
@@ -28,6 +28,7 @@ FORMAT = "%i|%T|%r|%L|%N|%S"  # of squeue: job, state, reason, time left, nodes,
 ANSWER_S = 20.0
 APART_S = 1.0  # between two questions to the controller: it serves everybody
 _ROOT = str(Path(__file__).resolve().parents[3])
+_OURS = {"SLURM_BITSTR_LEN": "0"}  # squeue would cut off the tasks of an array after 64 characters
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "SLURM_CONF", "KRB5CCNAME")
 
 
@@ -56,7 +57,7 @@ def find(environ: Mapping[str, str] | None = None) -> Programs:
     missing = [name for name in NEEDED if found[name] is None]
     if missing:
         raise SlurmError(f"{', '.join(missing)} not on PATH: is this a login node of the cluster?")
-    env = {name: source[name] for name in _PASSED if name in source}
+    env = {name: source[name] for name in _PASSED if name in source} | _OURS
     return Programs({name: os.path.realpath(path) for name, path in found.items() if path}, env)
 
 
@@ -216,7 +217,9 @@ class Controller:
         wanted = frozenset((*ids, *self.also()))
         if not wanted:
             return {}
-        numbers = sorted({id.partition("_")[0] for id in wanted}, key=int)
+        numbers = sorted({number_of(id) for id in wanted} - {""}, key=int)
+        if not numbers:
+            return {}
         words = ("--me", f"--jobs={','.join(numbers)}", "--states=all", "--noheader", f"--format={FORMAT}")
         try:
             self.listed = jobs(await self.ask("squeue", *words))
@@ -226,6 +229,17 @@ class Controller:
             self.listed = {}
         self.asked, self.listed_at = wanted, time.monotonic()
         return self.listed
+
+    async def knows(self, id: str) -> bool:
+        """Whether Slurm has that job still: it has not where it says so in as many words. Silence of the queue is no news.
+        Raises SlurmError."""
+        try:
+            await self.ask("scontrol", "show", "job", id)
+        except SlurmError as error:
+            if "Invalid job id" not in str(error):
+                raise
+            return False
+        return True
 
 
 def plain(said: str) -> str:

@@ -166,7 +166,8 @@ class SlurmExecutor:
         if spec.id in self._placed:
             return Handle(spec.id, "running", True, where=self._placed[spec.id].order.node)
         if spec.id in self.jobs.jobs:
-            return Handle(spec.id, self.jobs.standing[spec.id].state, True)
+            standing = self.jobs.standing.get(spec.id)  # none while its end is being found out
+            return Handle(spec.id, standing.state if standing else "running", True)
         if (found := await asyncio.to_thread(left_by, spec)) is not None:
             return Handle(spec.id, found, True)
         if self.shortage is not None:
@@ -289,6 +290,8 @@ class SlurmExecutor:
             except OrderError as error:
                 log.warning("%s", error)
                 continue
+            except OSError as error:
+                raise ExecutorError(f"what was launched cannot be told, and is left alone: {error}") from error
             if found.apart:
                 apart[place.name] = found, place
                 continue
@@ -298,13 +301,13 @@ class SlurmExecutor:
         self._elsewhere |= running - self._placed.keys()
         await asyncio.to_thread(notes.pass_gate, self._state.root)
         await self.pilot.look()
+        await self.jobs.attach(apart)
         for id in ended:
             if self._orders.client(id).exists():
                 self._run(self._settle(id), f"end of {id}")
             else:  # it was never asked for
                 self._placed.pop(id, None)
                 await asyncio.to_thread(self._orders.remove, id)
-        await self.jobs.attach(apart)
         for part in (self._pump, self._follow_pilot):
             self._run(part(), part.__name__)
         waiting = lambda: {id: self._orders.place(id) for id, each in self._placed.items() if each.gpus is None}  # noqa: E731

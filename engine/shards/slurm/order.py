@@ -107,13 +107,13 @@ def put(place: Path, name: str, body: Mapping[str, Any] | Sequence[Any]) -> None
 
 
 def read(place: Path) -> Order:
-    """The order in that directory. Raises OrderError."""
+    """The order in that directory. Raises OrderError where there is none, or it is none; OSError where that cannot be told."""
     try:
         raw = json.loads((place / "order.json").read_bytes())
         spec = ShardSpec.from_json(raw["spec"])
         srun, job = tuple(raw["srun"]), raw["job"]
         return Order(spec, srun, raw["scancel"], raw["env"], job, raw["node"], raw["key"], raw["nonce"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise OrderError(f"the order in {place} cannot be read: {error}") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from engine.shards.slurm import order
 from engine.shards.slurm.batches import Batch
 from engine.shards.slurm.ends import Lost
 from engine.shards.slurm.order import Order
-from engine.shards.slurm.parsing import Job, starts
+from engine.shards.slurm.parsing import Job, number_of, starts
 from engine.text import clean
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OwnJob:
     """One shard, from its order to its end. Times are monotonic."""
 
@@ -38,10 +37,25 @@ class OwnJob:
     gone: bool = False
 
     @property
+    def id(self) -> str:
+        return self.order.spec.id
+
+    @property
+    def many(self) -> bool:
+        """Whether it runs on several nodes: its agents are then a step of its job, and not its script."""
+        return self.order.spec.nodes > 1
+
+    @property
     def job(self) -> str:
-        """Slurm's name of it; empty while that is not known."""
-        named = self.batch.job(self.task) if self.batch else ""
-        return named or str((self.claim or {}).get("step", "")).partition(".")[0]
+        """Slurm's name of it; empty while that is not known. What has claimed it is what runs it, whatever else of its batch is
+        in the queue."""
+        claimed = str((self.claim or {}).get("step", "")).partition(".")[0]
+        return claimed if number_of(claimed) else self.handed
+
+    @property
+    def handed(self) -> str:
+        """Slurm's name of its task of the batch in which it was handed over; empty while that is not known."""
+        return self.batch.job(self.task) if self.batch else ""
 
     @property
     def node(self) -> str:
@@ -71,10 +85,10 @@ class OwnJob:
 
 @dataclass(slots=True)
 class Sight:
-    """What the files of one shard say."""
+    """What the files of one shard say; `beat` None where it cannot be read now."""
 
     claim: Mapping[str, Any] | None
-    beat: bytes
+    beat: bytes | None
     ended: bool
 
 
@@ -83,8 +97,13 @@ def sights(owns: Mapping[str, OwnJob]) -> dict[str, Sight]:
     found = {}
     for id, own in owns.items():
         claim = own.claim or order.claimed(own.place)
-        beat, spec = b"", own.order.spec
-        with contextlib.suppress(OSError):
+        beat: bytes | None
+        try:
             beat = (own.place / "beat").read_bytes()[:4096]
+        except FileNotFoundError:
+            beat = b""
+        except OSError:
+            beat = None
+        spec = own.order.spec
         found[id] = Sight(claim, beat, bool(claim) and read_exit(Path(spec.run_dir), spec.record) is not None)
     return found

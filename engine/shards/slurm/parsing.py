@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 _GRANTED = re.compile(r"(?:Granted|Pending) job allocation (\d+)")
 _LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 _ID = re.compile(r"(\d+)(?:_(\d+|\[([\d,%:-]+)\]))?")
+_CUT = re.compile(r"(\d+)_\[")
+_JOB = re.compile(r"([0-9]+)(?:_(?:[0-9]+|\*))?")
 _SPAN = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _MOST_TASKS = 10_000  # of one array that are told apart
 _WHY = {
@@ -100,16 +102,30 @@ class Job:
 
 def jobs(text: str) -> dict[str, Job]:
     """Job to what squeue printed of it with the format of `engine.shards.slurm.commands`; other lines are left out. The tasks
-    of an array that wait are one line of squeue's, and one job each here."""
+    of an array that wait are one line of squeue's, and one job each here; a line that is cut off, or cannot be read, is that of
+    any task of its array that has none of its own: `123_*`."""
     found: dict[str, Job] = {}
     for line in text.splitlines():
         parts = line.strip().split("|")
-        if len(parts) not in (5, 6) or _ID.fullmatch(parts[0]) is None:
+        cut = None if _ID.fullmatch(parts[0]) else _CUT.match(parts[0])
+        if len(parts) not in (5, 6) or not (cut or _ID.fullmatch(parts[0])):
             continue
         start = parts[5] if len(parts) == 6 and parts[5][:1].isdigit() else ""
         job = Job(parts[0], parts[1].upper(), parts[2], left(parts[3]), parts[4], start)
-        found |= {id: replace(job, id=id) for id in tasks(parts[0])}
+        ids = [f"{cut[1]}_*"] if cut else tasks(parts[0])
+        found |= {id: replace(job, id=id) for id in ids}
     return found
+
+
+def seen(listed: Mapping[str, Job], id: str) -> Job | None:
+    """The job of that id in what `jobs` read."""
+    return listed.get(id) or (listed.get(f"{number_of(id)}_*") if "_" in id else None)
+
+
+def number_of(id: str) -> str:
+    """The number of a job, or of the array that it is a task of; empty where the text names no job."""
+    found = _JOB.fullmatch(id)
+    return found[1] if found else ""
 
 
 def tasks(id: str) -> Iterator[str]:
@@ -166,6 +182,11 @@ def never(said: str) -> bool:
     """Whether what sbatch said when it refused a job can only be mended by a person: it is not asked again. Limits that are
     reached and a controller that is away pass."""
     return _NEVER.search(said) is not None
+
+
+def too_many(said: str) -> bool:
+    """Whether sbatch refused an array since the site lets none be so large."""
+    return "job array" in said.lower()
 
 
 def expected(start: str, now: datetime | None = None) -> float | None:
