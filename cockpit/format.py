@@ -165,11 +165,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
     if not finite:
         return " " * width
     points = resample(values, width * 2)
-    low, high = min(finite), max(finite)
+    low, high = min(finite) / 2, max(finite) / 2  # halves, whose difference is always finite
     span = (high - low) or 1.0
 
     def level(value: float) -> int:
-        return 0 if not math.isfinite(value) else 1 + min(int((value - low) / span * _LEVELS), _LEVELS - 1)
+        return 0 if not math.isfinite(value) else 1 + min(int((value / 2 - low) / span * _LEVELS), _LEVELS - 1)
 
     levels = [level(value) for value in points] + [0] * (width * 2 - len(points))
     pairs = zip(levels[::2], levels[1::2], strict=True)

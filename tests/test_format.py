@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cockpit import format as f
@@ -96,6 +96,7 @@ def test_wrap_says_that_it_cut() -> None:
 
 
 @given(st.lists(ANY, max_size=80), st.integers(0, 30))
+@example([1.7976931348623157e308, -9.9792015476736e291], 1)
 @settings(max_examples=100)
 def test_sparkline_has_its_width(values: list[float], width: int) -> None:
     assert len(f.sparkline(values, width)) == width

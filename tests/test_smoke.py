@@ -20,6 +20,7 @@ from engine.campaign import Launch, plan, setup_of
 from engine.lab import Lab, LabError, parse
 from engine.money import minutes
 from engine.rpc import NOT_NOW, RpcError
+from engine.setups import setup_for
 from engine.types import ExperimentState, Outcome, Verdict
 from tests.campaigns import WHO, Campaign, wander
 from tests.test_campaign import SOLID, TEXT, TRUNK, carry_out, launches, settle, verdicts
@@ -227,12 +228,18 @@ def test_whatever_happened_the_plan_is_sound_and_no_full_run_comes_before_its_sm
 
 
 def launch(campaign: Campaign, of: Lab, found: list[Any]) -> None:
-    """Carry a plan out, smokes too."""
-    smokes = [step for step in found if isinstance(step, Launch) and step.smoke]
-    carry_out(campaign, [step for step in found if step not in smokes])
-    for step in smokes:
-        setup = smoke.setup_for(campaign.setup, "smoke", of)
-        assert campaign.smoke(step.experiment, setup, None, step.seed) == step.shard
+    """Carry a plan out, smokes and what a retuning wants too: these have setups of their own."""
+    apart = [step for step in found if isinstance(step, Launch) and (step.smoke or step.retune)]
+    carry_out(campaign, [step for step in found if step not in apart])
+    for step in apart:
+        if step.smoke:
+            setup = setup_for(campaign.setup, "smoke", of)
+            assert campaign.smoke(step.experiment, setup, None, step.seed) == step.shard
+            continue
+        setup = setup_for(campaign.setup, step.rung, of)
+        began = campaign.intend(step.experiment, step.seed, step.rung, step.slot, setup=setup, retune=step.retune)
+        assert began == step.shard
+        campaign.write(e.ShardStarted(began, "pid 7"))
 
 
 # --- the lab file -------------------------------------------------------------------------------------------------------
