@@ -44,7 +44,7 @@ def jobs(slurm: Cluster) -> list[str]:
     """The jobs of our shards that Slurm has, or had."""
     listed = slurm.run("squeue", "--noheader", "--array", "--states=all", "--format=%j %i").splitlines()
     pairs = [line.split() for line in listed]
-    return sorted(id for name, id in pairs if name.count("-") == 2)  # the pilot's has no nonce
+    return sorted(id for name, id in pairs if len(name.rpartition("-")[2]) == 12)  # the pilot's nonce is shorter
 
 
 def shards(session: Session, state: str) -> list[dict[str, Any]]:
