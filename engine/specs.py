@@ -76,6 +76,8 @@ class Specs:
         """How well shards are boxed, as the status line shows it."""
         if self.refusal:
             return "no box"
+        if not self.lab.here and self._probed is None:
+            return "box not known yet"
         return SHOWN[self.level] + self._without + network.shown(self.lab.network, self.level, self.lab.nodes)
 
     def training(self, intent: e.ShardIntended, tree: Path, cache: Path | None) -> ShardSpec:

@@ -80,6 +80,7 @@ def test_nothing_is_asked_for_that_nobody_confirmed(lab: Callable[..., SlurmLab]
             False,
             "2 nodes with 4 GPUs each for 2 h on the default partition: 8 shards at once",
         )
+        assert session.call("status")["isolation"] == "box not known yet"
         session.call("pilot", action="confirm")
         decide(session, wait_for(lambda: waiting(session))[0])
         verdicts = decided(session, 1)
