@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.paths import StateDir
-from engine.shards.executor import Ended
+from engine.shards.executor import Began, Ended
 from engine.shards.slurm.commands import find
 from engine.shards.slurm.executor import SlurmExecutor
 from engine.shards.slurm.order import GPUS
@@ -76,7 +76,8 @@ async def through_the_pilot(slurm: Cluster, place: Path, count: int, seconds: fl
 
 async def ended(events: object, asked: dict[str, float]) -> float:
     """Seconds that the next shard to end has taken."""
-    event = await anext(events)  # type: ignore[call-overload]
+    while isinstance(event := await anext(events), Began):  # type: ignore[call-overload]
+        pass
     assert isinstance(event, Ended), event
     assert event.exit is not None, event
     assert event.exit.code == 0, event
