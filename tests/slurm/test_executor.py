@@ -205,7 +205,7 @@ async def test_an_idle_pilot_is_released_and_a_waiting_one_says_why(slurm: Clust
         await until(executor, lambda: "Resources" in str(executor.shortage) or "Priority" in str(executor.shortage))
         await executor.release("called off")
         assert "somebody" in slurm.run("squeue", "--noheader", "--format=%j")
-        assert executor.pilot.sentence.startswith("called off")
+        assert executor.pilot.sentence.startswith("pilot 3 was given back (called off)")
 
 
 async def test_a_pilot_that_cannot_be_had_is_told_in_slurms_words(slurm: Cluster, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ async def test_a_pilot_is_leave_for_what_was_confirmed_and_no_more(slurm: Cluste
         try:
             await other.reattach()
             await until(other, lambda: other.pilot.ready)
-            assert "was confirmed as 1 node with 1 GPU each" in str(other.shortage)
+            assert "was confirmed as 1 node with 1 GPU for 1 h" in str(other.shortage)
             assert "confirm it anew" in str(other.shortage)
             with pytest.raises(ExecutorError, match="confirm it anew"):
                 await other.launch(shard(state, "large", rung="full"))
@@ -366,3 +366,19 @@ async def test_nothing_is_started_while_the_pilot_is_given_back(
         await executor.release("enough")
         assert refused == ["full", "screen"]
         assert slurm.run("squeue", "--noheader", "--states=running,pending", "--format=%i").split() == []
+
+
+async def test_a_node_on_which_nothing_can_be_started_does_not_take_every_shard(slurm: Cluster, tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state")
+    async with piloted(slurm, state) as executor:
+        first = shard(state, "s0", argv=("/nonexistent/python",))  # as if it were missing on that node alone
+        node = (await executor.launch(first)).node
+        assert record((await endings(executor, 1))["s0"]).how == "start-failed"
+        assert executor.capacity == 4
+        for n in range(1, 5):
+            assert (await executor.launch(shard(state, f"s{n}"))).node != node
+        await endings(executor, 4)
+        other = shard(state, "s5", argv=("/nonexistent/python",))
+        await executor.launch(other)
+        await endings(executor, 1)
+        assert executor.capacity == 8  # it was neither node's fault

@@ -68,6 +68,9 @@ class SlurmExecutor:
         self._placed: dict[str, Placed] = {}
         self._elsewhere: set[str] = set()  # what runs on this machine
         self._doubted: dict[str, float] = {}  # node -> when its heartbeat stopped (monotonic)
+        self._unfit: dict[
+            str, float
+        ] = {}  # node -> when nothing could be started on it: it would always be the emptiest
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._given_up: set[str] = set()  # whose clients were ended since their allocation is gone
@@ -346,7 +349,11 @@ class SlurmExecutor:
         if not self.pilot.ready:
             return []
         well = [node for node in seen.nodes if usable(seen.states.get(node, "idle"))]
-        return [node for node in well if now - self._doubted.get(node, -DOUBT_S) >= DOUBT_S]
+        well = [node for node in well if now - self._doubted.get(node, -DOUBT_S) >= DOUBT_S]
+        fit = [node for node in well if now - self._unfit.get(node, -DOUBT_S) >= DOUBT_S]
+        return (
+            fit if self._settings.at_once(self._ranks, len(fit)) else well
+        )  # on all of them: it is not the node's fault
 
     def _too_few(self) -> str:
         span, well = self._settings.span(self._ranks), len(self._nodes())
@@ -393,15 +400,14 @@ class SlurmExecutor:
             return await self._lost(id, made, client)
         doubtful = await asyncio.to_thread(order.lost_nodes, self._orders.place(id), made)
         if record.how == "start-failed":
-            doubtful += made.nodes[:1]
+            self._unfit |= dict.fromkeys(made.nodes, time.monotonic())
         self._doubt(*doubtful)
         if record.how in ("preempted", "node-lost"):  # nothing more is to be started in what may be gone
             await self._look()
         return Ended(id, made.spec.record, record)
 
     def _doubt(self, *nodes: str) -> None:
-        """Place nothing on these for a while: a node on which nothing can be started would be the one with the fewest steps,
-        and take every shard."""
+        """Place nothing on these for a while."""
         self._doubted |= dict.fromkeys(filter(None, nodes), time.monotonic())
 
     async def _lost(self, id: str, made: Order, client: ExitRecord | None) -> Event:
@@ -428,8 +434,10 @@ class SlurmExecutor:
             found = ends.lost(side, job, seen.states, not seen.trouble)
             if found.how not in ("vanished", "start-failed"):
                 break
-        if found.how in ("node-lost", "start-failed"):
+        if found.how == "node-lost":
             self._doubt(side.node)
+        elif found.how == "start-failed":
+            self._unfit |= dict.fromkeys(made.nodes, time.monotonic())
         self.changed()
         return await close(made, self._orders.place(id), found, claim, self._orders.key)
 
