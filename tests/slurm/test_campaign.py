@@ -268,7 +268,9 @@ def test_scoring_that_was_preempted_is_done_again_and_is_no_fault_of_the_runs(
     with ours.session() as session:
         session.call("pilot", action="confirm")
         wait_for(lambda: states(session) == [("scoring", None)] * 3, 90)
-        wait_for(lambda: len(list(ours.runs.glob("*/score.json"))) == 3)  # that it is to be done does not say that it runs
+        wait_for(
+            lambda: len(list(ours.runs.glob("*/score.json"))) == 3
+        )  # that it is to be done does not say that it runs
         take_the_nodes(slurm, session)
         wait_for(lambda: len(list(ours.runs.glob("*/score-cut-off-1.json"))) == 3)
         assert states(session) == [("scoring", None)] * 3
