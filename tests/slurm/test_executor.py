@@ -161,10 +161,11 @@ async def test_a_new_engine_takes_up_what_runs_and_what_ended_meanwhile(slurm: C
     async with piloted(slurm, state) as executor:
         code = f"import os, time\nprint('up', flush=True)\nwhile not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.05)"
         await executor.launch(shard(state, "held", code))
-        await executor.launch(shard(state, "short", "print('up', flush=True)"))
+        await executor.launch(shard(state, "short", code.replace(str(tmp_path / "go"), str(tmp_path / "end"))))
         await written(state, "held", "up")
-        await executor.close()  # it dies before it sees either end
         await written(state, "short", "up")
+        await executor.close()  # it dies before either ends
+        (tmp_path / "end").touch()
         await appears(state.runs / "short" / "exit.json")
         await listed_without(state, "short")
         second = make(slurm, state)
