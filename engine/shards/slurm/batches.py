@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import faults
-from engine.shards.slurm.commands import FORMAT, Controller, SlurmError, batch, own, script
+from engine.shards.slurm.commands import Controller, SlurmError, batch, own, script
 from engine.shards.slurm.order import put
-from engine.shards.slurm.parsing import accounted, jobs, number_of, submitted
+from engine.shards.slurm.parsing import accounted, number_of, submitted
 from engine.shards.slurm.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -122,8 +122,7 @@ class Batches:
         """Look for it in the queue by its name, and in the accounting; None where it is not there. Returns what there is beside
         it, and waits: an answer may have come too late more than once. Raises SlurmError."""
         name = self.name(made)
-        words = ("--me", f"--name={name}", "--states=all", "--noheader", f"--format={FORMAT}")
-        found = jobs(await self.controller.ask("squeue", *words))
+        found = await self.controller.named(name)
         if not found:
             found = accounted(await self.controller.account(f"--name={name}", "--starttime=now-7days"))
         numbers = sorted({number_of(id) for id in found}, key=int)

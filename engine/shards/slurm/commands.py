@@ -19,7 +19,7 @@ from pathlib import Path
 
 from engine.shards.sandbox import entering_python
 from engine.shards.slurm.agent import WARNED
-from engine.shards.slurm.parsing import Job, jobs, number_of
+from engine.shards.slurm.parsing import UNKNOWN, Job, jobs, number_of
 from engine.shards.slurm.settings import Settings
 
 NEEDED = ("salloc", "srun", "squeue", "sinfo", "scancel", "scontrol", "sbatch")
@@ -37,6 +37,11 @@ _BEFORE = re.compile(r"^(?:\S*\bs[a-z]+: )?(?:(?:error|fatal|allocation failure)
 
 class SlurmError(RuntimeError):
     """A command of Slurm failed; the message is what it said."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it says that there is no such job."""
+        return UNKNOWN in str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +229,16 @@ class Controller:
         try:
             self.listed = jobs(await self.ask("squeue", *words))
         except SlurmError as error:
-            if "Invalid job id" not in str(error):
+            if not error.unknown:
                 raise
             self.listed = {}
         self.asked, self.listed_at = wanted, time.monotonic()
         return self.listed
+
+    async def named(self, name: str) -> Mapping[str, Job]:
+        """The jobs of that name which the queue has, or had a while ago."""
+        words = ("--me", f"--name={name}", "--states=all", "--noheader", f"--format={FORMAT}")
+        return jobs(await self.ask("squeue", *words))
 
     async def knows(self, id: str) -> bool:
         """Whether Slurm has that job still: it has not where it says so in as many words. Silence of the queue is no news.
@@ -236,7 +246,7 @@ class Controller:
         try:
             await self.ask("scontrol", "show", "job", id)
         except SlurmError as error:
-            if "Invalid job id" not in str(error):
+            if not error.unknown:
                 raise
             return False
         return True

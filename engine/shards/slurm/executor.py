@@ -13,14 +13,15 @@ import contextlib
 import logging
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from engine.files import last_line, read_tail
 from engine.paths import StateDir
 from engine.scales import unscaled
-from engine.shards.executor import Allocation, Began, Ended, Event, ExecutorError, Handle, Over, Standing
+from engine.shards.executor import Allocation, Began, Ended, Event, ExecutorError, Handle, Held, Over, Standing
 from engine.shards.local import LocalExecutor
 from engine.shards.records import read_exit
 from engine.shards.sandbox import SHOWN, Probe
@@ -33,7 +34,8 @@ from engine.shards.slurm.orders import Orders, left_by
 from engine.shards.slurm.parsing import usable
 from engine.shards.slurm.pilot import Pilot, idle_words
 from engine.shards.slurm.settings import Settings
-from engine.shards.slurm.standing import Held, held
+from engine.shards.slurm.standing import held
+from engine.shards.slurm.tasks import Tasks
 from engine.shards.spec import ExitRecord, ShardSpec
 from engine.text import clean
 
@@ -68,11 +70,9 @@ class SlurmExecutor:
         self._placed: dict[str, Placed] = {}
         self._elsewhere: set[str] = set()  # what runs on this machine
         self._doubted: dict[str, float] = {}  # node -> when its heartbeat stopped (monotonic)
-        self._unfit: dict[
-            str, float
-        ] = {}  # node -> when nothing could be started on it: it would always be the emptiest
+        self._unfit: dict[str, float] = {}  # node -> when nothing could be started on it: it is always the emptiest
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._given_up: set[str] = set()  # whose clients were ended since their allocation is gone
         self._looking = asyncio.Lock()
         self._looked = 0.0  # when the last look at the queue began (monotonic)
@@ -177,9 +177,7 @@ class SlurmExecutor:
             raise ExecutorError(self.shortage)
         if spec.fresh and unscaled(spec.rung) in self._settings.own:
             apart = await asyncio.to_thread(self._orders.write, spec)
-            if (
-                lacks := self.shortage
-            ) is not None:  # it was given back meanwhile, and with it the leave to ask for jobs
+            if (lacks := self.shortage) is not None:  # the pilot was given back, and with it the leave to ask for jobs
                 await asyncio.to_thread(self._orders.remove, spec.id)
                 raise ExecutorError(lacks)
             self.jobs.launch(apart, self._orders.place(spec.id))
@@ -228,9 +226,7 @@ class SlurmExecutor:
         await self._local.retire()
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self.jobs.close()
         await self._local.close()
         self._events.put_nowait(None)
@@ -243,7 +239,7 @@ class SlurmExecutor:
         except SlurmError as error:
             raise ExecutorError(str(error)) from error
         await self._have_kept()
-        self._look_now()
+        self._kick.set()
 
     async def release(self, why: str, who: Mapping[str, Any] | None = None) -> None:
         self._releasing = True  # so that nothing takes the room of what is called off
@@ -259,13 +255,13 @@ class SlurmExecutor:
     @property
     def view(self) -> dict[str, Any]:
         rest_s = None
-        if self.pilot.ready and not self._piloted():
+        if self.pilot.ready and not self._placed:
             rest_s = max(0.0, self._settings.idle_s - (time.monotonic() - self._used))
         return view.view(self.pilot, rest_s)
 
     @property
     def stays(self) -> str:
-        return view.stays(self.pilot, self._piloted())
+        return view.stays(self.pilot, len(self._placed))
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -307,34 +303,27 @@ class SlurmExecutor:
         await self.jobs.attach(apart)
         for id in ended:
             if self._orders.client(id).exists():
-                self._run(self._settle(id), f"end of {id}")
+                self._tasks.run(self._settle(id), f"end of {id}")
             else:  # it was never asked for
                 self._placed.pop(id, None)
                 await asyncio.to_thread(self._orders.remove, id)
         for part in (self._pump, self._follow_pilot):
-            self._run(part(), part.__name__)
-        waiting = lambda: {id: self._orders.place(id) for id, each in self._placed.items() if each.gpus is None}  # noqa: E731
-        self._run(claims.watch(waiting, self._claimed, self._launched), "claims")
+            self._tasks.run(part(), part.__name__)
+        self._tasks.run(claims.watch(self._unclaimed, self._claimed, self._launched), "claims")
         self._launched.set()
-
-    def _run(self, call: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(call, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s failed", task.get_name(), exc_info=error)
 
     async def _pump(self) -> None:
         async for event in self._local.events():
             if event.id in self._placed:
-                self._run(self._settle(event.id), f"end of {event.id}")
+                self._tasks.run(self._settle(event.id), f"end of {event.id}")
             elif event.id in self._elsewhere:
                 self._events.put_nowait(event)
 
     # --- nodes
+
+    def _unclaimed(self) -> dict[str, Path]:
+        """Where the orders lie of steps whose shards no agent has taken yet, as far as is known."""
+        return {id: self._orders.place(id) for id, placed in self._placed.items() if placed.gpus is None}
 
     def _claimed(self, id: str, claim: Mapping[str, Any]) -> None:
         """An agent has taken a step's shard: it is known now which GPUs it runs on."""
@@ -351,9 +340,8 @@ class SlurmExecutor:
         well = [node for node in seen.nodes if usable(seen.states.get(node, "idle"))]
         well = [node for node in well if now - self._doubted.get(node, -DOUBT_S) >= DOUBT_S]
         fit = [node for node in well if now - self._unfit.get(node, -DOUBT_S) >= DOUBT_S]
-        return (
-            fit if self._settings.at_once(self._ranks, len(fit)) else well
-        )  # on all of them: it is not the node's fault
+        enough = self._settings.at_once(self._ranks, len(fit)) > 0
+        return fit if enough else well  # where nothing can be started on any of them, it is not the nodes' fault
 
     def _too_few(self) -> str:
         span, well = self._settings.span(self._ranks), len(self._nodes())
@@ -443,9 +431,6 @@ class SlurmExecutor:
 
     # --- the pilot
 
-    def _look_now(self) -> None:
-        self._kick.set()
-
     async def _look(self) -> None:
         """Look at the pilot, once however many shards ask for it at a time."""
         asked = time.monotonic()
@@ -500,9 +485,5 @@ class SlurmExecutor:
         except (OSError, subprocess.SubprocessError) as error:
             log.warning("the pilot has no keeper: %s", error)
 
-    def _piloted(self) -> int:
-        """How many steps are in the pilot."""
-        return sum(bool(placed.order.job) for placed in self._placed.values())
-
     def _idle(self) -> bool:
-        return not self._piloted() and time.monotonic() - self._used > self._settings.idle_s
+        return not self._placed and time.monotonic() - self._used > self._settings.idle_s

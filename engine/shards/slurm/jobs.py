@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from engine.files import last_line, read_tail
 from engine.shards.executor import Began, Ended, Event, ExecutorError, Standing
@@ -31,6 +30,7 @@ from engine.shards.slurm.own_job import OwnJob, Sight, sights
 from engine.shards.slurm.parsing import Job, accounted, number_of, seen
 from engine.shards.slurm.settings import Settings, shown
 from engine.shards.slurm.step import ASK, HELD_UP_S
+from engine.shards.slurm.tasks import Tasks
 from engine.shards.slurm.unwanted import MOST_ASKED, Unwanted
 from engine.text import clean
 
@@ -60,7 +60,7 @@ class OwnJobs:
     program: Callable[[Order, Sequence[str]], list[str]]  # what it runs, by the words that start an agent
     jobs: dict[str, OwnJob] = field(default_factory=dict)
     _kick: asyncio.Event = field(default_factory=asyncio.Event)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: Tasks = field(default_factory=Tasks)
     _judged: float = 0.0  # when the answer came that was last looked at
     _due: float = 0.0  # when the queue is asked next
     _wait_s: float = OFTEN_S
@@ -121,7 +121,7 @@ class OwnJobs:
         await self._look_at_files(settle=False)
         self.handover.more.set()
         for part in (self.handover.run, self._follow):
-            self._run(part(), part.__name__)
+            self._tasks.run(part(), part.__name__)
 
     def _abandon(self, batch: Batch, known: Collection[str]) -> None:
         """Call off those tasks of a batch whose orders are gone for certain; the batch, where all are."""
@@ -134,9 +134,7 @@ class OwnJobs:
 
     async def close(self) -> None:
         """Let go; the jobs stay."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def stop(self, id: str, grace_s: float) -> bool:
         """Ask one to end: what waits is called off, what runs is told so, and ended some time after `grace_s`."""
@@ -145,7 +143,7 @@ class OwnJobs:
             return False
         await asyncio.to_thread((own.place / STOP).touch)
         own.stop_by = time.monotonic() + grace_s + MARGIN_S
-        self._run(self._press(id, own), f"stop of {id}")
+        self._tasks.run(self._press(id, own), f"stop of {id}")
         return True
 
     async def kill(self, id: str) -> bool:
@@ -155,7 +153,7 @@ class OwnJobs:
             return False
         await asyncio.to_thread((own.place / STOP).touch)
         own.stop_by = 0.0
-        self._run(self._press(id, own), f"stop of {id}")
+        self._tasks.run(self._press(id, own), f"stop of {id}")
         return True
 
     async def call_off(self, why: str) -> None:
@@ -219,12 +217,12 @@ class OwnJobs:
             else:
                 own.beat_at = min(now, own.beat_at + held_up_s)
             if sight.ended and settle:
-                self._run(self._settle(id, own, own.seen), f"end of {id}")
+                self._tasks.run(self._settle(id, own, own.seen), f"end of {id}")
             elif own.claim is not None and now - own.beat_at > SILENT_S and own.stop_by is None:
                 self._due = min(self._due, self._judged + SILENT_S / 2)
                 if now - own.beat_at > LOST_S:
                     own.ends = Lost("node-lost", f"nothing was heard from its node {own.node} for {shown(LOST_S)}")
-                    self._run(self._give_up(id, own), f"end of {id}")
+                    self._tasks.run(self._give_up(id, own), f"end of {id}")
 
     async def _claimed(self, id: str, own: OwnJob, sight: Sight) -> None:
         """An agent has taken its shard: that one's job is its job now, whatever Slurm was thought to have."""
@@ -232,7 +230,7 @@ class OwnJobs:
         self.tell(Began(id, f"{own.node} (job {own.job})", own.node, own.gpus))
         self._due = min(self._due, own.beat_at + OFTEN_S)
         if own.stop_by is not None:
-            self._run(self._press(id, own), f"stop of {id}")
+            self._tasks.run(self._press(id, own), f"stop of {id}")
         if own.handed and own.handed != own.job:  # it was submitted again, since nobody knew that it had been taken
             await self.unwanted.cancel(own.handed)
         elif own.batch is not None and not own.batch.number:
@@ -269,7 +267,7 @@ class OwnJobs:
         own.seen = seen or own.seen
         if seen is not None and not seen.over:
             if own.stop_by is not None or own.ends is not None:
-                self._run(self._press(id, own), f"stop of {id}")
+                self._tasks.run(self._press(id, own), f"stop of {id}")
             return
         now = time.monotonic()
         ended_by_us = own.stop_by is not None and now > own.stop_by
@@ -286,7 +284,7 @@ class OwnJobs:
                 return
         if own.claim is None and await asyncio.to_thread(order.claimed, own.place) is not None:
             return  # another job of it, or this one a moment ago: what its files say is looked at first
-        self._run(self._settle(id, own, seen), f"end of {id}")
+        self._tasks.run(self._settle(id, own, seen), f"end of {id}")
 
     async def _press(self, id: str, own: OwnJob) -> None:
         """Have one end that was asked to: call it off while it waits, tell its agents once it runs, and end it for good when
@@ -368,13 +366,3 @@ class OwnJobs:
         said = last_line(await asyncio.to_thread(read_tail, own.output))
         found = ends.of_own_job(seen, own.node, claimed=claim is not None, stopped=stopped, said=clean(said))
         return await close(own.order, own.place, found if stopped else own.ends or found, claim, self.key)
-
-    def _run(self, call: Any, name: str) -> None:
-        task = asyncio.create_task(call, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s failed", task.get_name(), exc_info=error)

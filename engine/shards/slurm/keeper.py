@@ -20,7 +20,7 @@ from pathlib import Path
 
 from engine.shards.alone import detach, lock_file
 from engine.shards.slurm import notes
-from engine.shards.slurm.parsing import GONE, allocation, left
+from engine.shards.slurm.parsing import GONE, UNKNOWN, allocation, left
 
 POLL_S = 5.0  # between two looks at the files
 ASK_S = 120.0  # between two questions to the controller while nothing is due
@@ -124,7 +124,7 @@ class Keeper:
             now, programs = self.clock(), held.get("programs") or {}
             words = [f"--jobs={job}", "--states=all", "--noheader", "--format=%T|%M"]
             code, said = self.run([str(programs.get("squeue", "squeue")), *words])
-            gone = code != 0 and "Invalid job id" in said
+            gone = code != 0 and UNKNOWN in said
             if code != 0 and not gone:
                 self.next_ask = (
                     now + 2 * ASK_S
@@ -143,7 +143,7 @@ class Keeper:
             if now - self.used < idle_s:
                 return True
             code, said = self.run([str(programs.get("scancel", "scancel")), job])
-            if code != 0 and "Invalid job id" not in said:
+            if code != 0 and UNKNOWN not in said:
                 print(f"scancel {job}: {said.strip()[:300]}", flush=True)
                 return True
             self._end(held, job, "idle", held_s)

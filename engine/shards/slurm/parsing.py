@@ -59,6 +59,7 @@ _WHY = {
     "InvalidQOS": "its quality of service is not known",
     "launch failed requeued held": "its node could not start it, and it is held",
 }
+UNKNOWN = "Invalid job id"  # in what any command says of a job that Slurm does not have
 GONE = frozenset(
     {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "DEADLINE", "BOOT_FAIL", "OUT_OF_MEMORY"}
 )

@@ -24,8 +24,8 @@ from engine.shards.executor import Over
 from engine.shards.sandbox import Level, Probe
 from engine.shards.slurm import clocks, notes
 from engine.shards.slurm.clocks import Offset
-from engine.shards.slurm.commands import FORMAT, Controller, SlurmError, on_each_node, own, run, salloc
-from engine.shards.slurm.parsing import Job, allocation, jobs, node_states
+from engine.shards.slurm.commands import Controller, SlurmError, on_each_node, own, run, salloc
+from engine.shards.slurm.parsing import Job, allocation, node_states
 from engine.shards.slurm.settings import Settings, shown
 from engine.text import clean
 
@@ -208,7 +208,7 @@ class Pilot:
             try:
                 await self.controller.ask("scancel", self.job_id)
             except SlurmError as error:
-                if "Invalid job id" not in str(error):
+                if not error.unknown:
                     self._note(release=None)
                     raise
             if self.id != id or not self.asked:
@@ -308,20 +308,13 @@ class Pilot:
 
     async def _by_name(self) -> str | None:
         """The job of the name that this pilot has alone, which an engine that died at once asked for and never heard of."""
-        words = (f"--name={self._name}", "--noheader", f"--format={FORMAT}")
-        found = jobs(await self.controller.ask("squeue", *words)) if self._name else {}
-        return next(iter(found), None)
+        found = await self.controller.named(self._name) if self._name else {}
+        return next((id for id, job in found.items() if not job.over), None)
 
     async def _ask(self) -> Job | None:
         assert self.job_id is not None
         found = (await self.controller.queue(self.job_id)).get(self.job_id)
-        if found is None:
-            try:  # no answer is no news: it is gone where Slurm says so in as many words
-                await self.controller.ask("scontrol", "show", "job", self.job_id)
-            except SlurmError as error:
-                if "Invalid job id" in str(error):
-                    return None
-                raise
+        if found is None and await self.controller.knows(self.job_id):
             raise SlurmError(f"squeue says nothing of job {self.job_id}, which there is")
         return found
 

@@ -6,8 +6,6 @@ from engine.shards.executor import Held
 from engine.shards.slurm.parsing import starts
 from engine.shards.slurm.pilot import Pilot
 
-__all__ = ["Held", "held"]
-
 
 def held(pilot: Pilot) -> Held:
     """The pilot as it was last seen."""

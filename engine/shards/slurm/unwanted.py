@@ -14,9 +14,9 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from engine.shards.slurm.commands import FORMAT, Controller, SlurmError
+from engine.shards.slurm.commands import Controller, SlurmError
 from engine.shards.slurm.order import put
-from engine.shards.slurm.parsing import jobs, number_of
+from engine.shards.slurm.parsing import number_of
 
 log = logging.getLogger(__name__)
 NAME = "unwanted.json"
@@ -111,8 +111,7 @@ class Unwanted:
         for name in [id for id in self._after if not number_of(id)]:
             if time.monotonic() - self._looked.get(name, -APART_S) < APART_S:
                 continue
-            words = ("--me", f"--name={name}", "--states=all", "--noheader", f"--format={FORMAT}")
-            found = jobs(await self.controller.ask("squeue", *words))
+            found = await self.controller.named(name)
             self._looked[name] = time.monotonic()
             if live := {number_of(id) for id, job in found.items() if not job.over}:
                 await self.cancel(*live)
