@@ -5,7 +5,6 @@ The standard library only; the terminal's own client (`cockpit.client`) shares t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 
 from engine import rpc
 from engine.paths import CONFIG, StateDir, find_lab
+from engine.shards.alone import is_held
 from engine.shards.spec import is_secret
 from engine.types import PROTOCOL
 
@@ -54,17 +54,7 @@ def state_dir(root: Path) -> StateDir:
 
 def is_running(state: StateDir) -> bool:
     """Whether an engine on this machine holds the lab's lock."""
-    try:
-        handle = os.open(state.engine_lock, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return is_held(state.engine_lock)
 
 
 def own_key() -> dict[str, str]:

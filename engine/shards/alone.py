@@ -1,4 +1,5 @@
-"""How a launcher comes to be the only one of its state directory, and leaves whoever started it. Standard library only."""
+"""How a launcher comes to be the only one of its state directory, and leaves whoever started it; and who holds a lock. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -30,6 +31,21 @@ def lock_file(path: Path) -> int | None:
             time.sleep(0.05)
     os.close(lock)
     return None
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process of this machine holds the lock on that file."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def detach() -> int:

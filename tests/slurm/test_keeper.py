@@ -17,6 +17,7 @@ from cockpit.attach import Session
 from engine.daemon import lock, unlock
 from engine.ledger import read_lines
 from engine.paths import StateDir
+from engine.shards.alone import is_held
 from engine.shards.records import read_exit
 from engine.shards.slurm import notes
 from engine.shards.slurm.commands import find, own
@@ -158,7 +159,7 @@ async def test_there_is_one_keeper_and_a_new_engine_starts_it_again(slurm: Clust
     wait_for(lambda: slurm.keepers() == [])
     second = make(slurm, state)
     await second.reattach()
-    wait_for(lambda: not notes.is_held(state.root / notes.KEEPER) or len(slurm.keepers()) == 1)
+    wait_for(lambda: not is_held(state.root / notes.KEEPER) or len(slurm.keepers()) == 1)
     await until(second, lambda: len(slurm.keepers()) == 1)
     assert second.pilot.job_id == held(slurm)[0]
     await second.release("done")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from engine.shards.alone import detach, lock_file
+from engine.shards.alone import detach, is_held, lock_file
 from engine.shards.slurm import notes
 from engine.shards.slurm.parsing import GONE, UNKNOWN, allocation, left
 
@@ -176,7 +176,7 @@ def run(argv: Sequence[str]) -> tuple[int, str]:
 
 def start(place: Path, argv: Sequence[str], env: Mapping[str, str]) -> None:
     """Have a keeper run: `argv` starts one where there is none. Raises OSError and subprocess.SubprocessError."""
-    if notes.is_held(place / notes.KEEPER):
+    if is_held(place / notes.KEEPER):
         return
     log = place / "keeper.log"
     mode = "ab" if log.exists() and log.stat().st_size < LOG_BYTES else "wb"

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.shards.alone import is_held
+
 PILOT, ENDS, GATE, KEEPER, ENGINE = "pilot.json", "pilot-ends", "pilot.gate", "keeper.lock", "engine.lock"
 Note = dict[str, Any]
 
@@ -108,21 +110,6 @@ def pass_gate(place: Path) -> None:
     """Return once no keeper acts. Whoever holds the engine's lock by then is let be by every keeper. Raises OSError."""
     with gate(place):
         pass
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process of this machine holds the lock on that file."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def engine_runs(place: Path) -> bool:
