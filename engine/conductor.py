@@ -198,9 +198,7 @@ class Conductor:
         """Start nothing while the machine has no room for it; go on where that was stopped short once there is."""
         before = self.runs.shortage
         if self.runs.specs.learn(self.runs.executor.probe, self.runs.executor.program):
-            await open_campaign(
-                self.core, self.runs
-            )  # the boxes of the nodes belong to what the ledger knows of the lab
+            await open_campaign(self.core, self.runs)  # boxes of nodes belong to what the ledger knows of the lab
         await self.runs.look_for_room()
         if self.runs.shortage is None and before is not None:
             log.info("there is room again")

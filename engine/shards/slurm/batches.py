@@ -109,10 +109,7 @@ class Batches:
         number = submitted(said)
         if number is None:
             raise SlurmError(f"sbatch: {' '.join(said.split())[:200] or 'it gave no job number'}")
-        if made.number not in (
-            "",
-            number,
-        ):  # an earlier submission was taken after all, as a shard's claim has said meanwhile
+        if made.number not in ("", number):  # an earlier one was taken after all, as a shard's claim has said meanwhile
             return [number]
         self.number(made, number)
         log.info("job %s: %d shards", number, count)

@@ -50,9 +50,8 @@ class Handover:
     more: asyncio.Event = field(default_factory=asyncio.Event)
     most: int = 1 << 30  # tasks of one array: what the site lets is learnt when it refuses one
     _bucket: Bucket = field(default_factory=lambda: Bucket(A_MINUTE, AT_ONCE))
-    _waits: dict[Shape, tuple[float, float]] = field(
-        default_factory=dict
-    )  # until when (monotonic), and how long that was
+    # until when a shape waits (monotonic), and how long that was
+    _waits: dict[Shape, tuple[float, float]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Hand over what was gathered, whenever something was."""

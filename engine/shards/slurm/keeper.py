@@ -126,9 +126,7 @@ class Keeper:
             code, said = self.run([str(programs.get("squeue", "squeue")), *words])
             gone = code != 0 and UNKNOWN in said
             if code != 0 and not gone:
-                self.next_ask = (
-                    now + 2 * ASK_S
-                )  # its controller is away: it is asked ever more seldom than it may recover
+                self.next_ask = now + 2 * ASK_S  # its controller is away
                 return True
             self.answered, self.next_ask = now, now + ASK_S
             state, _, spent = said.strip().partition("|")

@@ -18,19 +18,13 @@ import time
 from types import FrameType
 
 SILENT_S = 20.0  # without a heartbeat, the node is taken for lost
-OVER_S = (
-    3.0  # that srun may last after the last heartbeat said so: the step of a shard that lost one of several nodes hangs
-)
+OVER_S = 3.0  # that srun may last after the last heartbeat said "over": a step that lost one of several nodes hangs
 OVER = "over"  # what the last heartbeat then has
 LOOK_S = 1.0  # how often the heartbeat is looked at
-HELD_UP_S = (
-    6.0  # between two looks, which a file system that answers never takes: a heartbeat's time, and the look's own
-)
+HELD_UP_S = 6.0  # between two looks, which a file system that answers never takes: a heartbeat's time and the look's
 FIRST_S, MOST_S = 0.25, 5.0  # between two tries to start the step
 PATIENCE_S = 180.0  # of refusals, before it is given up
-RECORDED = (
-    "cockpit: recorded"  # last line of an agent that wrote the record; its exit code is 0, as is srun's for a dead node
-)
+RECORDED = "cockpit: recorded"  # last line of an agent that wrote the record: srun's code is 0 for a dead node too
 CLAIMED = 65  # exit code of an agent: another one had taken the shard
 UNSTARTED, SILENT = 75, 76  # of this side: no step could be started; the heartbeat stopped
 ASK = "URG"  # what tells the agent to stop its shard
